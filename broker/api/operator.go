@@ -1,0 +1,164 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// AdmitRequest puts the EKs of one machine into the inventory.
+type AdmitRequest struct {
+	EKHashes []string `json:"ek_hashes"` // hex SHA-256 of the EK's SPKI DER
+	Machine  string   `json:"machine,omitempty"`
+	Groups   []string `json:"groups,omitempty"`
+}
+
+// Admission is an entry of the inventory.
+type Admission struct {
+	ID        string    `json:"id"`
+	Kind      string    `json:"kind"`
+	Machine   string    `json:"machine"`
+	Groups    []string  `json:"groups"`
+	EKHashes  []string  `json:"ek_hashes"`
+	By        string    `json:"by"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// ApproveRequest approves a pending machine (by EK hash) or a node that waits
+// after a rollback, a fork or a change of AK (by node id, in the path).
+type ApproveRequest struct {
+	Machine string   `json:"machine,omitempty"`
+	Groups  []string `json:"groups,omitempty"`
+	Note    string   `json:"note,omitempty"`
+}
+
+// DisableRequest disables a node.
+type DisableRequest struct {
+	Note string `json:"note,omitempty"`
+}
+
+// Approval is what an approval did: Admission for a pending machine, Node for a
+// known node.
+type Approval struct {
+	Admission *Admission `json:"admission,omitempty"`
+	Node      *Node      `json:"node,omitempty"`
+}
+
+// TokenRequest creates a one-time join token.
+type TokenRequest struct {
+	Machine string   `json:"machine,omitempty"`
+	Groups  []string `json:"groups,omitempty"`
+	TTL     int      `json:"ttl_seconds,omitempty"` // default 3600, at most 7 days
+}
+
+// Token is a join token; Secret is shown once and never stored.
+type Token struct {
+	ID        string    `json:"id"`
+	Secret    string    `json:"secret"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// PendingNode is a machine that asked and waits for an operator.
+type PendingNode struct {
+	EKHash    string    `json:"ek_hash"`
+	FirstSeen time.Time `json:"first_seen"`
+	LastSeen  time.Time `json:"last_seen"`
+}
+
+// Node is a node as operators see it. Standing is computed from expiry at the
+// time of the answer, never from a flag: "fresh", "stale" (past fresh_until,
+// inside grace), "expired", "denied", "none"; Status is the operator's word.
+type Node struct {
+	ID            string    `json:"id"`
+	Status        string    `json:"status"`
+	Standing      string    `json:"standing"`
+	Zone          string    `json:"zone"`
+	Tier          int       `json:"tier"`
+	Verdict       string    `json:"verdict"`
+	Reason        string    `json:"reason"`
+	RootHash      string    `json:"root_hash"`
+	AKName        string    `json:"ak_name"`
+	Manufacturer  string    `json:"manufacturer"`
+	AdmittedBy    string    `json:"admitted_by"`
+	Machine       string    `json:"machine"`
+	Groups        []string  `json:"groups"`
+	Version       int64     `json:"version"`
+	Last          string    `json:"last"`
+	PolicyVersion int64     `json:"policy_version"`
+	CreatedAt     time.Time `json:"created_at"`
+	AttestedAt    time.Time `json:"attested_at"`
+	FreshUntil    time.Time `json:"fresh_until"`
+	ExpiresAt     time.Time `json:"expires_at"`
+	LastAttemptAt time.Time `json:"last_attempt_at"`
+}
+
+// Entry is one record of the history.
+type Entry struct {
+	Index      int64           `json:"index"`
+	ID         string          `json:"id"`
+	Type       string          `json:"type"`
+	RecordedAt time.Time       `json:"recorded_at"`
+	Node       string          `json:"node"`
+	Zone       string          `json:"zone"`
+	Verdict    string          `json:"verdict"`
+	Reason     string          `json:"reason"`
+	Body       json.RawMessage `json:"body,omitempty"` // history show only
+	Drift      []DriftChange   `json:"drift,omitempty"`
+}
+
+// DriftChange is one change with before and after.
+type DriftChange struct {
+	Kind   string `json:"kind"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+}
+
+// HistoryQuery filters the history. Zero values do not filter.
+type HistoryQuery struct {
+	Node    string
+	Zone    string
+	Verdict string
+	Type    string
+	Since   time.Time
+	Until   time.Time
+	Cursor  int64 // entries with a smaller index; 0 starts at the newest
+	Limit   int   // default 50, at most 500
+}
+
+// HistoryPage is a page of entries, newest first. NextCursor is 0 at the end.
+type HistoryPage struct {
+	Entries    []Entry `json:"entries"`
+	NextCursor int64   `json:"next_cursor"`
+}
+
+// Verification is the outcome of checking the whole history.
+type Verification struct {
+	OK         bool     `json:"ok"`
+	Size       int64    `json:"size"`
+	Root       string   `json:"root"` // hex
+	Checkpoint string   `json:"checkpoint"`
+	Records    int64    `json:"records"`
+	Grants     int64    `json:"grants"`
+	Problems   []string `json:"problems"` // [] when OK; at most 100, then a last line that counts the rest
+}
+
+// ReferenceMaterial is what an accepted boot of a node looked like.
+type ReferenceMaterial struct {
+	Node          string              `json:"node"`
+	AttestationID string              `json:"attestation_id"`
+	PCRs          map[string]string   `json:"pcrs"`   // decimal index -> hex
+	Events        map[string][]string `json:"events"` // decimal PCR -> hex digests in log order
+}
+
+// Health tells whether this replica can do its job.
+type Health struct {
+	Status string        `json:"status"` // "ok" or "failing"
+	Checks []HealthCheck `json:"checks"`
+}
+
+// HealthCheck is one checked part.
+type HealthCheck struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"`
+}

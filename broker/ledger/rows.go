@@ -1,0 +1,180 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Status of a node.
+type Status string
+
+// Statuses of a node. Only an active node can earn anything.
+const (
+	StatusActive        Status = "active"
+	StatusPending       Status = "pending" // an operator has to approve (other EK under a known machine)
+	StatusDisabled      Status = "disabled"
+	StatusForkSuspected Status = "fork_suspected"
+)
+
+// Node is a granting row: which root of trust a node has, which AK is pinned
+// to it, whether it may ask at all. It carries an HMAC in the database.
+type Node struct {
+	ID           NodeID    `json:"id"`
+	RootKind     string    `json:"root_kind"`    // "ek"
+	RootHash     [32]byte  `json:"root_hash"`    // SHA-256 of the EK's SPKI DER
+	EKPublic     []byte    `json:"ek_public"`    // TPMT_PUBLIC
+	AKPublic     []byte    `json:"ak_public"`    // TPMT_PUBLIC
+	AKName       []byte    `json:"ak_name"`      // nameAlg ‖ digest
+	Manufacturer string    `json:"manufacturer"` // of the verified EK certificate, "" without one
+	AdmittedBy   string    `json:"admitted_by"`  // an Admit constant
+	Admission    uuid.UUID `json:"admission"`    // nil UUID for any_genuine
+	Machine      string    `json:"machine"`      // label of the admission, "" without
+	Groups       []string  `json:"groups"`
+	Status       Status    `json:"status"`
+	AKApproved   bool      `json:"ak_approved"` // false after node.ak_changed until an operator approves
+	CreatedAt    time.Time `json:"created_at"`
+}
+
+// Ways a machine is admitted.
+const (
+	AdmitInventory  = "inventory"
+	AdmitJoinToken  = "join_token"
+	AdmitOperator   = "operator"
+	AdmitAnyGenuine = "any_genuine"
+)
+
+// NodeState is what the last decisions left behind. Its rows change; they grant
+// nothing, so they carry no HMAC: a forged one can make the broker refuse or
+// ask for more, never pass.
+type NodeState struct {
+	Node          NodeID
+	Version       int64     // compare-and-set; every change of the node raises it
+	Last          uuid.UUID // last accepted attestation; nil UUID for none
+	Confirmed     uuid.UUID // last one that the node named as received
+	Rebaseline    bool      // set by approval: the next clock triple and prev are taken as they come
+	HasClock      bool
+	Clock         uint64 // ms
+	ResetCount    uint32
+	RestartCount  uint32
+	Firmware      uint64
+	PCRs          []byte   // RFC 8785 JSON object index -> hex of the last accepted quote; nil for none
+	EventLog      [32]byte // SHA-256 of the log that explained it; zero for none
+	Zone          string
+	Tier          int
+	Verdict       string
+	Reason        string
+	PolicyVersion int64
+	AttestedAt    time.Time // of the last accepted attestation
+	FreshUntil    time.Time
+	ExpiresAt     time.Time // latest notAfter of its SVIDs
+	LastAttemptAt time.Time
+	LastOKAt      time.Time
+	Repeats       int64 // recorded refusals of the current kind since the last acceptance
+}
+
+// Snapshot is one consistent reading of a node, and all that steps 2 to 5 of an
+// attestation know of it.
+type Snapshot struct {
+	Found bool
+	Node  Node
+	State NodeState
+}
+
+// Admission answers "is this host ours?". A granting row with an HMAC.
+type Admission struct {
+	ID        uuid.UUID  `json:"id"`
+	Kind      string     `json:"kind"` // AdmitInventory, AdmitOperator
+	Machine   string     `json:"machine"`
+	Groups    []string   `json:"groups"`
+	EKHashes  [][32]byte `json:"ek_hashes"` // the set of EKs of one machine
+	By        string     `json:"by"`
+	Revoked   bool       `json:"revoked"`
+	CreatedAt time.Time  `json:"created_at"`
+}
+
+// JoinToken admits one machine once. Only the SHA-256 of the secret is kept.
+type JoinToken struct {
+	ID         uuid.UUID `json:"id"`
+	SecretHash [32]byte  `json:"secret_hash"`
+	Machine    string    `json:"machine"`
+	Groups     []string  `json:"groups"`
+	By         string    `json:"by"`
+	CreatedAt  time.Time `json:"created_at"`
+	ExpiresAt  time.Time `json:"expires_at"`
+
+	UsedBy NodeID `json:"-"` // "" while unused; outside the HMAC, it only withdraws
+}
+
+// Pending is a machine that asked and waits for an operator. It grants nothing.
+type Pending struct {
+	EKHash    [32]byte
+	EKPublic  []byte
+	FirstSeen time.Time
+	LastSeen  time.Time
+}
+
+// Key is a published verification key: a replica's CA certificate. A granting
+// row with an HMAC; one that fails it never enters the bundle.
+type Key struct {
+	ID        string    `json:"id"`   // hex SHA-256 of the SPKI DER
+	Kind      string    `json:"kind"` // "x509-ca"
+	Replica   string    `json:"replica"`
+	DER       []byte    `json:"der"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+}
+
+// Object is an opaque, content-addressed document: a policy set, trust data.
+type Object struct {
+	Kind    string // "policy"
+	Digest  [32]byte
+	Version int64 // of its kind, given at activation
+	Bytes   []byte
+}
+
+// EvidencePart is one part of the evidence of a record, kept by content.
+type EvidencePart struct {
+	Kind   string
+	Digest [32]byte
+	Bytes  []byte // nil where the part is known to be stored already
+}
+
+// Drift is one change between two decisions of a node, decided at write time.
+type Drift struct {
+	Kind   string // "pcr.4", "zone", "verdict", "firmware", "event" …
+	Before string
+	After  string
+}
+
+// Commit is one item for the group-committing writer. What it names is written
+// in one transaction with the log entry, or not at all.
+type Commit struct {
+	Record Record
+
+	// BasedOn is the node version that the decision saw; 0 creates the node.
+	// Ignored where State is nil.
+	BasedOn int64
+	State   *NodeState // new state; its Version is set by the writer
+	Node    *Node      // row to insert (BasedOn 0) or to replace; nil leaves it
+
+	JoinToken *uuid.UUID // consumed by this commit
+	Evidence  []EvidencePart
+	SVIDs     []IssuedSVID
+	Drift     []Drift
+
+	// Grants written beside the record; nil where none.
+	Admission    *Admission
+	NewJoinToken *JoinToken
+	Key          *Key
+	Object       *Object   // Version 0: the writer gives the next one of its kind
+	EndPending   *[32]byte // EK hash to take off the pending list
+}
+
+// Position is where a record ended up in the log.
+type Position struct {
+	Index      int64
+	Size       int64 // of the tree right after the batch that holds the record
+	RecordedAt time.Time
+	Version    int64 // new version of the node, or of the object
+}

@@ -1,0 +1,82 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+)
+
+// Store is what the pipeline needs of the history. Every method returns
+// reason.StoreUnavailable where the database does not answer in time.
+type Store interface {
+	// Append records c and everything in it in one transaction with its log
+	// entry, and returns only after the commit. It must be atomic. It returns
+	// reason.ChallengeSpent where the node is no longer at c.BasedOn, a new node
+	// exists already, or the join token is used; reason.NodeIdentityConflict
+	// where the root of trust or the AK belongs to another node;
+	// reason.RequestOverloaded where the queue is full; reason.LedgerFork once
+	// writing has stopped.
+	Append(ctx context.Context, c ledger.Commit) (ledger.Position, error)
+
+	// NodeByID, NodeByRoot and NodeByAK read one node in one snapshot. A row
+	// whose HMAC fails yields reason.StoreRowForged. Found is false, without an
+	// error, where there is none.
+	NodeByID(ctx context.Context, id ledger.NodeID) (ledger.Snapshot, error)
+	NodeByRoot(ctx context.Context, rootHash [32]byte) (ledger.Snapshot, error)
+	NodeByAK(ctx context.Context, akName []byte) (ledger.Snapshot, error)
+
+	// NodeByMachine returns the ids of the nodes enrolled for a machine label.
+	NodeByMachine(ctx context.Context, machine string) ([]ledger.NodeID, error)
+
+	// AdmissionByEK reads the admission of one EK hash; nil, nil where there is
+	// none or its HMAC fails.
+	AdmissionByEK(ctx context.Context, ekHash [32]byte) (*ledger.Admission, error)
+	// AdmissionsSince returns admissions changed after cursor, at most limit, and
+	// the next cursor. Cursor 0 starts.
+	AdmissionsSince(ctx context.Context, cursor int64, limit int) ([]ledger.Admission, int64, error)
+	// JoinTokenByHash reads an unexpired, unused token; nil, nil where none.
+	JoinTokenByHash(ctx context.Context, secretHash [32]byte, now time.Time) (*ledger.JoinToken, error)
+
+	// AddPending enters machines into the pending list, which holds at most 1 000:
+	// what does not fit is left out. ListPending returns them, oldest first.
+	AddPending(ctx context.Context, ps []ledger.Pending) error
+	ListPending(ctx context.Context, limit int) ([]ledger.Pending, error)
+
+	// Keys returns the published keys of kind whose notAfter lies after now and
+	// whose HMAC holds.
+	Keys(ctx context.Context, kind string, now time.Time) ([]ledger.Key, error)
+	// ActiveObject returns the object of kind and digest, nil where none.
+	ObjectByDigest(ctx context.Context, kind string, digest [32]byte) (*ledger.Object, error)
+
+	// Evidence returns the stored bytes of a part, checked against its digest;
+	// nil, nil where none.
+	Evidence(ctx context.Context, digest [32]byte) ([]byte, error)
+
+	// CountRefusals adds to the hourly roll-up of refusals of strangers and of
+	// repeats.
+	CountRefusals(ctx context.Context, counts []ledger.RefusalCount) error
+
+	// Record returns one record with its index, time, drift and evidence ids;
+	// nil, nil where none. Records returns a page, newest first.
+	Record(ctx context.Context, id uuid.UUID) (*ledger.Stored, error)
+	Records(ctx context.Context, q ledger.Query) ([]ledger.Stored, error)
+	// Nodes returns a page of nodes with state, ordered by id, after cursor.
+	Nodes(ctx context.Context, cursor ledger.NodeID, limit int) ([]ledger.Snapshot, error)
+
+	// CheckpointRoot returns the root of the signed checkpoint of that size;
+	// false where there was none.
+	CheckpointRoot(ctx context.Context, size int64) ([32]byte, bool, error)
+	// LatestCheckpoint returns the newest signed note, "" before the first.
+	LatestCheckpoint(ctx context.Context) (string, error)
+
+	// VerifyHistory reads the whole log and compares it with the records, the
+	// grants with the log, and the head with anchor (a signed note, "" for none)
+	// and with the newest stored checkpoint, both opened with the log's key.
+	VerifyHistory(ctx context.Context, anchor string, key ledger.NoteVerifier, progress func(done, size int64)) (ledger.Verification, error)
+
+	// ClockSkew returns the database's clock minus ours.
+	ClockSkew(ctx context.Context) (time.Duration, error)
+}

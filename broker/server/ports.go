@@ -1,0 +1,44 @@
+package server
+
+import (
+	"context"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+)
+
+// Caller is who is on the other end, as far as the transport proved it.
+type Caller struct {
+	RemoteIP  string // for limits and logs of strangers; never identity
+	NodeID    string // of a verified node SVID, "" without
+	SPIFFEID  string // of the verified client certificate, "" without
+	Operator  string // "uid:<n>" through the admin socket, "" otherwise
+	RequestID string
+}
+
+// Broker is the pipeline as the routes see it. Errors carry a reason.Code;
+// a *Refusal carries more than one reason, or a fresh challenge.
+type Broker interface {
+	Challenge(ctx context.Context, c Caller, req api.ChallengeRequest) (api.Challenge, error)
+	Attest(ctx context.Context, c Caller, req api.AttestRequest) (api.AttestResponse, error)
+	Bundle(ctx context.Context) ([]byte, error) // SPIFFE bundle JSON
+	Checkpoint(ctx context.Context) (string, error)
+	Health(ctx context.Context) api.Health
+}
+
+// Operator is what operators and auditors ask for through the admin socket.
+type Operator interface {
+	AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) (api.Admission, error)
+	// Approve takes a node id (26 characters) or an EK hash (64 hex digits).
+	Approve(ctx context.Context, c Caller, subject string, req api.ApproveRequest) (api.Approval, error)
+	Disable(ctx context.Context, c Caller, node string, req api.DisableRequest) (api.Node, error)
+	CreateToken(ctx context.Context, c Caller, req api.TokenRequest) (api.Token, error)
+	Pending(ctx context.Context, c Caller) ([]api.PendingNode, error)
+	Nodes(ctx context.Context, c Caller, cursor string, limit int) ([]api.Node, string, error)
+	Node(ctx context.Context, c Caller, id string) (api.Node, error)
+	History(ctx context.Context, c Caller, q api.HistoryQuery) (api.HistoryPage, error)
+	Entry(ctx context.Context, c Caller, id string) (api.Entry, error)
+	VerifyHistory(ctx context.Context, c Caller) (api.Verification, error)
+	// Reference returns what an accepted attestation of a node measured;
+	// attestation "" takes the node's last.
+	Reference(ctx context.Context, c Caller, node, attestation string) (api.ReferenceMaterial, error)
+}
