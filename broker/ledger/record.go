@@ -74,6 +74,7 @@ type Attestation struct {
 	FreshUntil  int64        `json:"fresh_until"` // Unix ms; 0 for denials
 	JudgedAt    int64        `json:"judged_at"`   // the "now" that the verifier was given, Unix ms
 	Policy      PolicyRef    `json:"policy"`
+	TrustRoots  string       `json:"trust_roots"` // "sha256:" + hex of the trust data that judged
 	Evidence    []EvidenceID `json:"evidence"`
 	AKName      string       `json:"ak_name"` // hex
 	Clock       Clock        `json:"clock"`

@@ -3,20 +3,15 @@ package server
 import (
 	"context"
 
+	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/api"
 )
 
 // Caller is who is on the other end, as far as the transport proved it.
-type Caller struct {
-	RemoteIP  string // for limits and logs of strangers; never identity
-	NodeID    string // of a verified node SVID, "" without
-	SPIFFEID  string // of the verified client certificate, "" without
-	Operator  string // "uid:<n>" through the admin socket, "" otherwise
-	RequestID string
-}
+type Caller = broker.Caller
 
 // Broker is the pipeline as the routes see it. Errors carry a reason.Code;
-// a *Refusal carries more than one reason, or a fresh challenge.
+// an *api.Refusal carries more than one reason, or a fresh challenge.
 type Broker interface {
 	Challenge(ctx context.Context, c Caller, req api.ChallengeRequest) (api.Challenge, error)
 	Attest(ctx context.Context, c Caller, req api.AttestRequest) (api.AttestResponse, error)
