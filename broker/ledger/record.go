@@ -42,6 +42,7 @@ const (
 	TypeNodeDisabled    = "node.disabled"
 	TypeKeyPublished    = "key.published"
 	TypePolicyActivated = "policy.activated"
+	TypeTrustActivated  = "trust.activated"
 )
 
 // Verdicts of an attestation.
@@ -76,7 +77,9 @@ type Attestation struct {
 	Policy      PolicyRef    `json:"policy"`
 	TrustRoots  string       `json:"trust_roots"` // "sha256:" + hex of the trust data that judged
 	Evidence    []EvidenceID `json:"evidence"`
-	AKName      string       `json:"ak_name"` // hex
+	Appraisal   string       `json:"appraisal"` // "sha256:" + hex of the canonical appraisal: judging again must give the same
+	Baseline    *Baseline    `json:"baseline"`  // what the clock and a missing log were compared with; null at first contact
+	AKName      string       `json:"ak_name"`   // hex
 	Clock       Clock        `json:"clock"`
 	Firmware    string       `json:"firmware"` // TPMS_ATTEST.firmwareVersion, decimal
 	AdmittedBy  string       `json:"admitted_by"`
@@ -128,6 +131,15 @@ type Clock struct {
 	ResetCount   uint32 `json:"reset_count"`
 	RestartCount uint32 `json:"restart_count"`
 	Safe         bool   `json:"safe"`
+}
+
+// Baseline is what the last accepted attestation had left behind.
+type Baseline struct {
+	Clock        Clock  `json:"clock"`
+	At           int64  `json:"at"`        // attested_at of that attestation, Unix ms
+	Firmware     string `json:"firmware"`  // decimal
+	EventLog     string `json:"event_log"` // hex SHA-256 of the kept log, "" for none
+	Manufacturer string `json:"manufacturer"`
 }
 
 // IssuedSVID is an SVID that the record authorises. The to-be-signed bytes are
