@@ -1,0 +1,218 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// Evidence is what a decision needs of an appraisal; verifier.Appraisal
+// implements it. Every value must come from verified bytes, and a value that
+// was not proved must read as "", false or nil, which earns nothing.
+type Evidence interface {
+	Authentic() bool               // signed by the expected key over this challenge
+	Refusals() []*reason.Error     // checks that failed; one is enough to deny
+	Format() string                // "tpm2"
+	BindingClass() string          // "A", "B" or "C"
+	KeyResidency() string          // "tpm" or "software"
+	PCR(i int) ([]byte, bool)      // quoted SHA-256 value
+	EventDigests(pcr int) [][]byte // of the replayed log, nil without one
+	SecureBoot() string            // "on", "off" or "unknown"
+	Manufacturer() string          // of the EK certificate verified now or at enrolment, "" without
+	Genuine() bool                 // EK certificate chain verified now or at enrolment
+}
+
+// Node is what is known of the host from its granting rows.
+type Node struct {
+	ID         string
+	Groups     []string
+	AdmittedBy string // "inventory", "join_token", "operator", "any_genuine"; "" is not admitted
+	AKApproved bool   // false after node.ak_changed until an operator approves
+	Machine    string
+}
+
+// Input is all that a decision depends on besides the set.
+type Input struct {
+	Appraisal  Evidence
+	Node       Node
+	Now        time.Time
+	AttestedAt time.Time // issue time of the challenge
+}
+
+// Mismatch is one difference from the reference set that came closest.
+type Mismatch struct {
+	Set      string
+	PCR      int
+	Event    bool     // an event is missing in the log of the PCR, not the value wrong
+	Expected []string // allowed values, or the digest of the missing event; hex
+	Seen     string   // quoted value, hex; "" for an event or a PCR that was not quoted
+}
+
+// Decision is the outcome. The zero Decision is a denial. Zone and Tier are set
+// as soon as a zone was chosen, also where it denies; lifetimes and workloads
+// are set only with Allow.
+type Decision struct {
+	Allow      bool
+	Zone       string
+	Tier       int
+	Reasons    []*reason.Error // of a denial, in the order of the checks; nil with Allow
+	Mismatches []Mismatch      // what policy.pcr_mismatch says, for programs
+	MaxAge     time.Duration   // fresh_until = attested_at + MaxAge
+	X509TTL    time.Duration
+	JWTTTL     time.Duration
+	Grace      time.Duration // X.509-SVIDs may outlive fresh_until by this
+	Audiences  []string
+	Workloads  []Workload // those placed on this node's groups, in document order
+}
+
+// maxSkew is how far ahead of ours the clock of the replica that issued the
+// challenge may be. More would lengthen fresh_until by as much.
+const maxSkew = 10 * time.Second
+
+// Decide chooses the zone of a node and judges its evidence by it. It collects
+// all unmet requirements, so that one answer tells all that is to be repaired.
+// Refused evidence is denied with its own codes before any zone is looked at.
+// Codes: policy.missing, policy.no_zone, policy.zone_ambiguous, and of the
+// chosen zone node.not_admitted, node.ak_unapproved, policy.evidence_age,
+// policy.evidence_missing, policy.binding_class, policy.secure_boot,
+// policy.reference_missing, policy.pcr_mismatch. Evidence that panics is
+// policy.error: a fault in judging must never become a pass.
+func (s *Set) Decide(in Input) (d Decision) {
+	defer func() {
+		if r := recover(); r != nil {
+			d = deny(Decision{}, reason.Wrap(reason.PolicyError, "the policy could not be evaluated", fmt.Errorf("panic: %v", r)))
+		}
+	}()
+	if s == nil || len(s.zones) == 0 {
+		return deny(d, reason.New(reason.PolicyMissing, "no policy is active"))
+	}
+	if in.Appraisal == nil {
+		return deny(d, reason.New(reason.PolicyEvidenceMissing, "there is no evidence to judge"))
+	}
+	if refusals := in.Appraisal.Refusals(); len(refusals) > 0 {
+		d.Reasons = append(d.Reasons, refusals...)
+		return d
+	}
+	if !in.Appraisal.Authentic() {
+		return deny(d, reason.New(reason.PolicyEvidenceMissing, "the evidence is not signed by the node over this challenge"))
+	}
+	z, refusal := s.choose(in)
+	if refusal != nil {
+		return deny(d, refusal)
+	}
+	d.Zone, d.Tier = z.Name, z.Tier
+	d.Reasons = append(d.Reasons, z.checkNode(in)...)
+	d.Reasons = append(d.Reasons, z.checkEvidence(in)...)
+	measured, mismatches := s.checkReferences(z, in)
+	d.Reasons = append(d.Reasons, measured...)
+	d.Mismatches = mismatches
+	if len(d.Reasons) > 0 {
+		return d
+	}
+	d.Allow = true
+	d.MaxAge, d.X509TTL = time.Duration(z.Evidence.MaxAge), time.Duration(z.Issue.X509TTL)
+	d.JWTTTL, d.Grace = time.Duration(z.Issue.JWTTTL), time.Duration(z.Issue.Grace)
+	d.Audiences = slices.Clone(z.Issue.Audiences)
+	for _, w := range z.Workloads {
+		if len(w.Groups) == 0 || slices.ContainsFunc(w.Groups, func(g string) bool { return slices.Contains(in.Node.Groups, g) }) {
+			d.Workloads = append(d.Workloads, w.clone())
+		}
+	}
+	return d
+}
+
+func deny(d Decision, why *reason.Error) Decision {
+	d.Allow = false
+	d.Reasons = append(d.Reasons, why)
+	return d
+}
+
+// clone keeps a caller from changing the set through the pointer and slice.
+func (w Workload) clone() Workload {
+	if w.UID != nil {
+		uid := *w.UID
+		w.UID = &uid
+	}
+	w.Groups = slices.Clone(w.Groups)
+	return w
+}
+
+// choose returns the matching zone of the highest priority. It looks only at
+// what selects, never at what the zone requires: otherwise a machine that
+// fails one zone would slip into a weaker one.
+func (s *Set) choose(in Input) (*zone, *reason.Error) {
+	var best, rival *zone
+	for _, z := range s.zones {
+		switch {
+		case !z.selects(in):
+		case best == nil || z.Priority > best.Priority:
+			best, rival = z, nil
+		case z.Priority == best.Priority:
+			rival = z
+		}
+	}
+	switch {
+	case best == nil:
+		return nil, reason.New(reason.PolicyNoZone, "no zone selects this node")
+	case rival != nil:
+		return nil, reason.Newf(reason.PolicyZoneAmbiguous, "zones %s and %s select this node with the same priority", best.Name, rival.Name)
+	}
+	return best, nil
+}
+
+func (z *zone) selects(in Input) bool {
+	return slices.ContainsFunc(z.Selectors.Any, func(s selector) bool {
+		return s != selector{} &&
+			(s.Group == "" || slices.Contains(in.Node.Groups, s.Group)) &&
+			(s.EKManufacturer == "" || s.EKManufacturer == in.Appraisal.Manufacturer()) &&
+			(s.Format == "" || s.Format == in.Appraisal.Format()) &&
+			(s.Node == "" || s.Node == in.Node.ID)
+	})
+}
+
+// checkNode asks whether the machine is ours.
+func (z *zone) checkNode(in Input) []*reason.Error {
+	var out []*reason.Error
+	by := in.Node.AdmittedBy
+	switch {
+	case by == "" || !slices.Contains(z.Admit, by):
+		out = append(out, reason.Newf(reason.NodeNotAdmitted, "zone %s does not take machines admitted by %q", z.Name, by))
+	case by == admitAnyGenuine && !in.Appraisal.Genuine():
+		out = append(out, reason.Newf(reason.NodeNotAdmitted, "zone %s takes any genuine machine, and no EK certificate was verified", z.Name))
+	}
+	if z.Tier >= 3 && !in.Node.AKApproved {
+		out = append(out, reason.Newf(reason.NodeAKUnapproved, "the node has a new attestation key; tier %d wants an operator to approve it", z.Tier))
+	}
+	return out
+}
+
+// checkEvidence asks whether evidence of the wanted kind and strength is there.
+func (z *zone) checkEvidence(in Input) []*reason.Error {
+	var out []*reason.Error
+	ev := in.Appraisal
+	maxAge := time.Duration(z.Evidence.MaxAge)
+	switch {
+	case in.Now.IsZero() || in.AttestedAt.IsZero() || !in.AttestedAt.Add(maxAge).After(in.Now):
+		out = append(out, reason.Newf(reason.PolicyEvidenceAge, "evidence is older than %s", maxAge))
+	case in.AttestedAt.After(in.Now.Add(maxSkew)):
+		out = append(out, reason.New(reason.PolicyEvidenceAge, "evidence is dated in the future"))
+	}
+	if !slices.Contains(z.Requires.Format, ev.Format()) {
+		out = append(out, reason.Newf(reason.PolicyEvidenceMissing, "zone %s wants evidence of format %v", z.Name, z.Requires.Format))
+	}
+	// A key outside the TPM can be copied, so that from tier 2 on the proof that
+	// it lives inside (TPM2_Certify) is a kind of evidence that is missing.
+	if z.Tier >= 2 && ev.KeyResidency() != "tpm" {
+		out = append(out, reason.Newf(reason.PolicyEvidenceMissing, "tier %d wants an SVID key that TPM2_Certify proves to live in the TPM", z.Tier))
+	}
+	have, weakest := slices.Index(classes, ev.BindingClass()), slices.Index(classes, z.Requires.Class)
+	if have < 0 || have > weakest {
+		out = append(out, reason.Newf(reason.PolicyBindingClass, "evidence is of binding class %q, zone %s accepts %s or stronger", ev.BindingClass(), z.Name, z.Requires.Class))
+	}
+	if z.Requires.SecureBoot && ev.SecureBoot() != "on" {
+		out = append(out, reason.Newf(reason.PolicySecureBoot, "zone %s wants secure boot proved by the event log", z.Name))
+	}
+	return out
+}

@@ -1,0 +1,91 @@
+package policy
+
+import (
+	"encoding/hex"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// checkReferences asks whether the machine is in one of the states that the
+// zone accepts. A set must match as a whole: values of several sets mixed
+// would be a machine that nobody approved.
+func (s *Set) checkReferences(z *zone, in Input) ([]*reason.Error, []Mismatch) {
+	if len(z.Requires.References) == 0 {
+		return nil, nil
+	}
+	var closest []Mismatch
+	judged := false
+	for _, name := range z.Requires.References {
+		set := s.references[name]
+		if set == nil || !set.validAt(in.Now) {
+			continue
+		}
+		found := set.compare(in.Appraisal)
+		if len(found) == 0 {
+			return nil, nil
+		}
+		if !judged || len(found) < len(closest) {
+			closest, judged = found, true
+		}
+	}
+	if !judged {
+		return []*reason.Error{reason.Newf(reason.PolicyReferenceMissing, "no reference set of zone %s is valid now", z.Name)}, nil
+	}
+	out := make([]*reason.Error, len(closest))
+	for i, m := range closest {
+		out[i] = reason.New(reason.PolicyPCRMismatch, m.String())
+	}
+	return out, closest
+}
+
+// compare returns every difference in the order of PCRs, values before events.
+// A set that says nothing never matches; Load refuses it as well.
+func (r *referenceSet) compare(ev Evidence) []Mismatch {
+	if len(r.PCRs) == 0 && len(r.Events) == 0 {
+		return []Mismatch{{Set: r.Name}}
+	}
+	var out []Mismatch
+	for _, pcr := range sortedPCRs(r.PCRs) {
+		value, quoted := ev.PCR(pcr)
+		seen := hex.EncodeToString(value)
+		if !quoted || !slices.Contains(r.PCRs[pcr], seen) {
+			out = append(out, Mismatch{Set: r.Name, PCR: pcr, Expected: slices.Clone(r.PCRs[pcr]), Seen: seen})
+		}
+	}
+	for _, pcr := range sortedPCRs(r.Events) {
+		have := map[string]bool{}
+		for _, d := range ev.EventDigests(pcr) {
+			have[hex.EncodeToString(d)] = true
+		}
+		for _, want := range r.Events[pcr] {
+			if !have[want] {
+				out = append(out, Mismatch{Set: r.Name, PCR: pcr, Event: true, Expected: []string{want}})
+			}
+		}
+	}
+	return out
+}
+
+// String names PCR, expected and seen. Measurements are no secrets: whoever can
+// ask has the machine, and a quote over the wanted values needs the wanted boot.
+func (m Mismatch) String() string {
+	var b strings.Builder
+	expected := strings.Join(m.Expected[:min(len(m.Expected), 3)], " or ")
+	if more := len(m.Expected) - 3; more > 0 {
+		expected += " or " + strconv.Itoa(more) + " more"
+	}
+	b.WriteString("PCR " + strconv.Itoa(m.PCR))
+	switch {
+	case m.Event:
+		b.WriteString(": the event log has no event " + expected)
+	case m.Seen == "":
+		b.WriteString(" was not quoted, expected " + expected)
+	default:
+		b.WriteString(" is " + m.Seen + ", expected " + expected)
+	}
+	b.WriteString(" (reference set " + m.Set + ")")
+	return b.String()
+}

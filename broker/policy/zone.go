@@ -1,0 +1,290 @@
+package policy
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// Limits of what a zone may promise (design section 5).
+const (
+	maxFresh        = 24 * time.Hour
+	maxX509TTL      = 24 * time.Hour
+	maxJWTTTL       = 15 * time.Minute
+	defaultMaxAge   = 5 * time.Minute
+	defaultX509TTL  = time.Hour
+	defaultJWTTTL   = 5 * time.Minute
+	maxPriority     = 1_000_000
+	maxUID          = 1<<32 - 2 // the last value means "no user" to the kernel
+	formatTPM2      = "tpm2"
+	formatTPM2Lab   = "tpm2.lab"
+	admitAnyGenuine = "any_genuine"
+	admitOperator   = "operator"
+)
+
+// graceOf is how long an SVID of a tier may outlive fresh_until.
+func graceOf(tier int) time.Duration {
+	switch {
+	case tier <= 2:
+		return 55 * time.Minute
+	case tier == 3:
+		return 10 * time.Minute
+	}
+	return 0
+}
+
+// classes from the strongest to the weakest: nonce and key bound, nonce only,
+// bearer.
+var classes = []string{"A", "B", "C"}
+
+var admitKinds = []string{"inventory", "join_token", admitOperator, admitAnyGenuine}
+
+// laterFormats have a name already, but no judge in this broker.
+var laterFormats = []string{formatTPM2Lab, "nitro", "ec2", "gce", "azure", "snp", "tdx", "nvidia", "k8s", "cca", "ear", "sts"}
+
+// zone is a document of kind Zone with its defaults filled in. The JSON names
+// are those of the YAML, so that the canonical form loads again.
+type zone struct {
+	APIVersion string     `json:"apiVersion"`
+	Kind       string     `json:"kind"`
+	Name       string     `json:"name"`
+	Tier       int        `json:"tier"`
+	Priority   int        `json:"priority"`
+	Selectors  selectors  `json:"selectors"`
+	Admit      []string   `json:"admit"`
+	Requires   requires   `json:"requires"`
+	Evidence   evidence   `json:"evidence"`
+	Issue      issue      `json:"issue"`
+	Workloads  []Workload `json:"workloads,omitempty"`
+}
+
+type selectors struct {
+	Any []selector `json:"any"`
+}
+
+// selector matches a node that has every member that is set.
+type selector struct {
+	Group          string `json:"group,omitempty"`
+	EKManufacturer string `json:"ek_manufacturer,omitempty"`
+	Format         string `json:"format,omitempty"`
+	Node           string `json:"node,omitempty"`
+}
+
+type requires struct {
+	Class      string   `json:"class"` // the weakest that the zone accepts
+	Format     []string `json:"format"`
+	References []string `json:"references,omitempty"`
+	SecureBoot bool     `json:"secure_boot"`
+}
+
+type evidence struct {
+	MaxAge duration `json:"max_age"`
+}
+
+type issue struct {
+	X509TTL   duration `json:"x509_ttl"`
+	JWTTTL    duration `json:"jwt_ttl"`
+	Grace     duration `json:"grace"`
+	Audiences []string `json:"audiences,omitempty"`
+}
+
+// Workload says which local caller may get which workload SVID. Empty members
+// do not restrict; at least one of UID and Path is set. Groups are those of the
+// node.
+type Workload struct {
+	Name   string   `json:"name"`
+	UID    *int     `json:"uid,omitempty"`
+	Path   string   `json:"path,omitempty"`
+	Groups []string `json:"groups,omitempty"`
+}
+
+func (l *loader) zone(w *walker, n *yaml.Node) {
+	f := w.fields(n, "zone", "apiVersion", "kind", "name", "tier", "priority", "lab", "selectors", "admit", "requires", "evidence", "issue", "workloads")
+	z := &zone{APIVersion: apiVersion, Kind: kindZone}
+	p := &placedZone{zone: z, w: w, node: n}
+	if z.Name, p.named = w.name(f.need("name", "it becomes /zone/<name>/ of every SPIFFE ID"), "name"); p.named {
+		p.node = f.get("name")
+	}
+	tier := f.need("tier", "0 to 4")
+	z.Tier, p.tiered = w.number(tier, "tier", 0, 4)
+	if p.tiered && z.Tier > l.tiers {
+		w.invalid(tier, "tier %d is not implemented yet: it needs measured files (IMA, 3) or a confidential VM (4)", z.Tier)
+	}
+	z.Priority, _ = w.number(f.get("priority"), "priority", 0, maxPriority)
+	if lab, _ := w.boolean(f.get("lab"), "lab"); lab {
+		w.invalid(f.get("lab"), "lab zones are not implemented yet")
+	}
+	p.selectors(f)
+	p.admit(f)
+	p.requires(f)
+	p.lifetimes(f)
+	p.workloads(f)
+	l.zones = append(l.zones, p)
+}
+
+// placedZone is a zone while its set is being read: what it says and where.
+type placedZone struct {
+	*zone
+	w             *walker
+	node          *yaml.Node // of the name, of the document without one
+	named, tiered bool
+	selectorNodes []*yaml.Node
+	references    []*yaml.Node
+}
+
+func (p *placedZone) selectors(f fields) {
+	n := f.need("selectors", "without them the zone matches no node")
+	if n == nil {
+		return
+	}
+	s := p.w.fields(n, "selectors", "any")
+	for _, item := range p.w.list(s.need("any", "a list of alternatives"), "selectors.any") {
+		m := p.w.fields(item, "selector", "group", "ek_manufacturer", "format", "node")
+		if item.Kind == yaml.MappingNode && len(item.Content) == 0 {
+			p.w.invalid(item, "selector is empty and would match every node; name what it matches")
+			continue
+		}
+		var sel selector
+		sel.Group, _ = p.w.text(m.get("group"), "group")
+		sel.EKManufacturer, _ = p.w.text(m.get("ek_manufacturer"), "ek_manufacturer")
+		sel.Format, _ = p.w.format(m.get("format"), "format")
+		if sel.Node, _ = p.w.text(m.get("node"), "node"); sel.Node != "" && !isNodeID(sel.Node) {
+			p.w.report(m.get("node"), reason.PolicyIdentityInvalid, "node must be a node id: 26 characters of lower-case base32")
+		}
+		if sel == (selector{}) {
+			continue // its members are wrong and were reported; it must not match everybody meanwhile
+		}
+		p.Selectors.Any = append(p.Selectors.Any, sel)
+		p.selectorNodes = append(p.selectorNodes, item)
+	}
+}
+
+func isNodeID(s string) bool {
+	return len(s) == 26 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz234567") == ""
+}
+
+func (p *placedZone) admit(f fields) {
+	n := f.need("admit", "nothing else says which machines are ours")
+	p.Admit = p.w.texts(n, "admit", func(item *yaml.Node, what string) (string, bool) {
+		kind, ok := p.w.text(item, what)
+		if ok && !slices.Contains(admitKinds, kind) {
+			p.w.invalid(item, "unknown way of admission %q; known are %s", clip(kind), strings.Join(admitKinds, ", "))
+			return "", false
+		}
+		if kind == admitAnyGenuine && p.tiered && p.Tier > 1 {
+			p.w.invalid(item, "any_genuine is for tier 0 and 1: a chain says that a TPM is genuine, not that the machine is yours")
+		}
+		return kind, ok
+	})
+}
+
+func (p *placedZone) requires(f fields) {
+	p.Requires = requires{Class: "A", Format: []string{formatTPM2}}
+	n := f.get("requires")
+	if n == nil {
+		n = &yaml.Node{Kind: yaml.MappingNode, Line: f.node.Line, Column: f.node.Column}
+	}
+	m := p.w.fields(n, "requires", "class", "format", "references", "secure_boot")
+	if class := m.get("class"); class != nil {
+		c, ok := p.w.text(class, "class")
+		if ok && !slices.Contains(classes, c) {
+			p.w.invalid(class, "class must be A, B or C, the weakest binding that the zone accepts")
+		}
+		p.Requires.Class = c
+	}
+	if format := m.get("format"); format != nil {
+		p.Requires.Format = p.w.texts(format, "format", p.w.format)
+	}
+	refs := m.get("references")
+	p.Requires.References = p.w.texts(refs, "references", p.w.name)
+	if refs != nil && refs.Kind == yaml.SequenceNode {
+		p.references = refs.Content
+	}
+	p.Requires.SecureBoot, _ = p.w.boolean(m.get("secure_boot"), "secure_boot")
+	if p.tiered && p.Tier >= 2 && refs == nil && !p.Requires.SecureBoot {
+		p.w.invalid(n, "tier %d means measured boot: the zone must require references or secure_boot", p.Tier)
+	}
+}
+
+// format reads the name of an evidence format that this broker judges.
+func (w *walker) format(n *yaml.Node, what string) (string, bool) {
+	s, ok := w.text(n, what)
+	switch {
+	case !ok || s == formatTPM2:
+		return s, ok
+	case slices.Contains(laterFormats, s):
+		w.invalid(n, "format %q is not implemented yet", s)
+	default:
+		w.invalid(n, "unknown format %q", clip(s))
+	}
+	return "", false
+}
+
+// lifetimes reads evidence and issue. fresh_until is attested_at + max_age; a
+// JWT-SVID never outlives it, an X.509-SVID by grace at most (invariant 2).
+func (p *placedZone) lifetimes(f fields) {
+	limit := graceOf(p.Tier)
+	p.Evidence.MaxAge = duration(defaultMaxAge)
+	p.Issue = issue{X509TTL: duration(defaultX509TTL), Grace: duration(limit)}
+	if n := f.get("evidence"); n != nil {
+		m := p.w.fields(n, "evidence", "max_age")
+		if d, ok := p.w.span(m.get("max_age"), "max_age", time.Second, maxFresh); ok {
+			p.Evidence.MaxAge = d
+		}
+	}
+	p.Issue.JWTTTL = min(duration(defaultJWTTTL), p.Evidence.MaxAge)
+	n := f.get("issue")
+	if n == nil {
+		return
+	}
+	m := p.w.fields(n, "issue", "x509_ttl", "jwt_ttl", "grace", "audiences")
+	if d, ok := p.w.span(m.get("x509_ttl"), "x509_ttl", time.Second, maxX509TTL); ok {
+		p.Issue.X509TTL = d
+	}
+	if d, ok := p.w.span(m.get("jwt_ttl"), "jwt_ttl", time.Second, maxJWTTTL); ok {
+		p.Issue.JWTTTL = d
+		if d > p.Evidence.MaxAge {
+			p.w.invalid(m.get("jwt_ttl"), "jwt_ttl must not exceed max_age: a JWT-SVID has no grace")
+		}
+	}
+	if d, ok := p.w.span(m.get("grace"), "grace", 0, maxX509TTL); ok {
+		p.Issue.Grace = d
+		if p.tiered && time.Duration(d) > limit {
+			p.w.invalid(m.get("grace"), "grace of tier %d is at most %s", p.Tier, limit)
+		}
+	}
+	p.Issue.Audiences = p.w.texts(m.get("audiences"), "audiences", func(item *yaml.Node, what string) (string, bool) {
+		s, ok := p.w.text(item, what)
+		if ok && strings.Contains(s, "*") {
+			p.w.invalid(item, "audience %q names more than one receiver", clip(s))
+			return "", false
+		}
+		return s, ok
+	})
+}
+
+func (p *placedZone) workloads(f fields) {
+	for _, item := range p.w.list(f.get("workloads"), "workloads") {
+		m := p.w.fields(item, "workload", "name", "uid", "path", "groups")
+		var wl Workload
+		wl.Name, _ = p.w.name(m.need("name", "it becomes /workload/<name> of the SPIFFE ID"), "name")
+		if uid, ok := p.w.number(m.get("uid"), "uid", 0, maxUID); ok {
+			wl.UID = &uid
+		}
+		if s, ok := p.w.text(m.get("path"), "path"); ok {
+			if wl.Path = s; !path.IsAbs(s) || path.Clean(s) != s || s == "/" {
+				p.w.invalid(m.get("path"), "path must be absolute, without . or .. or double slashes")
+			}
+		}
+		wl.Groups = p.w.texts(m.get("groups"), "groups", p.w.text)
+		if item.Kind == yaml.MappingNode && m.get("uid") == nil && m.get("path") == nil {
+			p.w.invalid(item, "workload names neither uid nor path: every local process would match")
+		}
+		p.Workloads = append(p.Workloads, wl)
+	}
+}
