@@ -54,42 +54,43 @@ const (
 // Attestation is the body of a TypeAttestation record: one decision with all
 // that is needed to judge the same evidence again.
 type Attestation struct {
-	Type         string       `json:"type"` // always TypeAttestation
-	ID           uuid.UUID    `json:"id"`
-	Node         NodeID       `json:"node"`
-	RootKind     string       `json:"root_kind"`
-	RootHash     string       `json:"root_hash"` // hex
-	Verdict      string       `json:"verdict"`
-	Reasons      []Reason     `json:"reasons"` // of a denial, in order of the checks; [] otherwise
-	Events       []string     `json:"events"`  // codes of class event
-	Zone         string       `json:"zone"`    // "" where no zone was chosen
-	Tier         int          `json:"tier"`
-	Purpose      string       `json:"purpose"`
-	Format       string       `json:"format"`
-	TrustDomain  string       `json:"trust_domain"`
-	Nonce        string       `json:"nonce"`       // hex
-	Select       string       `json:"select"`      // signed PCR mask, hex
-	SPKISHA256   string       `json:"spki_sha256"` // hex; the key that asked for the SVID
-	IssuedAt     int64        `json:"issued_at"`   // of the challenge, Unix ms
-	AttestedAt   int64        `json:"attested_at"` // Unix ms
-	FreshUntil   int64        `json:"fresh_until"` // Unix ms; 0 for denials
-	JudgedAt     int64        `json:"judged_at"`   // the "now" that the verifier was given, Unix ms
-	Policy       PolicyRef    `json:"policy"`
-	TrustRoots   string       `json:"trust_roots"` // "sha256:" + hex of the trust data that judged
-	Evidence     []EvidenceID `json:"evidence"`
-	Appraisal    string       `json:"appraisal"`    // "sha256:" + hex of the canonical appraisal: judging again must give the same
-	Baseline     *Baseline    `json:"baseline"`     // what the clock and a missing log were compared with; null at first contact
-	AKName       string       `json:"ak_name"`      // hex
-	Manufacturer string       `json:"manufacturer"` // as pinned at enrolment or verified now, "" without
-	Clock        Clock        `json:"clock"`
-	Firmware     string       `json:"firmware"` // TPMS_ATTEST.firmwareVersion, decimal
-	AdmittedBy   string       `json:"admitted_by"`
-	Admission    string       `json:"admission"` // id of the admission record, "" for any_genuine
-	Prev         string       `json:"prev"`      // as the agent named it
-	Void         string       `json:"void"`      // attestation whose answer is lost for good
-	NodeStatus   string       `json:"node_status"`
-	SVIDs        []IssuedSVID `json:"svids"`
-	Replica      string       `json:"replica"`
+	Type           string       `json:"type"` // always TypeAttestation
+	ID             uuid.UUID    `json:"id"`
+	Node           NodeID       `json:"node"`
+	RootKind       string       `json:"root_kind"`
+	RootHash       string       `json:"root_hash"` // hex
+	Verdict        string       `json:"verdict"`
+	Reasons        []Reason     `json:"reasons"` // of a denial, in order of the checks; [] otherwise
+	Events         []string     `json:"events"`  // codes of class event
+	Zone           string       `json:"zone"`    // "" where no zone was chosen
+	Tier           int          `json:"tier"`
+	Purpose        string       `json:"purpose"`
+	Format         string       `json:"format"`
+	TrustDomain    string       `json:"trust_domain"`
+	Nonce          string       `json:"nonce"`       // hex
+	Select         string       `json:"select"`      // signed PCR mask, hex
+	SPKISHA256     string       `json:"spki_sha256"` // hex; the key that asked for the SVID
+	IssuedAt       int64        `json:"issued_at"`   // of the challenge, Unix ms
+	AttestedAt     int64        `json:"attested_at"` // Unix ms
+	FreshUntil     int64        `json:"fresh_until"` // Unix ms; 0 for denials
+	JudgedAt       int64        `json:"judged_at"`   // the "now" that the verifier was given, Unix ms
+	Policy         PolicyRef    `json:"policy"`
+	TrustRoots     string       `json:"trust_roots"` // "sha256:" + hex of the trust data that judged
+	Evidence       []EvidenceID `json:"evidence"`
+	Appraisal      string       `json:"appraisal"`    // "sha256:" + hex of the canonical appraisal: judging again must give the same
+	Baseline       *Baseline    `json:"baseline"`     // what the clock and a missing log were compared with; null at first contact
+	AKName         string       `json:"ak_name"`      // hex
+	Manufacturer   string       `json:"manufacturer"` // as pinned at enrolment or verified now, "" without
+	Clock          Clock        `json:"clock"`
+	Firmware       string       `json:"firmware"` // TPMS_ATTEST.firmwareVersion, decimal
+	AdmittedBy     string       `json:"admitted_by"`
+	RequireGenuine bool         `json:"require_genuine"` // an EK certificate had to verify
+	Admission      string       `json:"admission"`       // id of the admission record, "" for any_genuine
+	Prev           string       `json:"prev"`            // as the agent named it
+	Void           string       `json:"void"`            // attestation whose answer is lost for good
+	NodeStatus     string       `json:"node_status"`
+	SVIDs          []IssuedSVID `json:"svids"`
+	Replica        string       `json:"replica"`
 }
 
 // Reason is a refusal as recorded: the code and the public detail.
