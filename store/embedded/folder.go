@@ -16,6 +16,9 @@ const (
 	socketName = ".s.PGSQL." + socketPort
 	// sun_path holds 107 bytes on Linux and 103 on macOS; the smaller serves both.
 	maxSocketPath = 103
+	// A comma splits a list of hosts, and the clients disagree on how the others
+	// are quoted.
+	awkward = ",\"'\\%+@ \t\n"
 )
 
 // folder is the place of one cluster, held by a lock until close.
@@ -127,14 +130,15 @@ func (f *folder) prepare() error {
 }
 
 // prepareSocketDir makes run, or, where the socket's path would be too long for
-// the kernel, a short folder elsewhere that run links to.
+// the kernel or unfit for a connection string, a short folder elsewhere that run
+// links to.
 func (f *folder) prepareSocketDir() error {
 	run := filepath.Join(f.dir, "run")
 	if old, err := os.Readlink(run); err == nil && f.isPrivate(old) {
 		f.socketDir = old
 		return nil
 	}
-	if len(filepath.Join(run, socketName)) <= maxSocketPath {
+	if len(filepath.Join(run, socketName)) <= maxSocketPath && !strings.ContainsAny(run, awkward) {
 		f.socketDir = run
 		if f.isPrivate(run) {
 			return nil

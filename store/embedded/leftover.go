@@ -30,12 +30,13 @@ func (f *folder) clearLeftovers(ctx context.Context, log *slog.Logger) error {
 		postmaster, _ := f.readPID()
 		log.Warn("ending a postgres left by a dead owner", "pids", left, "signal", step.signal.String())
 		if slices.Contains(left, postmaster) {
-			_ = syscall.Kill(postmaster, step.signal)
-		} else if step.signal == syscall.SIGQUIT {
-			// Backends without a postmaster end by themselves; these did not.
-			for _, pid := range left {
-				_ = syscall.Kill(pid, step.signal)
-			}
+			left = []int{postmaster} // it ends its backends in order
+		} else if step.signal == syscall.SIGINT {
+			left = nil // backends without a postmaster end by themselves
+		}
+		for _, pid := range left {
+			_ = syscall.Kill(pid, step.signal)
+			_ = syscall.Kill(pid, syscall.SIGCONT) // a frozen one hears nothing else
 		}
 		if err := f.waitGone(ctx, step.patience); err != nil {
 			return err

@@ -13,8 +13,8 @@ const (
 	// A run as long as this earns a fresh back-off.
 	healthyRun = 30 * time.Second
 	// Starts that fail in a row before the owner is told; with the back-off
-	// above that is about half a minute.
-	maxFailedStarts = 10
+	// above that is about ten seconds.
+	maxFailedStarts = 7
 	// A restart that includes crash recovery may take long; a hanging one must
 	// not hang for ever.
 	restartLimit = 5 * time.Minute
