@@ -1,0 +1,254 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+)
+
+const (
+	// DefaultTimeout bounds one call: more than the broker's own limits on
+	// recording, less than the life of a challenge.
+	DefaultTimeout = 30 * time.Second
+
+	dialTimeout      = 10 * time.Second
+	handshakeTimeout = 10 * time.Second
+	idleTimeout      = 10 * time.Minute // longer than a default renewal, so connections are kept
+
+	maxChallenge = 16 << 10 // bytes of a challenge; a token is at most 2 KiB
+	maxAttest    = 1 << 20  // bytes of an answer: chain, bundle, workloads
+	maxProblem   = 64 << 10 // bytes of a problem document
+	maxHeaders   = 64 << 10
+)
+
+// Config says which broker and how to know it.
+type Config struct {
+	// Server is the base URL, "https://host:port". Nothing else is accepted.
+	Server string
+	// Trust must not be empty.
+	Trust Trust
+	// TrustDomain is the broker's, as a name or a SPIFFE ID. Empty takes the one
+	// of the first verified broker and refuses every other from then on.
+	TrustDomain string
+	// ClientCertificate is asked in each handshake; nil, or a nil result, goes
+	// without. An error ends the handshake.
+	ClientCertificate func() (*tls.Certificate, error)
+	// Timeout bounds a call; 0 is DefaultTimeout.
+	Timeout time.Duration
+	// UserAgent is sent with each request; "" is "zonebroker-client".
+	UserAgent string
+	// Now is the clock for certificates; nil is time.Now.
+	Now func() time.Time
+}
+
+// Client talks to one broker over kept connections. Its methods may be called
+// from several goroutines.
+type Client struct {
+	cfg  Config
+	base url.URL
+	http *http.Client
+
+	mu   sync.Mutex // guards td and peer
+	td   spiffeid.TrustDomain
+	peer Peer
+}
+
+// New returns a client. It connects to nobody yet.
+func New(cfg Config) (*Client, error) {
+	base, err := baseURL(cfg.Server)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Trust.Empty() {
+		return nil, errors.New("client: no trust anchor, pin or bundle; there is no insecure default")
+	}
+	c := &Client{cfg: cfg, base: base}
+	if cfg.TrustDomain != "" {
+		if c.td, err = spiffeid.TrustDomainFromString(cfg.TrustDomain); err != nil {
+			return nil, fmt.Errorf("client: trust domain: %w", err)
+		}
+	}
+	if c.cfg.Timeout == 0 {
+		c.cfg.Timeout = DefaultTimeout
+	}
+	if c.cfg.UserAgent == "" {
+		c.cfg.UserAgent = "zonebroker-client"
+	}
+	if c.cfg.Now == nil {
+		c.cfg.Now = time.Now
+	}
+	c.http = &http.Client{
+		Transport: c.transport(),
+		// A broker never redirects; following would send evidence elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c, nil
+}
+
+func baseURL(server string) (url.URL, error) {
+	u, err := url.Parse(server)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil ||
+		(u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" {
+		return url.URL{}, fmt.Errorf("client: server %q: want https://host:port", server)
+	}
+	return url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
+func (c *Client) transport() *http.Transport {
+	var protocols http.Protocols
+	protocols.SetHTTP2(true)
+	dialer := net.Dialer{Timeout: dialTimeout}
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment, // a CONNECT tunnel sees only TLS
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        c.tlsConfig(),
+		TLSHandshakeTimeout:    handshakeTimeout,
+		ForceAttemptHTTP2:      true,
+		Protocols:              &protocols,
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConnsPerHost:    1,
+		MaxResponseHeaderBytes: maxHeaders,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: 30 * time.Second, // a balancer that forgot the connection shows
+			PingTimeout:     5 * time.Second,
+		},
+	}
+}
+
+// tlsConfig replaces the check by host name and system roots with ours. It runs
+// in VerifyConnection, which no kind of resumption leaves out.
+func (c *Client) tlsConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		InsecureSkipVerify: true, // VerifyConnection below verifies, by SPIFFE ID
+		VerifyConnection:   c.verify,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if c.cfg.ClientCertificate == nil {
+				return &tls.Certificate{}, nil
+			}
+			certificate, err := c.cfg.ClientCertificate()
+			if err == nil && certificate == nil {
+				certificate = &tls.Certificate{}
+			}
+			return certificate, err
+		},
+	}
+}
+
+func (c *Client) verify(state tls.ConnectionState) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	peer, err := c.cfg.Trust.Verify(state.PeerCertificates, c.td, c.cfg.Now())
+	if err != nil {
+		return &UntrustedError{Server: c.base.String(), err: err}
+	}
+	c.td, c.peer = peer.TrustDomain(), peer
+	return nil
+}
+
+// Peer returns the broker that was last authenticated; the zero Peer before the
+// first connection.
+func (c *Client) Peer() Peer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peer
+}
+
+// Close drops the kept connections. The client stays usable: the next call
+// connects anew, and asks for the client certificate again.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Challenge asks for a nonce or a credential.
+func (c *Client) Challenge(ctx context.Context, req api.ChallengeRequest) (api.Challenge, error) {
+	var out api.Challenge
+	err := c.call(ctx, "/v1/challenge", req, maxChallenge, &out)
+	return out, err
+}
+
+// Attest hands over evidence. A RefusedError with reason.ChallengeSpent may
+// carry a fresh challenge.
+func (c *Client) Attest(ctx context.Context, req api.AttestRequest) (api.AttestResponse, error) {
+	var out api.AttestResponse
+	err := c.call(ctx, "/v1/attest", req, maxAttest, &out)
+	return out, err
+}
+
+// call posts in and decodes the answer of at most limit bytes into out.
+func (c *Client) call(ctx context.Context, path string, in any, limit int64, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	if len(body) > api.MaxBody {
+		return fmt.Errorf("request of %d bytes, at most %d", len(body), api.MaxBody)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, fmt.Errorf("no answer within %s", c.cfg.Timeout))
+	defer cancel()
+	target := c.base
+	target.Path = path
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, application/problem+json")
+	req.Header.Set("User-Agent", c.cfg.UserAgent)
+	rsp, err := c.http.Do(req)
+	if err != nil {
+		return c.noAnswer(ctx, err)
+	}
+	defer rsp.Body.Close()
+	return c.read(ctx, rsp, limit, out)
+}
+
+// noAnswer tells a stranger at the broker's address from nobody.
+func (c *Client) noAnswer(ctx context.Context, err error) error {
+	if untrusted, ok := errors.AsType[*UntrustedError](err); ok {
+		return untrusted
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	} else if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	return &UnreachableError{Server: c.base.String(), err: err}
+}
+
+func (c *Client) read(ctx context.Context, rsp *http.Response, limit int64, out any) error {
+	id := rsp.Header.Get("X-Request-Id")
+	if rsp.StatusCode != http.StatusOK {
+		limit = maxProblem
+	}
+	body, err := io.ReadAll(io.LimitReader(rsp.Body, limit+1))
+	if err != nil {
+		return c.noAnswer(ctx, err)
+	}
+	if int64(len(body)) > limit {
+		return &AnswerError{Status: rsp.StatusCode, Why: fmt.Sprintf("larger than %d bytes", limit), RequestID: id}
+	}
+	kind, _, _ := mime.ParseMediaType(rsp.Header.Get("Content-Type"))
+	switch {
+	case rsp.StatusCode == http.StatusOK && kind == "application/json":
+		if err := json.Unmarshal(body, out); err != nil {
+			return &AnswerError{Status: rsp.StatusCode, Why: "not the JSON of the contract", RequestID: id}
+		}
+		return nil
+	case rsp.StatusCode >= 400 && kind == "application/problem+json":
+		return refusal(rsp.StatusCode, rsp.Header, body, c.cfg.Now())
+	}
+	return &AnswerError{Status: rsp.StatusCode, Why: fmt.Sprintf("content type %q", kind), RequestID: id}
+}
