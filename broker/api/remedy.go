@@ -1,0 +1,105 @@
+package api
+
+import (
+	"strings"
+
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// Remedy says in one or two sentences what whoever meets code c can do about
+// it; "" for events. It gives no expected value away. Codes without a sentence
+// of their own take that of their area.
+func Remedy(c reason.Code) string {
+	info := reason.Lookup(c)
+	if info.Class == reason.Event {
+		return ""
+	}
+	if text, ok := remedies[info.Code]; ok {
+		return text
+	}
+	area, _, _ := strings.Cut(string(info.Code), ".")
+	if text, ok := areaRemedies[area]; ok {
+		return text
+	}
+	return "Look the record up with `zonebroker history list`; the request id stands in the broker's log."
+}
+
+const (
+	againNow    = "Ask for a new challenge and quote again."
+	updateAgent = "Update zoneagent; it and the broker disagree on the form of the evidence."
+	otherTPM    = "This TPM cannot be used as it is; take another machine, or ask its maker."
+)
+
+// areaRemedies hold where every code of an area asks for the same.
+var areaRemedies = map[string]string{
+	"ekcert":   "Look at the EK certificate (`tpm2_getekcertificate`): it has to come from a maker whose root the broker is configured with.",
+	"eventlog": "Compare /sys/kernel/security/tpm0/binary_bios_measurements with the PCRs; reboot, and if it stays, report firmware version and log.",
+	"tpm2":     updateAgent,
+	"request":  "Compare the request with /openapi.json.",
+}
+
+// remedies are for people who read an error at night: one step, concrete.
+var remedies = map[reason.Code]string{
+	reason.AuthForbidden: "Run the command as root or as the user that the broker runs as.",
+	reason.AuthInvalid:   "Connect again without the client certificate; the AK earns a new SVID.",
+	reason.AuthRequired:  "Present the node's SVID as client certificate.",
+
+	reason.ChallengeExpired:   againNow,
+	reason.ChallengeInvalid:   againNow,
+	reason.ChallengeSpent:     "Quote over the fresh challenge in this answer.",
+	reason.ChallengeWrongNode: "Use a challenge only with the AK that it was issued for. Two machines that share a state folder need one each.",
+
+	reason.Internal:          "Try again; if it stays, look for the request id in the broker's log.",
+	reason.IssuerUnavailable: "Try again in a few seconds. On the broker: `zonebroker health`.",
+	reason.LedgerFork:        "Run `zonebroker history verify` and restore the database that the signed checkpoint belongs to. Nothing is issued until then.",
+	reason.StoreRowForged:    "Find out who wrote to the database beside the broker; admit the node anew.",
+	reason.StoreUnavailable:  "Try again; SVIDs that are out stay valid. On the broker: `zonebroker health`.",
+
+	reason.NodeAKUnapproved:     "An operator looks at the machine and runs `zonebroker node approve NODE`.",
+	reason.NodeAdmissionPending: "An operator looks at `zonebroker node pending` and runs `zonebroker node approve EK-HASH`.",
+	reason.NodeDisabled:         "An operator runs `zonebroker node approve NODE` if the node may come back.",
+	reason.NodeForkSuspected:    "Two machines used one identity. Find the copy, then run `zonebroker node approve NODE`.",
+	reason.NodeIdentityConflict: "An operator looks at both machines: `zonebroker node list`. The EK or AK belongs to another node.",
+	reason.NodeNotAdmitted:      "An operator runs `zonebroker node admit --ek-hash HASH`, or hands out a token of `zonebroker token create`.",
+	reason.NodeQuarantined:      "Attest again for a quarantine identity, and ask an operator.",
+
+	reason.PolicyBindingClass:     "Use an SVID key that the TPM certifies: start zoneagent with a TPM-resident key.",
+	reason.PolicyError:            "Run `zonebroker policy lint DIR` on the broker and look at its log.",
+	reason.PolicyEvidenceAge:      againNow,
+	reason.PolicyEvidenceMissing:  "Send the kinds of evidence that the zone asks for.",
+	reason.PolicyIdentityInvalid:  "Give the zone or workload a name of lower-case letters, digits and dashes.",
+	reason.PolicyInvalid:          "Run `zonebroker policy lint DIR`; it names file, line and column.",
+	reason.PolicyMissing:          "Put zone documents into the policy folder, run `zonebroker policy lint DIR`, and reload with SIGHUP.",
+	reason.PolicyNoZone:           "Add a zone whose selectors take this node, or admit the node with the right groups.",
+	reason.PolicyPCRMismatch:      "If the change was wanted, learn it: `zonebroker reference learn --node NODE -o FILE`, review, reload. If not, look at the machine.",
+	reason.PolicyReferenceMissing: "Add the reference set to the policy folder or extend its validity, then reload.",
+	reason.PolicySecureBoot:       "Turn secure boot on in the firmware and reboot.",
+	reason.PolicyZoneAmbiguous:    "Give one of the zones a higher priority, or narrow its selectors.",
+
+	reason.RequestOverloaded:  "Wait as long as Retry-After says.",
+	reason.RequestRateLimited: "Wait as long as Retry-After says.",
+	reason.RequestTooLarge:    "Send less: the limits stand in /openapi.json.",
+
+	reason.EventLogMissing:        "Send the firmware's event log: zoneagent must be able to read /sys/kernel/security/tpm0/binary_bios_measurements.",
+	reason.EventLogReplayMismatch: "The log is not the one of this boot, or something extended a PCR without logging it. Reboot and attest again.",
+	reason.EventLogSHA1Only:       "Turn the SHA-256 bank of the TPM on in the firmware and reboot.",
+	reason.EKCertKeyMismatch:      "The certificate belongs to another EK: send the one from this TPM's NV memory.",
+	reason.EKCertUntrusted:        "Add the maker's root to the broker's EK roots if you trust it.",
+	reason.EKCertVendorDenied:     "Allow the maker in the broker's configuration if you trust it.",
+
+	reason.TPM2AKActivationFailed:  "Enrol again: the AK has to live beside the EK in the same TPM.",
+	reason.TPM2AKAttributes:        "Make the AK with zoneagent; keys made by other tools often lack restricted or fixedTPM.",
+	reason.TPM2AKNotRestricted:     "Make the AK with zoneagent; keys made by other tools often lack restricted or fixedTPM.",
+	reason.TPM2AKParameters:        "Make the AK with zoneagent: RSA-2048 or P-256 with SHA-256.",
+	reason.TPM2EKRevoked:           "An operator revoked this TPM; admit another machine.",
+	reason.TPM2EKTemplate:          otherTPM,
+	reason.TPM2FirmwareDenied:      "Update the TPM's firmware.",
+	reason.TPM2PCRBank:             "Turn the SHA-256 bank of the TPM on in the firmware and reboot.",
+	reason.TPM2PCRUnexplained:      "Something extended a PCR that no log explains. Reboot without it, or narrow the zone's PCRs.",
+	reason.TPM2QuoteNonceMismatch:  againNow,
+	reason.TPM2QuoteSelection:      "Quote exactly the PCRs of the challenge's select member.",
+	reason.TPM2QuoteSignerMismatch: "The AK moved to another hierarchy; enrol again.",
+	reason.TPM2RolledBack:          "The TPM was cleared, or the machine is a copy or an old snapshot. If that was wanted: `zonebroker node approve NODE`.",
+	reason.TPM2SignatureInvalid:    "The quote is not signed by the pinned AK; enrol again if the AK was made anew.",
+	reason.TPM2Version:             otherTPM,
+}

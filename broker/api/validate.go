@@ -1,0 +1,238 @@
+package api
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/google/uuid"
+
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// Limits that only the syntax of a request needs. The sizes that wire.md
+// decides stand in types.go.
+const (
+	maxPCRs       = 24      // of a SHA-256 bank
+	maxPCRValue   = 64      // bytes; which length a bank has is the verifier's business
+	maxName       = 66      // bytes of a TPM name: nameAlg and the longest digest
+	maxJoinToken  = 128     // characters
+	maxCheckpoint = 4 << 10 // bytes of a signed note with cosignatures
+	maxEKs        = 16      // EK hashes of one machine
+	maxGroups     = 32
+	maxNote       = 500 // characters of an operator's note
+	maxTTL        = 7 * 24 * 3600
+)
+
+var (
+	formatForm = regexp.MustCompile(`^[a-z][a-z0-9_.]{0,31}$`)
+	tokenForm  = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+	selectForm = regexp.MustCompile(`^[0-9a-f]{6}$`)
+	hashForm   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	labelForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,62}$`)
+	noteForm   = regexp.MustCompile(`^[^\p{Cc}\p{Zl}\p{Zp}]*$`)
+)
+
+// checks collects the first problem of a request; later checks are skipped.
+type checks struct{ err error }
+
+func (c *checks) fail(code reason.Code, format string, args ...any) {
+	if c.err == nil {
+		c.err = reason.Newf(code, format, args...)
+	}
+}
+
+// size checks a present member against its cap, before anybody parses it.
+func (c *checks) size(at string, n, limit int) {
+	if n > limit {
+		c.fail(reason.RequestTooLarge, "%s: larger than %d", at, limit)
+	}
+}
+
+func (c *checks) required(at string, n, limit int) {
+	if n == 0 {
+		c.fail(reason.RequestMalformed, "%s: missing", at)
+	}
+	c.size(at, n, limit)
+}
+
+func (c *checks) form(at, value string, form *regexp.Regexp) {
+	if !form.MatchString(value) {
+		c.fail(reason.RequestMalformed, "%s: not of its form", at)
+	}
+}
+
+func (c *checks) chain(at string, chain []Bytes) {
+	c.size(at, len(chain), MaxEKChain)
+	for i, der := range chain {
+		c.required(fmt.Sprintf("%s/%d", at, i), len(der), MaxEKCertificate)
+	}
+}
+
+// Validate checks caps, required members and syntax; it parses no TPM
+// structure. Errors are reason.RequestTooLarge for a cap of types.go and
+// reason.RequestMalformed for everything else.
+func (r ChallengeRequest) Validate() error {
+	var c checks
+	c.form("/format", r.Format, formatForm)
+	c.size("/ak_name", len(r.AKName), maxName)
+	if (r.Enrol != nil) == (len(r.AKName) > 0) {
+		c.fail(reason.RequestMalformed, "exactly one of enrol and ak_name is needed")
+	}
+	switch r.Purpose {
+	case PurposeEnrol:
+		if r.Enrol == nil {
+			c.fail(reason.RequestMalformed, "/enrol: missing")
+		}
+	case PurposeRenew, PurposeWorkload:
+		if r.Enrol != nil {
+			c.fail(reason.RequestMalformed, "/enrol: only with purpose enrol")
+		}
+	default:
+		c.fail(reason.RequestMalformed, "/purpose: not enrol, renew or workload")
+	}
+	if e := r.Enrol; e != nil {
+		c.required("/enrol/ek_public", len(e.EKPublic), MaxPublic)
+		c.required("/enrol/ak_public", len(e.AKPublic), MaxPublic)
+		c.size("/enrol/ek_certificate", len(e.EKCertificate), MaxEKCertificate)
+		c.chain("/enrol/ek_chain", e.EKChain)
+		c.size("/enrol/join_token", len(e.JoinToken), maxJoinToken)
+		if e.JoinToken != "" {
+			c.form("/enrol/join_token", e.JoinToken, tokenForm)
+		}
+	}
+	return c.err
+}
+
+// Validate is as for ChallengeRequest. prev is a UUID in its canonical lower
+// case form; exactly one of csr and tpm2/certify proves possession of the key.
+func (r AttestRequest) Validate() error {
+	var c checks
+	c.required("/token", len(r.Token), MaxToken)
+	c.form("/token", r.Token, tokenForm)
+	if r.Prev != "" {
+		if id, err := uuid.Parse(r.Prev); err != nil || id.String() != r.Prev {
+			c.fail(reason.RequestMalformed, "/prev: not a UUID in canonical form")
+		}
+	}
+	c.size("/checkpoint", len(r.Checkpoint), maxCheckpoint)
+	c.required("/spki", len(r.SPKI), MaxSPKI)
+	c.size("/csr", len(r.CSR), MaxCSR)
+	if r.TPM2 == nil {
+		c.fail(reason.RequestMalformed, "/tpm2: missing")
+		return c.err
+	}
+	r.TPM2.validate(&c)
+	if (len(r.CSR) > 0) == (r.TPM2.Certify != nil) {
+		c.fail(reason.RequestMalformed, "exactly one of csr and tpm2/certify is needed")
+	}
+	return c.err
+}
+
+func (e *TPM2Evidence) validate(c *checks) {
+	c.required("/tpm2/ak_public", len(e.AKPublic), MaxPublic)
+	c.size("/tpm2/ek_public", len(e.EKPublic), MaxPublic)
+	c.size("/tpm2/ek_certificate", len(e.EKCertificate), MaxEKCertificate)
+	c.chain("/tpm2/ek_chain", e.EKChain)
+	c.required("/tpm2/quote", len(e.Quote), MaxAttest)
+	c.required("/tpm2/signature", len(e.Signature), MaxSignature)
+	c.size("/tpm2/event_log", len(e.EventLog), MaxEventLog)
+	if e.PCRs == nil {
+		c.fail(reason.RequestMalformed, "/tpm2/pcrs: missing")
+	}
+	c.size("/tpm2/pcrs", len(e.PCRs), maxPCRs)
+	for _, key := range slices.Sorted(maps.Keys(e.PCRs)) {
+		// Only one spelling of an index: "7" and "07" would be two values of one PCR.
+		if n, err := strconv.Atoi(key); err != nil || n < 0 || n >= maxPCRs || strconv.Itoa(n) != key {
+			c.fail(reason.RequestMalformed, "/tpm2/pcrs: a member is not a decimal PCR index from 0 to 23")
+			return
+		}
+		c.size("/tpm2/pcrs/"+key, len(e.PCRs[key]), maxPCRValue)
+	}
+	if e.Certify != nil {
+		c.required("/tpm2/certify/public", len(e.Certify.Public), MaxPublic)
+		c.required("/tpm2/certify/attest", len(e.Certify.Attest), MaxAttest)
+		c.required("/tpm2/certify/signature", len(e.Certify.Signature), MaxSignature)
+	}
+}
+
+// Validate checks an answer of the broker before an agent acts on it: a mask of
+// six hex digits, and either a nonce or a credential. Errors are
+// reason.RequestMalformed and reason.RequestTooLarge.
+func (ch Challenge) Validate() error {
+	var c checks
+	c.required("/token", len(ch.Token), MaxToken)
+	c.form("/token", ch.Token, tokenForm)
+	c.form("/select", ch.Select, selectForm)
+	if (len(ch.Nonce) > 0) == (ch.Credential != nil) {
+		c.fail(reason.RequestMalformed, "exactly one of nonce and credential is needed")
+	}
+	c.size("/nonce", len(ch.Nonce), maxPCRValue)
+	if (ch.Credential != nil) != (ch.Purpose == PurposeEnrol) {
+		c.fail(reason.RequestMalformed, "/credential: with purpose enrol and only there")
+	}
+	if k := ch.Credential; k != nil {
+		c.required("/credential/blob", len(k.Blob), MaxPublic)
+		c.required("/credential/secret", len(k.Secret), MaxPublic)
+	}
+	return c.err
+}
+
+func (c *checks) label(machine string, groups []string) {
+	if machine != "" {
+		c.form("/machine", machine, labelForm)
+	}
+	c.size("/groups", len(groups), maxGroups)
+	for i, g := range groups {
+		c.form(fmt.Sprintf("/groups/%d", i), g, labelForm)
+	}
+}
+
+func (c *checks) note(note string) {
+	c.size("/note", len(note), maxNote)
+	c.form("/note", note, noteForm)
+}
+
+// Validate wants 1 to 16 EK hashes of 64 lower-case hex digits.
+func (r AdmitRequest) Validate() error {
+	var c checks
+	c.required("/ek_hashes", len(r.EKHashes), maxEKs)
+	seen := map[string]bool{}
+	for i, h := range r.EKHashes {
+		c.form(fmt.Sprintf("/ek_hashes/%d", i), h, hashForm)
+		if seen[h] {
+			c.fail(reason.RequestMalformed, "/ek_hashes/%d: stands twice", i)
+		}
+		seen[h] = true
+	}
+	c.label(r.Machine, r.Groups)
+	return c.err
+}
+
+// Validate checks labels and the note, which has no control characters: it is
+// shown on terminals and in logs.
+func (r ApproveRequest) Validate() error {
+	var c checks
+	c.label(r.Machine, r.Groups)
+	c.note(r.Note)
+	return c.err
+}
+
+// Validate checks the note.
+func (r DisableRequest) Validate() error {
+	var c checks
+	c.note(r.Note)
+	return c.err
+}
+
+// Validate checks labels and lifetime: 0 (the default) to 7 days.
+func (r TokenRequest) Validate() error {
+	var c checks
+	c.label(r.Machine, r.Groups)
+	if r.TTL < 0 || r.TTL > maxTTL {
+		c.fail(reason.RequestMalformed, "/ttl_seconds: not between 0 and %d", maxTTL)
+	}
+	return c.err
+}
