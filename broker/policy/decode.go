@@ -209,6 +209,8 @@ func (w *walker) list(n *yaml.Node, what string) []*yaml.Node {
 		w.invalid(n, "%s must be a list", what)
 	case len(n.Content) == 0:
 		w.invalid(n, "%s is an empty list", what)
+	case len(n.Content) > maxItems:
+		w.invalid(n, "%s has more than %d items", what, maxItems)
 	default:
 		return n.Content
 	}

@@ -22,6 +22,7 @@ import (
 const (
 	MaxFile  = 1 << 20 // bytes of one file
 	maxDepth = 32      // nested collections
+	maxItems = 1024    // of one list; lists are compared item by item
 )
 
 // maxTier is the highest tier that this broker can earn for a node: 3 is

@@ -1,24 +1,16 @@
 package policy
 
-// Selection is the mask of a PCR selection as signed: bit i of byte i/8 is
-// PCR i.
-type Selection [3]byte
+import "github.com/zonebroker/zonebroker/verifier/tpm2"
 
 // Selection is the PCR selection that a quote must sign under this policy: the
 // union of what its zones need, and always PCR 0 to 7, so that the firmware of
 // every node is known to the history.
-func (s *Set) Selection() Selection {
-	out := Selection{0xff}
-	if s == nil {
-		return out
-	}
-	for _, r := range s.references {
-		for pcr := range r.PCRs {
-			out[pcr/8] |= 1 << (pcr % 8)
-		}
-		for pcr := range r.Events {
-			out[pcr/8] |= 1 << (pcr % 8)
+func (s *Set) Selection() tpm2.Selection {
+	pcrs := []int{0, 1, 2, 3, 4, 5, 6, 7}
+	if s != nil {
+		for _, r := range s.references {
+			pcrs = append(append(pcrs, sortedPCRs(r.PCRs)...), sortedPCRs(r.Events)...)
 		}
 	}
-	return out
+	return tpm2.SelectionOf(pcrs...)
 }

@@ -22,6 +22,8 @@ import (
 type walker struct {
 	file     string
 	lines    []string
+	line     int // number of the line that runes holds, 0 for none
+	runes    []rune
 	problems *[]Problem
 }
 
@@ -143,14 +145,10 @@ func (w *walker) tagged(n *yaml.Node) bool {
 	if n.Line < 1 || n.Line > len(w.lines) {
 		return false
 	}
-	column := 1
-	for _, r := range w.lines[n.Line-1] {
-		if column == n.Column {
-			return r == '!'
-		}
-		column++
+	if w.line != n.Line { // columns count characters; one line may hold a whole document
+		w.line, w.runes = n.Line, []rune(w.lines[n.Line-1])
 	}
-	return false
+	return n.Column >= 1 && n.Column <= len(w.runes) && w.runes[n.Column-1] == '!'
 }
 
 func hasAlias(n *yaml.Node) bool {
