@@ -1,0 +1,119 @@
+//go:build fetch
+
+package hostdeps_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/zonebroker/zonebroker/deploy/hostdeps"
+	"github.com/zonebroker/zonebroker/store/embedded"
+)
+
+// TestFetchedProgramsRun takes nothing of the system: what runs here came
+// through apt into an empty prefix. It needs a network and Debian or Ubuntu.
+func TestFetchedProgramsRun(t *testing.T) {
+	dir, err := embedded.TempDir("zb-fetch-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	prefix := filepath.Join(dir, "prefix")
+	// What a killed fetch leaves.
+	script(t, filepath.Join(prefix, ".work/state/lists"), "half", "")
+	script(t, filepath.Join(prefix, "postgres/bin"), "postgres", "half")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	opts := hostdeps.Options{Prefix: prefix, PrefixOnly: true, Yes: true, Err: os.Stderr}
+	found := together(ctx, t, opts)
+
+	var said strings.Builder
+	opts.Err, opts.Yes = &said, false
+	if _, err := hostdeps.Ensure(ctx, opts); err != nil || said.Len() > 0 {
+		t.Errorf("a second look fetched again: %v %s", err, said.String())
+	}
+	entries, _ := os.ReadDir(prefix)
+	for _, e := range entries {
+		t.Log("in the prefix: ", e.Name())
+		if e.Name() == ".work" {
+			t.Error("the work folder was left")
+		}
+	}
+	t.Run("postgres", func(t *testing.T) { runPostgres(ctx, t, found, dir) })
+	t.Run("swtpm", func(t *testing.T) { runSWTPM(ctx, t, found) })
+	t.Run("tpm2-tools", func(t *testing.T) {
+		if out, err := exec.CommandContext(ctx, found.Path("tpm2_checkquote"), "--version").CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+}
+
+// together fetches twice at once; one waits for the other and finds it done.
+func together(ctx context.Context, t *testing.T, opts hostdeps.Options) hostdeps.Found {
+	t.Helper()
+	var found [2]hostdeps.Found
+	var errs [2]error
+	var wg sync.WaitGroup
+	began := time.Now()
+	for i := range found {
+		wg.Go(func() { found[i], errs[i] = hostdeps.Ensure(ctx, opts) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("fetched in %v", time.Since(began).Round(time.Millisecond))
+	return found[0]
+}
+
+func runPostgres(ctx context.Context, t *testing.T, found hostdeps.Found, dir string) {
+	s, err := embedded.Start(ctx, embedded.Config{
+		Dir: filepath.Join(dir, "pg"), Bin: filepath.Dir(found.Path("postgres")), Env: found.Env(hostdeps.Postgres),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// runSWTPM makes a TPM with an EK certificate, which runs swtpm, swtpm_localca,
+// swtpm_cert and certtool.
+func runSWTPM(ctx context.Context, t *testing.T, found hostdeps.Found) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	ca := filepath.Join(dir, "ca")
+	if err := os.Mkdir(ca, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	localca := write("localca.conf", "statedir = "+ca+"\nsigningkey = "+ca+"/key.pem\nissuercert = "+ca+"/cert.pem\ncertserial = "+ca+"/serial\n")
+	config := write("setup.conf", "create_certs_tool = "+found.Path("swtpm_localca")+
+		"\ncreate_certs_tool_config = "+localca+"\ncreate_certs_tool_options = "+write("options", "")+"\n")
+	args := []string{"--tpm2", "--tpmstate", dir, "--create-ek-cert", "--config", config}
+	if os.Geteuid() == 0 {
+		args = append(args, "--runas", "root") // otherwise it becomes the user tss
+	}
+	cmd := exec.CommandContext(ctx, found.Path("swtpm_setup"), args...)
+	cmd.Env = append(os.Environ(), found.Env(hostdeps.SWTPM)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(ca, "cert.pem")); err != nil {
+		t.Error(err)
+	}
+}
