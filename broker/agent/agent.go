@@ -1,0 +1,273 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/client"
+)
+
+// Config says which broker, which TPM and which state.
+type Config struct {
+	// Server is the broker's base URL.
+	Server string
+	// Trust says who may vouch for the broker; it must not be empty. The bundle of
+	// the last answer is trusted beside it.
+	Trust client.Trust
+	// TrustDomain is the one that the broker must be of; "" takes the one that the
+	// first trusted broker proves. Once kept in the state it cannot change.
+	TrustDomain string
+	// StateDir is made with mode 0700 where it does not exist. Trusted: an
+	// attacker who can write it can choose the bundle that is trusted next.
+	StateDir string
+	// Device is the TPM: "" is /dev/tpmrm0; "swtpm:SOCKET" a software TPM.
+	Device string
+	// AK and EK choose the kinds of keys; "" keeps those of the state, P-256 and
+	// automatic at first. Another AK than before is a re-enrolment, which the
+	// broker records.
+	AK, EK tpm2collect.Kind
+	// EventLog is the firmware's log; "" is where Linux shows it. Not trusted: the
+	// broker compares it with the quote.
+	EventLog string
+	// JoinToken is sent at an enrolment. Secret.
+	JoinToken string
+	// UserAgent is sent with requests.
+	UserAgent string
+	// Progress gets one line for each step; nil for silence.
+	Progress func(string)
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// Result is an earned zone.
+type Result struct {
+	Node          string
+	SPIFFEID      string
+	TrustDomain   string
+	Zone          string
+	Tier          int
+	AttestationID string
+	Purpose       string // how it was earned: enrol or renew
+	AttestedAt    time.Time
+	FreshUntil    time.Time
+	RenewAt       time.Time
+	ExpiresAt     time.Time // end of the certificate
+	Chain         []*x509.Certificate
+	Bundle        []byte // SPIFFE bundle document
+	Log           api.LogPosition
+	Events        []string
+	Workloads     []api.Workload
+}
+
+// run is one attestation.
+type run struct {
+	cfg    Config
+	folder *folder
+	state  *State
+	tpm    *tpm2collect.TPM
+	key    *tpm2collect.SVIDKey
+	ak     tpm2collect.AK
+	broker *client.Client
+
+	enrol     bool // the next challenge is asked for with EK and AK
+	withLog   bool // the event log is sent in any case
+	fastLane  bool // the SVID is shown as client certificate
+	lastQuote tpm2collect.Quote
+	lastLog   bool // the last evidence had the event log
+}
+
+// Attest proves the state of this host once: challenge, quote, zone. It keeps
+// the answer in the state folder before it returns it.
+//
+// Errors are *Fault for what is wrong on this host, reason codes for refusals
+// (*client.RefusedError where the broker refused), and the client's errors for
+// brokers that are unreachable or not trusted.
+func Attest(ctx context.Context, cfg Config) (Result, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Progress == nil {
+		cfg.Progress = func(string) {}
+	}
+	if cfg.EventLog == "" {
+		cfg.EventLog = tpm2collect.DefaultEventLog
+	}
+	folder, err := openFolder(cfg.StateDir)
+	if err != nil {
+		return Result{}, err
+	}
+	defer folder.close()
+	state, err := folder.load()
+	if err != nil {
+		return Result{}, err
+	}
+	r := &run{cfg: cfg, folder: folder, state: state}
+	if err := r.openTPM(ctx); err != nil {
+		return Result{}, err
+	}
+	defer r.tpm.Close()
+	if err := r.connect(); err != nil {
+		return Result{}, err
+	}
+	defer r.broker.Close()
+	return r.attest(ctx)
+}
+
+// openTPM opens the TPM and makes the AK and the SVID key. The kinds of keys
+// are on the disk before they are used, so that the next run makes the same.
+func (r *run) openTPM(ctx context.Context) error {
+	kept, s := *r.state, r.state
+	if r.cfg.AK != "" {
+		s.AK = r.cfg.AK
+	}
+	if s.AK == "" {
+		s.AK = tpm2collect.P256
+	}
+	if r.cfg.EK != "" && r.cfg.EK != tpm2collect.Auto {
+		s.EK = r.cfg.EK
+	}
+	if s.AK != kept.AK || s.EK != kept.EK {
+		if err := r.folder.save(s); err != nil {
+			return err
+		}
+	}
+	r.cfg.Progress("making the keys in the TPM")
+	tpm, err := tpm2collect.Open(ctx, tpm2collect.Config{Device: r.cfg.Device, AK: s.AK, EK: s.EK, Rotation: s.Rotation})
+	if err != nil {
+		return tpmFault("open the TPM", err)
+	}
+	if r.ak, err = tpm.AK(ctx); err == nil {
+		r.key, err = tpm.SVIDKey(ctx)
+	}
+	if err != nil {
+		return errors.Join(tpmFault("make the keys", err), tpm.Close())
+	}
+	r.tpm = tpm
+	r.enrol = !s.Enrolled || !bytes.Equal(s.AKName, r.ak.Name)
+	return nil
+}
+
+// connect makes the client. The last bundle is trusted beside the anchor.
+func (r *run) connect() error {
+	trust := r.cfg.Trust
+	if len(r.state.Bundle) > 0 && !trust.Empty() {
+		if last, err := client.Bundle(r.state.Bundle); err == nil {
+			trust = trust.And(last)
+		}
+	}
+	td := r.state.TrustDomain
+	if td == "" {
+		td = r.cfg.TrustDomain
+	} else if want := r.cfg.TrustDomain; want != "" && want != td {
+		return stateFault("the state is of trust domain "+td+", not of "+want, "give the other trust domain a state of its own with --state DIR", nil)
+	}
+	r.fastLane = r.clientCertificate() != nil
+	broker, err := client.New(client.Config{
+		Server: r.cfg.Server, Trust: trust, TrustDomain: td, UserAgent: r.cfg.UserAgent, Now: r.cfg.Now,
+		ClientCertificate: func() (*tls.Certificate, error) {
+			if !r.fastLane {
+				return nil, nil
+			}
+			return r.clientCertificate(), nil
+		},
+	})
+	r.broker = broker
+	return err
+}
+
+// clientCertificate is the SVID of the last answer, if it is still valid and
+// its key is the one that this TPM has now.
+func (r *run) clientCertificate() *tls.Certificate {
+	if len(r.state.Chain) == 0 {
+		return nil
+	}
+	leaf, err := x509.ParseCertificate(r.state.Chain[0])
+	now := r.cfg.Now()
+	if err != nil || now.Before(leaf.NotBefore) || !now.Before(leaf.NotAfter) || !bytes.Equal(leaf.RawSubjectPublicKeyInfo, r.key.SPKI()) {
+		return nil
+	}
+	c := &tls.Certificate{PrivateKey: r.key, Leaf: leaf}
+	for _, der := range r.state.Chain {
+		c.Certificate = append(c.Certificate, der)
+	}
+	return c
+}
+
+// rounds bounds one attestation: each round is at most one challenge and one
+// attempt, and only the ways back of wire.md start another.
+const rounds = 8
+
+func (r *run) attest(ctx context.Context) (Result, error) {
+	var fresh *api.Challenge
+	back := newWaysBack(r)
+	for range rounds {
+		challenge, err := r.challenge(ctx, fresh)
+		if err == nil {
+			var answer api.AttestResponse
+			if answer, err = r.answer(ctx, challenge); err == nil {
+				return r.accept(answer, challenge)
+			}
+		}
+		if fresh, err = back.next(ctx, err); err != nil {
+			return Result{}, err
+		}
+	}
+	return Result{}, &Fault{Kind: FaultAnswer, What: "attest", Why: fmt.Sprintf("no decision after %d tries", rounds), Fix: "try again; if it stays, look at the broker's log"}
+}
+
+// challenge asks for one, unless the broker gave a fresh one with its refusal.
+func (r *run) challenge(ctx context.Context, fresh *api.Challenge) (api.Challenge, error) {
+	if fresh != nil {
+		return *fresh, fresh.Validate()
+	}
+	req := api.ChallengeRequest{Format: api.FormatTPM2, Purpose: api.PurposeRenew, AKName: r.ak.Name}
+	if r.enrol {
+		ek, err := r.endorsementKey(ctx)
+		if err != nil {
+			return api.Challenge{}, err
+		}
+		req = api.ChallengeRequest{Format: api.FormatTPM2, Purpose: api.PurposeEnrol, Enrol: &api.Enrol{
+			EKPublic: ek.Public, EKCertificate: ek.Certificate, AKPublic: r.ak.Public, JoinToken: r.cfg.JoinToken,
+		}}
+	}
+	r.cfg.Progress("asking " + r.cfg.Server + " for a challenge (" + req.Purpose + ")")
+	challenge, err := r.broker.Challenge(ctx, req)
+	if err != nil {
+		return api.Challenge{}, err
+	}
+	if err := challenge.Validate(); err != nil {
+		return api.Challenge{}, answerFault("the challenge is not of the contract", err)
+	}
+	if challenge.Purpose != req.Purpose {
+		return api.Challenge{}, answerFault("the challenge is for another purpose than was asked for", nil)
+	}
+	return challenge, nil
+}
+
+// endorsementKey returns the EK. Where it is another than that of the state,
+// this is another TPM, and what was received belongs to another node: naming
+// its last attestation would look like a clone.
+func (r *run) endorsementKey(ctx context.Context) (tpm2collect.EK, error) {
+	ek, err := r.tpm.EK(ctx)
+	if err != nil {
+		return ek, tpmFault("make the endorsement key", err)
+	}
+	hash := hex.EncodeToString(ek.Hash[:])
+	if r.state.EKHash == hash && r.state.EK == ek.Kind {
+		return ek, nil
+	}
+	if r.state.EKHash != hash {
+		r.state.Prev, r.state.Node, r.state.Chain, r.state.Enrolled = "", "", nil, false
+		r.fastLane = false
+	}
+	r.state.EKHash, r.state.EK = hash, ek.Kind
+	return ek, r.folder.save(r.state)
+}

@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
+
+	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
+)
+
+// answer quotes over a challenge and hands the evidence over.
+func (r *run) answer(ctx context.Context, c api.Challenge) (api.AttestResponse, error) {
+	selection, err := tpm2.ParseSelection(c.Select)
+	if err != nil {
+		return api.AttestResponse{}, answerFault("the challenge selects no PCRs", err)
+	}
+	evidence := &api.TPM2Evidence{AKPublic: r.ak.Public}
+	nonce := []byte(c.Nonce)
+	if c.Credential != nil {
+		if nonce, err = r.activate(ctx, c, evidence); err != nil {
+			return api.AttestResponse{}, err
+		}
+	}
+	td := r.broker.Peer().TrustDomain().Name()
+	bound := verifier.Binding(nonce, r.key.SPKI(), td, c.Purpose, api.FormatTPM2, nil)
+	r.cfg.Progress("quoting PCRs " + selection.String())
+	if err := r.quote(ctx, evidence, selection, bound[:]); err != nil {
+		return api.AttestResponse{}, err
+	}
+	if err := r.addLog(evidence); err != nil {
+		return api.AttestResponse{}, err
+	}
+	return r.broker.Attest(ctx, api.AttestRequest{
+		Token: c.Token, Prev: r.state.Prev, Checkpoint: r.state.Checkpoint, SPKI: r.key.SPKI(), TPM2: evidence,
+	})
+}
+
+// activate opens the credential: the nonce of an enrolment is its secret. A
+// credential that is not for this TPM ends the run; it is never tried again,
+// and nothing of it is said (attacks.md, T19).
+func (r *run) activate(ctx context.Context, c api.Challenge, evidence *api.TPM2Evidence) ([]byte, error) {
+	ek, err := r.endorsementKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	evidence.EKPublic, evidence.EKCertificate = ek.Public, ek.Certificate
+	r.cfg.Progress("activating the credential")
+	nonce, err := r.tpm.Activate(ctx, c.Credential.Blob, c.Credential.Secret)
+	if e, ok := errors.AsType[*reason.Error](err); ok {
+		return nil, e
+	}
+	if err != nil {
+		return nil, tpmFault("activate the credential", err)
+	}
+	return nonce, nil
+}
+
+// quote fills in quote, PCR values and the certification of the SVID key, all
+// bound to the same 32 bytes.
+func (r *run) quote(ctx context.Context, evidence *api.TPM2Evidence, selection tpm2.Selection, bound []byte) error {
+	q, err := r.tpm.Quote(ctx, selection, bound)
+	if err != nil {
+		return tpmFault("quote", err)
+	}
+	certified, err := r.tpm.Certify(ctx, bound)
+	if err != nil {
+		return tpmFault("certify the SVID key", err)
+	}
+	r.lastQuote = q
+	evidence.Quote, evidence.Signature = q.Attest, q.Signature
+	evidence.PCRs = make(map[string]api.Bytes, len(q.PCRs))
+	for i, value := range q.PCRs {
+		evidence.PCRs[strconv.Itoa(i)] = value
+	}
+	evidence.Certify = &api.Certify{Public: certified.Public, Attest: certified.Attest, Signature: certified.Signature}
+	return nil
+}
+
+// addLog adds the event log at first contact, when the broker asked for it, and
+// when counters or PCRs are not those of the last accepted quote.
+func (r *run) addLog(evidence *api.TPM2Evidence) error {
+	r.lastLog = r.enrol || r.withLog || len(evidence.EKPublic) > 0 || !r.sameBoot()
+	if !r.lastLog {
+		return nil
+	}
+	log, err := tpm2collect.ReadEventLog(r.cfg.EventLog)
+	if err != nil {
+		if e, ok := errors.AsType[*tpm2collect.Error](err); ok {
+			return &Fault{Kind: FaultFile, What: e.What, Why: e.Why, Fix: e.Fix, err: err}
+		}
+		return &Fault{Kind: FaultFile, What: "read the event log", Why: err.Error(), err: err}
+	}
+	if len(log) == 0 {
+		r.cfg.Progress("there is no event log at " + r.cfg.EventLog)
+	}
+	evidence.EventLog = log
+	return nil
+}
+
+func (r *run) sameBoot() bool {
+	s, q := r.state, r.lastQuote
+	return s.ResetCount == q.ResetCount && s.RestartCount == q.RestartCount && bytes.Equal(s.PCRs, pcrDigest(q.PCRs))
+}
+
+// pcrDigest is over indexes and values: another selection is another digest.
+func pcrDigest(pcrs map[int][]byte) []byte {
+	h := sha256.New()
+	for _, i := range slices.Sorted(maps.Keys(pcrs)) {
+		h.Write([]byte{byte(i)})
+		h.Write(pcrs[i])
+	}
+	return h.Sum(nil)
+}

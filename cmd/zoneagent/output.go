@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zonebroker/zonebroker/broker/agent"
+)
+
+const (
+	asTable = "table"
+	asJSON  = "json"
+)
+
+func registerOutput(cmd *cobra.Command, output *string) {
+	cmd.Flags().StringVarP(output, "output", "o", asTable, "table or json")
+}
+
+func checkOutput(output string) error {
+	if output != asTable && output != asJSON {
+		return usageError{"-o: want table or json"}
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// printRows writes "name  value" lines. Values may come from the network.
+func printRows(w io.Writer, rows [][2]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintf(t, "%s\t%s\n", row[0], plain(row[1]))
+	}
+	return t.Flush()
+}
+
+// attestation is the JSON of an earned zone; times are RFC 3339 in UTC.
+type attestation struct {
+	Node          string    `json:"node"`
+	SPIFFEID      string    `json:"spiffe_id"`
+	TrustDomain   string    `json:"trust_domain"`
+	Zone          string    `json:"zone"`
+	Tier          int       `json:"tier"`
+	AttestationID string    `json:"attestation_id"`
+	Purpose       string    `json:"purpose"`
+	Key           string    `json:"key"` // where the SVID's key lives: "tpm"
+	AttestedAt    time.Time `json:"attested_at"`
+	FreshUntil    time.Time `json:"fresh_until"`
+	RenewAt       time.Time `json:"renew_at"`
+	ExpiresAt     time.Time `json:"expires_at"`
+	LogOrigin     string    `json:"log_origin"`
+	LogIndex      int64     `json:"log_index"`
+	Events        []string  `json:"events"`
+}
+
+func printResult(w io.Writer, output string, r agent.Result, now time.Time) error {
+	if output == asJSON {
+		events := r.Events
+		if events == nil {
+			events = []string{}
+		}
+		return printJSON(w, attestation{
+			Node: r.Node, SPIFFEID: r.SPIFFEID, TrustDomain: r.TrustDomain, Zone: r.Zone, Tier: r.Tier,
+			AttestationID: r.AttestationID, Purpose: r.Purpose, Key: "tpm",
+			AttestedAt: r.AttestedAt.UTC(), FreshUntil: r.FreshUntil.UTC(), RenewAt: r.RenewAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(),
+			LogOrigin: r.Log.Origin, LogIndex: r.Log.Index, Events: events,
+		})
+	}
+	rows := [][2]string{
+		{"zone", fmt.Sprintf("%s (tier %d)", r.Zone, r.Tier)},
+		{"spiffe id", r.SPIFFEID},
+		{"node", r.Node},
+		{"attestation", r.AttestationID},
+		{"fresh", "for " + until(now, r.FreshUntil)},
+		{"expires", "in " + until(now, r.ExpiresAt)},
+		{"log entry", fmt.Sprintf("%d of %s", r.Log.Index, r.Log.Origin)},
+	}
+	if len(r.Events) > 0 {
+		rows = append(rows, [2]string{"events", strings.Join(r.Events, ", ")})
+	}
+	return printRows(w, rows)
+}
+
+// until is for people: seconds up to two minutes, then minutes, then hours.
+func until(now, then time.Time) string {
+	d := then.Sub(now)
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	}
+	return fmt.Sprintf("%dh", int(d.Hours()))
+}
