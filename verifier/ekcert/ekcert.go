@@ -1,0 +1,242 @@
+package ekcert
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	encoding_asn1 "encoding/asn1"
+	"errors"
+	"time"
+
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+const (
+	// maxCertificate bounds every certificate in bytes, NV fill included.
+	maxCertificate = 4 << 10
+	// maxChain bounds the issuer certificates sent along.
+	maxChain = 4
+)
+
+// Extensions and usages (RFC 5280; TCG EK Credential Profile 2.5).
+var (
+	oidSubjectAltName      = encoding_asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidDirectoryAttributes = encoding_asn1.ObjectIdentifier{2, 5, 29, 9}
+	oidExtKeyUsage         = encoding_asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidEKCertificate       = encoding_asn1.ObjectIdentifier{2, 23, 133, 8, 1} // tcg-kp-EKCertificate
+)
+
+// Options are what a zone or a broker decides about EK certificates. The zero
+// value is the strict reading with the whole vendor registry.
+type Options struct {
+	// Vendors are the allowed manufacturers, as registered short name ("STM") or
+	// id ("id:53544D20"); empty means every registered one.
+	Vendors []string
+	// AllowExpired accepts a certificate past its notAfter; its chain is then
+	// verified as of its notBefore. A notBefore in the future never passes.
+	AllowExpired bool
+	// ExtraVendors are allowed beside the registry and beside Vendors, for
+	// example "id:00001014" of a lab's software TPMs.
+	ExtraVendors []string
+}
+
+// Certificate is an EK certificate whose chain, key and form were verified. The
+// zero value vouches for nothing.
+type Certificate struct {
+	raw      []byte
+	vendor   vendorID
+	names    tpmNames
+	notAfter time.Time
+}
+
+// Verify judges whether a manufacturer under roots vouches for the endorsement
+// key ekSPKI (SubjectPublicKeyInfo DER in its plain form, as tpm2.EK.SPKI gives
+// it) at the time now. raw is what lies in the NV index: DER, possibly behind a
+// header and before fill bytes; chain holds issuer certificates in DER.
+//
+// Errors, in the order of the checks: request.too_large, ekcert.encoding,
+// ekcert.key_type, ekcert.key_mismatch, ekcert.weak_key, ekcert.validity,
+// ekcert.is_ca, ekcert.critical_extension, ekcert.usage, ekcert.san,
+// ekcert.vendor_denied, ekcert.weak_signature, then for the chain ekcert.encoding,
+// ekcert.validity or ekcert.untrusted.
+func Verify(raw []byte, chain [][]byte, ekSPKI []byte, roots Roots, opts Options, now time.Time) (Certificate, error) {
+	if err := checkSizes(raw, chain); err != nil {
+		return Certificate{}, err
+	}
+	c, err := parse(raw)
+	if err != nil {
+		return Certificate{}, err
+	}
+	key, err := checkKey(c, ekSPKI)
+	if err != nil {
+		return Certificate{}, err
+	}
+	at, err := checkTime(c, opts, now)
+	if err != nil {
+		return Certificate{}, err
+	}
+	if err := checkProfile(c, key); err != nil {
+		return Certificate{}, err
+	}
+	vendor, names, err := readTPMNames(c)
+	if err != nil {
+		return Certificate{}, err
+	}
+	if !vendor.allowed(opts) {
+		return Certificate{}, reason.Newf(reason.EKCertVendorDenied, "TPM manufacturer %s is not allowed", vendor)
+	}
+	if err := verifyChain(c, chain, roots, at); err != nil {
+		return Certificate{}, err
+	}
+	return Certificate{raw: bytes.Clone(c.Raw), vendor: vendor, names: names, notAfter: c.NotAfter}, nil
+}
+
+func checkSizes(raw []byte, chain [][]byte) error {
+	if len(raw) > maxCertificate {
+		return reason.New(reason.RequestTooLarge, "the EK certificate is longer than 4096 bytes")
+	}
+	if len(chain) > maxChain {
+		return reason.New(reason.RequestTooLarge, "more than four issuer certificates")
+	}
+	for _, b := range chain {
+		if len(b) > maxCertificate || oversized(b) {
+			return reason.New(reason.RequestTooLarge, "an issuer certificate or its key is too large")
+		}
+	}
+	return nil
+}
+
+func parse(raw []byte) (*x509.Certificate, error) {
+	der, ok := unwrap(raw)
+	if !ok {
+		return nil, errEncoding()
+	}
+	if oversized(der) {
+		return nil, reason.New(reason.RequestTooLarge, "the key of the EK certificate is too large")
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, reason.Wrap(reason.EKCertEncoding, "not one X.509 certificate in DER", err)
+	}
+	return c, nil
+}
+
+func errEncoding() error {
+	return reason.New(reason.EKCertEncoding, "not one X.509 certificate in DER")
+}
+
+func checkKey(c *x509.Certificate, ekSPKI []byte) (crypto.PublicKey, error) {
+	key, spki, err := subjectSPKI(c.RawSubjectPublicKeyInfo)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(spki, ekSPKI) {
+		return nil, reason.New(reason.EKCertKeyMismatch, "the EK certificate is for another key")
+	}
+	return key, checkStrength(key)
+}
+
+// checkTime returns the time at which the chain is to be verified. The zero
+// time is refused: crypto/x509 would read the clock of the machine instead.
+func checkTime(c *x509.Certificate, opts Options, now time.Time) (time.Time, error) {
+	at := now
+	if now.After(c.NotAfter) && opts.AllowExpired {
+		at = c.NotBefore
+	}
+	if at.IsZero() || now.Before(c.NotBefore) || at.After(c.NotAfter) {
+		return at, reason.New(reason.EKCertValidity, "the EK certificate is not valid at this time")
+	}
+	return at, nil
+}
+
+// checkProfile compares with the TCG EK Credential Profile: an end-entity
+// certificate, nothing critical that we do not judge, a key for encryption only.
+func checkProfile(c *x509.Certificate, key crypto.PublicKey) error {
+	if c.IsCA {
+		return reason.New(reason.EKCertIsCA, "a CA certificate is no EK certificate")
+	}
+	for _, id := range c.UnhandledCriticalExtensions {
+		if !id.Equal(oidSubjectAltName) && !id.Equal(oidDirectoryAttributes) {
+			return reason.Newf(reason.EKCertCriticalExtension, "critical extension %s is unknown", id)
+		}
+	}
+	if !hasEKUsage(c) {
+		return reason.New(reason.EKCertUsage, "extended key usage is not that of an EK certificate")
+	}
+	want := x509.KeyUsageKeyAgreement
+	if _, ok := key.(*rsa.PublicKey); ok {
+		want = x509.KeyUsageKeyEncipherment
+	}
+	if c.KeyUsage != 0 && c.KeyUsage&want == 0 {
+		return reason.New(reason.EKCertUsage, "key usage does not allow what an EK does")
+	}
+	return nil
+}
+
+// hasEKUsage looks for the extension itself: an empty one must not read as none.
+func hasEKUsage(c *x509.Certificate) bool {
+	present := false
+	for _, ext := range c.Extensions {
+		present = present || ext.Id.Equal(oidExtKeyUsage)
+	}
+	for _, id := range c.UnknownExtKeyUsage {
+		if id.Equal(oidEKCertificate) {
+			return true
+		}
+	}
+	return !present
+}
+
+func verifyChain(c *x509.Certificate, chain [][]byte, roots Roots, at time.Time) error {
+	switch c.SignatureAlgorithm {
+	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
+		return reason.New(reason.EKCertWeakSignature, "the EK certificate is signed with SHA-1 or older")
+	}
+	var issuers []*x509.Certificate
+	for _, b := range chain {
+		ca, err := x509.ParseCertificate(b)
+		if err != nil {
+			return reason.Wrap(reason.EKCertEncoding, "an issuer certificate is not one X.509 certificate in DER", err)
+		}
+		issuers = append(issuers, ca)
+	}
+	leaf := *c
+	leaf.UnhandledCriticalExtensions = nil // judged in checkProfile and readTPMNames
+	anchors, intermediates := roots.pools(issuers)
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: anchors, Intermediates: intermediates, CurrentTime: at,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err == nil {
+		return nil
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return reason.Wrap(reason.EKCertValidity, "an issuer of the EK certificate is not valid at this time", err)
+	}
+	return reason.Wrap(reason.EKCertUntrusted, "the EK certificate does not chain to a configured manufacturer", err)
+}
+
+// Manufacturer returns the registered short name, for example "STM", or
+// "id:XXXXXXXX" for an id that is not in the registry.
+func (c Certificate) Manufacturer() string {
+	if c.raw == nil {
+		return ""
+	}
+	return c.vendor.name()
+}
+
+// Model returns the TPM model as the manufacturer wrote it; "" where the
+// certificate has none.
+func (c Certificate) Model() string { return c.names.model }
+
+// FirmwareVersion returns the TPM version as the manufacturer wrote it, for
+// example "id:00490004": that of the day of manufacture.
+func (c Certificate) FirmwareVersion() string { return c.names.version }
+
+// NotAfter returns the end of the certificate's validity.
+func (c Certificate) NotAfter() time.Time { return c.notAfter }
+
+// Raw returns the certificate in DER without header and fill; the slice is the
+// caller's.
+func (c Certificate) Raw() []byte { return bytes.Clone(c.raw) }

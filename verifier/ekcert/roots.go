@@ -1,0 +1,89 @@
+package ekcert
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+)
+
+// Roots are the configured manufacturer CAs. The zero value trusts nobody.
+type Roots struct {
+	anchors       *x509.CertPool
+	intermediates *x509.CertPool
+	n             int
+}
+
+// NewRoots reads CA certificates, each argument a PEM bundle or one DER
+// certificate. Self-issued certificates become trust anchors, all others
+// intermediates that must themselves chain to an anchor, so that the bundles of
+// manufacturers can be given as they are. Nothing given is no error and trusts
+// nobody; certificates without an anchor among them are one, as they would
+// refuse every host in silence.
+func NewRoots(bundles ...[]byte) (Roots, error) {
+	r := Roots{anchors: x509.NewCertPool(), intermediates: x509.NewCertPool()}
+	total := 0
+	for i, b := range bundles {
+		certs, err := readBundle(b)
+		if err != nil {
+			return Roots{}, fmt.Errorf("EK roots, file %d: %w", i+1, err)
+		}
+		for _, c := range certs {
+			total++
+			if bytes.Equal(c.RawIssuer, c.RawSubject) {
+				r.anchors.AddCert(c)
+				r.n++
+			} else {
+				r.intermediates.AddCert(c)
+			}
+		}
+	}
+	if total > 0 && r.n == 0 {
+		return Roots{}, errors.New("EK roots: no self-issued certificate among them, so nothing to trust")
+	}
+	return r, nil
+}
+
+func readBundle(b []byte) ([]*x509.Certificate, error) {
+	block, rest := pem.Decode(b)
+	if block == nil {
+		c, err := x509.ParseCertificate(b)
+		if err != nil {
+			return nil, fmt.Errorf("neither PEM nor one DER certificate: %w", err)
+		}
+		return []*x509.Certificate{c}, nil
+	}
+	var out []*x509.Certificate
+	for ; block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("a PEM block of type %q where a certificate was expected", block.Type)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", len(out)+1, err)
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// Len returns the number of trust anchors.
+func (r Roots) Len() int { return r.n }
+
+// pools returns pools that are never nil: crypto/x509 reads a nil pool of roots
+// as "those of the operating system", where any web server's certificate is at
+// home.
+func (r Roots) pools(chain []*x509.Certificate) (anchors, intermediates *x509.CertPool) {
+	anchors, intermediates = r.anchors, x509.NewCertPool()
+	if anchors == nil {
+		anchors = x509.NewCertPool()
+	}
+	if r.intermediates != nil {
+		intermediates = r.intermediates.Clone()
+	}
+	for _, c := range chain {
+		intermediates.AddCert(c)
+	}
+	return anchors, intermediates
+}

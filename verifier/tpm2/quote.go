@@ -1,0 +1,163 @@
+package tpm2
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"maps"
+
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// Attested is a TPMS_ATTEST of type quote that an AK signed over the expected
+// qualifying data. What it quotes is not judged yet: that is Attested.Quote.
+// The zero value attests nothing.
+type Attested struct {
+	valid bool
+	a     attest
+}
+
+// AuthenticateQuote verifies that the TPM holding ak made this quote over
+// qualifying, which is 1 to 64 bytes (the 32 of the binding). attest is a
+// TPMS_ATTEST, signature a TPMT_SIGNATURE.
+//
+// Errors, in the order of the checks: request.too_large; tpm2.version;
+// tpm2.signature.scheme, .hash, .encoding, .invalid; tpm2.attest.truncated,
+// .safe, .trailing, .magic, .type; tpm2.quote.signer_mismatch;
+// tpm2.quote.nonce_mismatch.
+func AuthenticateQuote(ak AK, attest, signature, qualifying []byte) (Attested, error) {
+	if err := checkAttestSize(attest); err != nil {
+		return Attested{}, err
+	}
+	a, err := openAttest(ak, bytes.Clone(attest), signature, typeQuote)
+	if err != nil {
+		return Attested{}, err
+	}
+	if !bytes.Equal(a.signer, ak.qualified) {
+		return Attested{}, reason.New(reason.TPM2QuoteSignerMismatch, "qualifiedSigner is not the AK as a primary key of the endorsement hierarchy")
+	}
+	// A quote over nothing fits no challenge, not even an empty one.
+	if len(qualifying) == 0 || !bytes.Equal(a.extraData, qualifying) {
+		return Attested{}, reason.New(reason.TPM2QuoteNonceMismatch, "extraData is not the binding of this challenge and key")
+	}
+	return Attested{valid: true, a: a}, nil
+}
+
+// Clock returns the signed clock triple and safe.
+func (t Attested) Clock() Clock { return t.a.clock }
+
+// FirmwareVersion returns the signed firmware version.
+func (t Attested) FirmwareVersion() uint64 { return t.a.firmware }
+
+// Quote compares the signed selection with want and the given values with the
+// signed digest. pcrs are attester bytes; only those that the TPM quoted come
+// out. Values are 32 bytes, of the SHA-256 bank.
+//
+// Errors, in the order of the checks: tpm2.quote.selection_count,
+// tpm2.pcr.bank, tpm2.quote.selection_duplicate, tpm2.quote.select_size,
+// tpm2.quote.selection, tpm2.pcr.length, tpm2.pcr.unquoted, tpm2.pcr.digest.
+func (t Attested) Quote(want Selection, pcrs map[int][]byte) (Quote, error) {
+	if err := t.checkSelection(want); err != nil {
+		return Quote{}, err
+	}
+	values := make(map[int][]byte, len(want)*8)
+	h := sha256.New()
+	for _, i := range want.Indexes() {
+		v := pcrs[i]
+		if len(v) != sha256.Size {
+			return Quote{}, reason.Newf(reason.TPM2PCRLength, "PCR %d is missing or not 32 bytes long", i)
+		}
+		values[i] = bytes.Clone(v)
+		h.Write(v)
+	}
+	if len(pcrs) != len(values) {
+		return Quote{}, reason.New(reason.TPM2PCRUnquoted, "a PCR value was sent that is not in the quote")
+	}
+	if !bytes.Equal(h.Sum(nil), t.a.pcrDigest) {
+		return Quote{}, reason.New(reason.TPM2PCRDigest, "the PCR values do not hash to the quoted digest")
+	}
+	return Quote{selection: want, values: values, clock: t.a.clock, firmware: t.a.firmware}, nil
+}
+
+// checkSelection: the attester chooses what it quotes, so anything but exactly
+// what was asked for would let it present one PCR, or one bank, as another.
+func (t Attested) checkSelection(want Selection) error {
+	if !t.valid || want == (Selection{}) {
+		return errQuoteSelection()
+	}
+	if t.a.count > maxBanks {
+		return reason.Newf(reason.TPM2QuoteSelectionCount, "%d PCR selections, more than any TPM has banks", t.a.count)
+	}
+	sels := t.a.selections[:t.a.count]
+	if err := checkBanks(sels); err != nil {
+		return err
+	}
+	for _, s := range sels {
+		if len(s.mask) != len(want) {
+			return reason.Newf(reason.TPM2QuoteSelectSize, "sizeofSelect is %d, not 3", len(s.mask))
+		}
+	}
+	if len(sels) != 1 || !bytes.Equal(sels[0].mask, want[:]) {
+		return errQuoteSelection()
+	}
+	return nil
+}
+
+func errQuoteSelection() error {
+	return reason.New(reason.TPM2QuoteSelection, "the quoted PCRs are not exactly those asked for")
+}
+
+// checkBanks passes an empty list: that is a wrong selection, not a wrong bank.
+func checkBanks(sels []bankSelection) error {
+	wanted := len(sels) == 0
+	for _, s := range sels {
+		if !knownBank(s.hash) {
+			return reason.Newf(reason.TPM2PCRBank, "bank %#04x is unknown", s.hash)
+		}
+		wanted = wanted || s.hash == algSHA256
+	}
+	if !wanted {
+		return reason.New(reason.TPM2PCRBank, "the quote is not over the SHA-256 bank")
+	}
+	for i, s := range sels {
+		for _, other := range sels[:i] {
+			if s.hash == other.hash {
+				return reason.Newf(reason.TPM2QuoteSelectionDuplicate, "bank %#04x is selected twice", s.hash)
+			}
+		}
+	}
+	return nil
+}
+
+// Quote is the verified content of a quote: exactly the PCRs that were asked
+// for, as the TPM signed them. The zero value holds no PCR.
+type Quote struct {
+	selection Selection
+	values    map[int][]byte
+	clock     Clock
+	firmware  uint64
+}
+
+// PCR returns the quoted SHA-256 value of PCR i, 32 bytes, and whether it was
+// quoted; the slice is the caller's.
+func (q Quote) PCR(i int) ([]byte, bool) {
+	v, ok := q.values[i]
+	return bytes.Clone(v), ok
+}
+
+// PCRValues returns all quoted values by PCR; map and slices are the caller's.
+func (q Quote) PCRValues() map[int][]byte {
+	out := maps.Clone(q.values)
+	for i, v := range out {
+		out[i] = bytes.Clone(v)
+	}
+	return out
+}
+
+// Selection returns the quoted selection.
+func (q Quote) Selection() Selection { return q.selection }
+
+// Clock returns the signed clock triple and safe.
+func (q Quote) Clock() Clock { return q.clock }
+
+// FirmwareVersion returns the signed firmware version.
+func (q Quote) FirmwareVersion() uint64 { return q.firmware }
