@@ -59,6 +59,7 @@ type Decision struct {
 	Tier       int
 	Reasons    []*reason.Error // of a denial, in the order of the checks; nil with Allow
 	Mismatches []Mismatch      // what policy.pcr_mismatch says, for programs
+	Referenced bool            // the zone demands reference sets, and one of them matched; set only with Allow
 	MaxAge     time.Duration   // fresh_until = attested_at + MaxAge
 	X509TTL    time.Duration
 	JWTTTL     time.Duration
@@ -111,7 +112,7 @@ func (s *Set) Decide(in Input) (d Decision) {
 	if len(d.Reasons) > 0 {
 		return d
 	}
-	d.Allow = true
+	d.Allow, d.Referenced = true, len(z.Requires.References) > 0
 	d.MaxAge, d.X509TTL = time.Duration(z.Evidence.MaxAge), time.Duration(z.Issue.X509TTL)
 	d.JWTTTL, d.Grace = time.Duration(z.Issue.JWTTTL), time.Duration(z.Issue.Grace)
 	d.Audiences = slices.Clone(z.Issue.Audiences)
@@ -164,8 +165,7 @@ func (s *Set) choose(in Input) (*zone, *reason.Error) {
 
 func (z *zone) selects(in Input) bool {
 	return slices.ContainsFunc(z.Selectors.Any, func(s selector) bool {
-		return s != selector{} &&
-			(s.Group == "" || slices.Contains(in.Node.Groups, s.Group)) &&
+		return (s.Group == "" || slices.Contains(in.Node.Groups, s.Group)) &&
 			(s.EKManufacturer == "" || s.EKManufacturer == in.Appraisal.Manufacturer()) &&
 			(s.Format == "" || s.Format == in.Appraisal.Format()) &&
 			(s.Node == "" || s.Node == in.Node.ID)
@@ -177,7 +177,7 @@ func (z *zone) checkNode(in Input) []*reason.Error {
 	var out []*reason.Error
 	by := in.Node.AdmittedBy
 	switch {
-	case by == "" || !slices.Contains(z.Admit, by):
+	case !slices.Contains(z.Admit, by):
 		out = append(out, reason.Newf(reason.NodeNotAdmitted, "zone %s does not take machines admitted by %q", z.Name, by))
 	case by == admitAnyGenuine && !in.Appraisal.Genuine():
 		out = append(out, reason.Newf(reason.NodeNotAdmitted, "zone %s takes any genuine machine, and no EK certificate was verified", z.Name))
@@ -194,7 +194,7 @@ func (z *zone) checkEvidence(in Input) []*reason.Error {
 	ev := in.Appraisal
 	maxAge := time.Duration(z.Evidence.MaxAge)
 	switch {
-	case in.Now.IsZero() || in.AttestedAt.IsZero() || !in.AttestedAt.Add(maxAge).After(in.Now):
+	case in.Now.IsZero() || !in.AttestedAt.Add(maxAge).After(in.Now):
 		out = append(out, reason.Newf(reason.PolicyEvidenceAge, "evidence is older than %s", maxAge))
 	case in.AttestedAt.After(in.Now.Add(maxSkew)):
 		out = append(out, reason.New(reason.PolicyEvidenceAge, "evidence is dated in the future"))

@@ -1,0 +1,159 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+)
+
+// admissions mirrors the inventory in memory: an EK that is not in it costs one
+// look-up here and at most one read, before any RSA or ECC.
+type admissions struct {
+	mu     sync.RWMutex // guards both fields; never held over I/O
+	byEK   map[[32]byte]*ledger.Admission
+	cursor int64
+}
+
+const admissionPage = 1000
+
+func (b *Broker) pollAdmissions(ctx context.Context) error {
+	for {
+		b.admissions.mu.RLock()
+		cursor := b.admissions.cursor
+		b.admissions.mu.RUnlock()
+		page, next, err := b.cfg.Store.AdmissionsSince(ctx, cursor, admissionPage)
+		if err != nil {
+			return err
+		}
+		b.admissions.put(page, next)
+		if len(page) < admissionPage {
+			return nil
+		}
+	}
+}
+
+func (a *admissions) put(page []ledger.Admission, cursor int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.byEK == nil {
+		a.byEK = make(map[[32]byte]*ledger.Admission)
+	}
+	for i := range page {
+		for _, ek := range page[i].EKHashes {
+			a.byEK[ek] = &page[i]
+		}
+	}
+	a.cursor = max(a.cursor, cursor)
+}
+
+func (a *admissions) cached(ek [32]byte) *ledger.Admission {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.byEK[ek]
+}
+
+// admission returns the admission of an EK, nil where there is none. A miss is
+// one read: the machine may have been admitted within the last second.
+func (b *Broker) admission(ctx context.Context, ek [32]byte) (*ledger.Admission, error) {
+	if a := b.admissions.cached(ek); a != nil {
+		return a, nil
+	}
+	return b.cfg.Store.AdmissionByEK(ctx, ek)
+}
+
+// pendingQueue collects machines that asked without being admitted. It is
+// bounded, and written in the background: a stranger's request writes nothing.
+type pendingQueue struct {
+	mu sync.Mutex
+	by map[[32]byte]ledger.Pending
+}
+
+// add reports whether there was room.
+func (q *pendingQueue) add(p ledger.Pending) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if old, ok := q.by[p.EKHash]; ok {
+		p.FirstSeen = old.FirstSeen
+	} else if len(q.by) >= pendingCap {
+		return false
+	}
+	if q.by == nil {
+		q.by = make(map[[32]byte]ledger.Pending)
+	}
+	q.by[p.EKHash] = p
+	return true
+}
+
+func (q *pendingQueue) take() []ledger.Pending {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := make([]ledger.Pending, 0, len(q.by))
+	for _, p := range q.by {
+		out = append(out, p)
+	}
+	q.by = nil
+	return out
+}
+
+func (b *Broker) flushPending(ctx context.Context) error {
+	ps := b.pending.take()
+	if len(ps) == 0 {
+		return nil
+	}
+	return b.cfg.Store.AddPending(ctx, ps)
+}
+
+// refusalCounter adds up refusals that are not records: those of strangers, and
+// repeats of a node's last one.
+type refusalCounter struct {
+	mu sync.Mutex
+	by map[refusalKey]int64
+}
+
+type refusalKey struct {
+	hour time.Time
+	code string
+	node ledger.NodeID
+}
+
+// maxRefusalKeys bounds the counter; codes are few and nodes are admitted, so
+// only an outage of the database fills it.
+const maxRefusalKeys = 10_000
+
+func (c *refusalCounter) add(k refusalKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by == nil {
+		c.by = make(map[refusalKey]int64)
+	}
+	if _, ok := c.by[k]; !ok && len(c.by) >= maxRefusalKeys {
+		return
+	}
+	c.by[k]++
+}
+
+func (b *Broker) flushRefusals(ctx context.Context) error {
+	c := &b.refusals
+	c.mu.Lock()
+	by := c.by
+	c.by = nil
+	c.mu.Unlock()
+	if len(by) == 0 {
+		return nil
+	}
+	counts := make([]ledger.RefusalCount, 0, len(by))
+	for k, n := range by {
+		counts = append(counts, ledger.RefusalCount{Hour: k.hour, Code: k.code, Node: k.node, Count: n})
+	}
+	if err := b.cfg.Store.CountRefusals(ctx, counts); err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.by == nil {
+			c.by = by
+		}
+		return err
+	}
+	return nil
+}

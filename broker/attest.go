@@ -1,0 +1,307 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
+)
+
+// attempt is one attestation on its way through the steps.
+type attempt struct {
+	req       api.AttestRequest
+	now       time.Time
+	challenge *challenge
+	snap      ledger.Snapshot
+	policy    *activePolicy
+	evidence  verifier.Evidence
+	want      verifier.Expectation
+	appraisal verifier.Appraisal
+	verdict   verdict
+	id        uuid.UUID             // of the record
+	parts     []ledger.EvidencePart // by content
+}
+
+// Attest walks one request through the pipeline: redeem, verify, decide,
+// prepare, record, sign. An SVID leaves only after its record is committed;
+// whatever goes wrong on the way is a refusal.
+func (b *Broker) Attest(ctx context.Context, _ Caller, req api.AttestRequest) (api.AttestResponse, error) {
+	now := b.cfg.Now()
+	if err := b.canIssue(ctx, now, req.Checkpoint); err != nil {
+		return api.AttestResponse{}, err
+	}
+	a := &attempt{req: req, now: now, policy: b.policy.Load()}
+	if a.policy == nil {
+		return api.AttestResponse{}, reason.New(reason.PolicyMissing, "no policy is active")
+	}
+	b.cfg.Step("broker.redeem")
+	if err := b.redeem(ctx, a); err != nil {
+		return api.AttestResponse{}, b.turnAway(err)
+	}
+	b.cfg.Step("broker.verify")
+	if err := b.verify(ctx, a); err != nil {
+		return api.AttestResponse{}, b.turnAway(err)
+	}
+	b.cfg.Step("broker.decide")
+	if err := b.decide(ctx, a); err != nil {
+		return api.AttestResponse{}, err
+	}
+	if !a.verdict.allow {
+		return api.AttestResponse{}, b.refuse(ctx, a)
+	}
+	return b.issue(ctx, a)
+}
+
+// canIssue is the signer's pulse: no evidence is judged while nothing could be
+// issued or recorded.
+func (b *Broker) canIssue(ctx context.Context, now time.Time, checkpoint string) error {
+	if b.forked.Load() {
+		return reason.New(reason.LedgerFork, "the log does not extend its anchor; issuing has stopped")
+	}
+	if err := b.clockErr(); err != nil {
+		return err
+	}
+	if err := b.cfg.Issuer.Ready(now); err != nil {
+		return err
+	}
+	return b.compareCheckpoint(ctx, checkpoint)
+}
+
+// compareCheckpoint holds what the agent was once given against the log. Only a
+// note that the log's key signed counts: without a signature any host could
+// stop the issuing by inventing a head.
+func (b *Broker) compareCheckpoint(ctx context.Context, text string) error {
+	if newest := b.checkpoint.Load(); text == "" || newest != nil && text == *newest {
+		return nil
+	}
+	cp, err := ledger.OpenCheckpoint(text, b.cfg.LogKey)
+	if err != nil || cp.Origin != b.origin() {
+		return reason.New(reason.RequestMalformed, "checkpoint is not a signed note of this log")
+	}
+	root, found, err := b.cfg.Store.CheckpointRoot(ctx, cp.Size)
+	if err != nil {
+		return err
+	}
+	if found && root == cp.Root {
+		return nil
+	}
+	b.stopForFork(ctx, "an agent holds a signed checkpoint that the log does not have")
+	return reason.New(reason.LedgerFork, "the log does not have a checkpoint that it signed; issuing has stopped")
+}
+
+// redeem opens the token and reads the node in one snapshot. The version in the
+// token must be that of the snapshot, and the writer compares it once more.
+func (b *Broker) redeem(ctx context.Context, a *attempt) error {
+	c, err := b.seal.open(a.req.Token, a.now)
+	if err != nil {
+		return err
+	}
+	a.challenge = c
+	if a.snap, err = b.cfg.Store.NodeByID(ctx, c.Node); err != nil {
+		return err
+	}
+	if a.snap.State.Version != c.Version {
+		return b.spent(a.snap)
+	}
+	if c.Enrol != nil {
+		return b.redeemEnrolment(ctx, a)
+	}
+	return nil
+}
+
+// redeemEnrolment: what the machine shows now must be what the credential was
+// made for.
+func (b *Broker) redeemEnrolment(ctx context.Context, a *attempt) error {
+	e := a.req.TPM2
+	if e == nil {
+		return reason.New(reason.RequestMalformed, "member tpm2 is missing")
+	}
+	got := materialHash(e.EKPublic, e.EKCertificate, e.EKChain)
+	if !bytes.Equal(got[:], a.challenge.Enrol.Material) {
+		return reason.New(reason.ChallengeWrongNode, "EK, certificate or chain are not those of the challenge")
+	}
+	adm, err := b.admission(ctx, [32]byte(a.challenge.Enrol.RootHash))
+	if err != nil {
+		return err
+	}
+	if adm != nil && adm.Revoked {
+		return reason.New(reason.TPM2EKRevoked, "this EK was admitted once and is revoked")
+	}
+	return nil
+}
+
+// spent is the answer to a token whose node has moved on. A known node gets a
+// fresh challenge with it; a machine that lost a race for its enrolment starts
+// over, because a new credential is work that a replayed token must not buy.
+func (b *Broker) spent(snap ledger.Snapshot) error {
+	r := &api.Refusal{Reasons: []*reason.Error{reason.New(reason.ChallengeSpent, "the token was used already, or the node changed since it was issued")}}
+	if p := b.policy.Load(); snap.Found && p != nil {
+		if fresh, err := b.renewChallenge(snap, p); err == nil {
+			r.Challenge = &fresh
+		}
+	}
+	return r
+}
+
+// verify has the evidence judged. It returns an error only for evidence whose
+// author is unknown; a refusal of an authenticated node is a decision.
+func (b *Broker) verify(ctx context.Context, a *attempt) error {
+	a.evidence = evidenceOf(a.req)
+	want, err := b.expectation(ctx, a)
+	if err != nil {
+		return err
+	}
+	a.want = want
+	appraisal, err := verifier.Appraise(a.evidence, want, b.cfg.Trust.Trust, a.now)
+	a.appraisal = appraisal
+	if !appraisal.Authentic() {
+		if err == nil {
+			err = reason.New(reason.Internal, "")
+		}
+		return err
+	}
+	return nil
+}
+
+func evidenceOf(req api.AttestRequest) verifier.Evidence {
+	ev := verifier.Evidence{Format: verifier.FormatTPM2, SPKI: req.SPKI, CSR: req.CSR}
+	e := req.TPM2
+	if e == nil {
+		return ev
+	}
+	t := &verifier.TPM2Evidence{
+		AKPublic: e.AKPublic, EKPublic: e.EKPublic, EKCertificate: e.EKCertificate,
+		Quote: e.Quote, Signature: e.Signature, EventLog: e.EventLog, PCRs: make(map[int][]byte, len(e.PCRs)),
+	}
+	for _, c := range e.EKChain {
+		t.EKChain = append(t.EKChain, c)
+	}
+	for k, v := range e.PCRs {
+		// The contract's keys are checked decimals; anything else becomes an
+		// index that no selection has and is refused as unquoted.
+		i, err := strconv.Atoi(k)
+		if err != nil {
+			i = -1
+		}
+		t.PCRs[i] = v
+	}
+	if c := e.Certify; c != nil {
+		t.Certify = &tpm2.CertifyEvidence{Public: c.Public, Attest: c.Attest, Signature: c.Signature}
+	}
+	ev.TPM2 = t
+	return ev
+}
+
+// expectation is the broker's own side: from the sealed token and the snapshot.
+func (b *Broker) expectation(ctx context.Context, a *attempt) (verifier.Expectation, error) {
+	c := a.challenge
+	sel, err := tpm2.ParseSelection(c.Select)
+	if err != nil {
+		return verifier.Expectation{}, err
+	}
+	want := verifier.Expectation{
+		TrustDomain: b.cfg.TrustDomain, Purpose: c.Purpose, Nonce: c.Nonce, AKName: c.AKName,
+		Selection: sel, IssuedAt: c.issued(), Manufacturer: a.snap.Node.Manufacturer,
+	}
+	if c.Enrol != nil {
+		want.RequireGenuine = c.Enrol.Admitted == ledger.AdmitJoinToken || c.Enrol.Admitted == ledger.AdmitAnyGenuine
+	}
+	st := a.snap.State
+	if !a.snap.Found || !st.HasClock || st.Rebaseline {
+		return want, nil
+	}
+	want.Baseline = &verifier.Baseline{
+		Clock:    tpm2.Clock{Millis: st.Clock, ResetCount: st.ResetCount, RestartCount: st.RestartCount, Safe: true},
+		ClockAt:  st.AttestedAt,
+		Firmware: st.Firmware,
+	}
+	if a.req.TPM2 != nil && len(a.req.TPM2.EventLog) == 0 && st.EventLog != [32]byte{} {
+		if want.Baseline.EventLog, err = b.keptLog(ctx, st.EventLog); err != nil {
+			return verifier.Expectation{}, err
+		}
+	}
+	return want, nil
+}
+
+// issue prepares, records and signs. The order is the promise of the product.
+func (b *Broker) issue(ctx context.Context, a *attempt) (api.AttestResponse, error) {
+	b.cfg.Step("broker.prepare")
+	prepared, err := b.prepare(a)
+	if err != nil {
+		return api.AttestResponse{}, err
+	}
+	commit, err := b.compose(a, prepared)
+	if err != nil {
+		return api.AttestResponse{}, err
+	}
+	b.cfg.Step("broker.record")
+	pos, err := b.record(ctx, a, commit)
+	if err != nil {
+		return api.AttestResponse{}, err
+	}
+	b.cfg.Step("broker.sign")
+	chain, err := b.cfg.Issuer.Sign(prepared)
+	if err != nil {
+		return api.AttestResponse{}, reason.Wrap(reason.IssuerUnavailable, "the record is written, the SVID could not be signed; ask again", err)
+	}
+	b.cfg.Step("broker.answer")
+	return b.answer(a, commit, pos, chain)
+}
+
+// refuse records a denial of an authenticated node: the first of a kind and a
+// few repeats in full, the rest as a count, so that nobody can fill a history
+// that cannot be deleted.
+func (b *Broker) refuse(ctx context.Context, a *attempt) error {
+	refusal := &api.Refusal{Reasons: a.verdict.reasons}
+	first := string(refusal.Reasons[0].Code)
+	if !a.verdict.admitted {
+		return b.turnAway(&api.Refusal{Reasons: a.verdict.reasons})
+	}
+	if st := a.snap.State; st.Verdict == ledger.VerdictDeny && st.Reason == first && st.Repeats >= maxFullRepeats {
+		b.refusals.add(refusalKey{hour: a.now.UTC().Truncate(time.Hour), code: first, node: a.challenge.Node})
+		return refusal
+	}
+	commit, err := b.compose(a, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := b.record(ctx, a, commit); err != nil {
+		return err
+	}
+	return refusal
+}
+
+// maxFullRepeats bounds the full records of one kind of refusal in a row.
+const maxFullRepeats = 5
+
+// record appends the commit. It outlives the client: a decision that was on its
+// way into the log is finished whether or not somebody still listens.
+func (b *Broker) record(ctx context.Context, a *attempt, c ledger.Commit) (ledger.Position, error) {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), recordTimeout,
+		reason.New(reason.StoreUnavailable, "recording took too long"))
+	defer cancel()
+	pos, err := b.cfg.Store.Append(ctx, c)
+	if err == nil {
+		return pos, nil
+	}
+	if reason.Of(err) == reason.ChallengeSpent {
+		snap, readErr := b.cfg.Store.NodeByID(ctx, a.challenge.Node)
+		if readErr != nil {
+			snap = ledger.Snapshot{}
+		}
+		return ledger.Position{}, b.spent(snap)
+	}
+	if reason.Of(err) == reason.Internal && errors.Is(err, context.DeadlineExceeded) {
+		return ledger.Position{}, reason.Wrap(reason.StoreUnavailable, "recording took too long; nothing was issued", err)
+	}
+	return ledger.Position{}, err
+}

@@ -1,0 +1,160 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/zonebroker/zonebroker/broker/claim"
+	"github.com/zonebroker/zonebroker/broker/issuer"
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier"
+)
+
+// Numbers of wire.md, "Numbers".
+const (
+	enrolmentRate   = 50 // enrolments a second
+	pendingCap      = 1000
+	pollEvery       = time.Second
+	checkpointEvery = time.Second
+	caEvery         = time.Minute
+	recordTimeout   = 10 * time.Second
+	maxSkew         = 2 * time.Second // between our clock and the database's
+)
+
+// Config is what a Broker is made of. All fields are required unless they say
+// otherwise.
+type Config struct {
+	TrustDomain string
+	Replica     string // name of this replica, unique in the trust domain
+	LogID       string
+	ClusterKey  [32]byte
+	Store       Store
+	Issuer      *issuer.Issuer
+	Trust       TrustData
+	VerifierID  claim.VerifierID // how this software names itself in claims
+	LogKey      note.Verifier // opens checkpoints that agents name
+	// SignCheckpoint proves that the log extends its anchor, signs its head and
+	// returns the note. reason.LedgerFork stops issuing for good.
+	SignCheckpoint func(ctx context.Context) (string, error)
+	// Anchor returns the signed note that the log anchor outside the database
+	// holds, "" before the first.
+	Anchor func() (string, error)
+
+	Now    func() time.Time
+	Rand   io.Reader
+	Logger *slog.Logger
+	Step   func(name string) // failpoint hook of test builds; nil otherwise
+}
+
+// TrustData is the configured trust in manufacturers and its canonical bytes,
+// which are kept so that history can be judged again.
+type TrustData struct {
+	verifier.Trust
+	Digest [32]byte
+	Bytes  []byte
+}
+
+// Broker is the pipeline. Make it with New, start Run, and ask only after Ready.
+type Broker struct {
+	cfg        Config
+	seal       sealer
+	admissions admissions
+	pending    pendingQueue
+	enrolSlots chan struct{}
+	enrolRate  *rate.Limiter
+	policy     atomic.Pointer[activePolicy]
+	bundle     atomic.Pointer[bundleDocument]
+	checkpoint atomic.Pointer[string]
+	skew       atomic.Int64 // database clock minus ours, ns
+	forked     atomic.Bool
+	logs       logCache
+	refusals   refusalCounter
+	next       *nextCA
+}
+
+// New checks the configuration and returns a Broker that has read nothing yet.
+func New(cfg Config) (*Broker, error) {
+	if cfg.TrustDomain == "" || cfg.Replica == "" || cfg.Store == nil || cfg.Issuer == nil ||
+		cfg.SignCheckpoint == nil || cfg.Anchor == nil || cfg.LogKey == nil || cfg.Now == nil || cfg.Rand == nil || cfg.Logger == nil {
+		return nil, errors.New("broker: incomplete configuration")
+	}
+	if cfg.ClusterKey == [32]byte{} {
+		return nil, errors.New("broker: the cluster key is all zero")
+	}
+	if cfg.Step == nil {
+		cfg.Step = func(string) {}
+	}
+	return &Broker{
+		cfg:        cfg,
+		seal:       sealer{cluster: cfg.ClusterKey, rand: cfg.Rand},
+		enrolSlots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
+		enrolRate:  rate.NewLimiter(enrolmentRate, enrolmentRate),
+	}, nil
+}
+
+// Start makes the replica ready: it checks the clocks, reads admissions,
+// publishes a first CA and the trust data. The policy is activated by its own
+// call, ActivatePolicy.
+func (b *Broker) Start(ctx context.Context) error {
+	if err := b.checkClock(ctx); err != nil {
+		return err
+	}
+	if err := b.pollAdmissions(ctx); err != nil {
+		return fmt.Errorf("read admissions: %w", err)
+	}
+	if err := b.publishTrust(ctx); err != nil {
+		return fmt.Errorf("record trust data: %w", err)
+	}
+	if err := b.rotateCA(ctx); err != nil {
+		return fmt.Errorf("publish the first CA: %w", err)
+	}
+	note, err := b.cfg.Store.LatestCheckpoint(ctx)
+	if err != nil {
+		return fmt.Errorf("read checkpoint: %w", err)
+	}
+	b.checkpoint.Store(&note)
+	return b.signCheckpoint(ctx)
+}
+
+// Run keeps the replica going until ctx ends: admissions, pending machines,
+// refusal counts, CA rotation, clock and checkpoints.
+func (b *Broker) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.every(ctx, pollEvery, "admissions", b.pollAdmissions) })
+	g.Go(func() error { return b.every(ctx, pollEvery, "pending", b.flushPending) })
+	g.Go(func() error { return b.every(ctx, pollEvery, "refusals", b.flushRefusals) })
+	g.Go(func() error { return b.every(ctx, pollEvery, "bundle", b.refreshBundle) })
+	g.Go(func() error { return b.every(ctx, checkpointEvery, "checkpoint", b.signCheckpoint) })
+	g.Go(func() error { return b.every(ctx, 10*time.Second, "clock", b.checkClock) })
+	g.Go(func() error { return b.every(ctx, caEvery, "ca", b.rotateCA) })
+	return g.Wait()
+}
+
+// every runs job until ctx ends. A failing job is logged and tried again: the
+// request path notices by itself what it lacks.
+func (b *Broker) every(ctx context.Context, d time.Duration, name string, job func(context.Context) error) error {
+	t := time.NewTicker(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if err := job(ctx); err != nil && ctx.Err() == nil {
+				b.cfg.Logger.WarnContext(ctx, "background job failed", "job", name, "error", err)
+			}
+		}
+	}
+}
+
+func (b *Broker) origin() string { return ledger.Origin(b.cfg.TrustDomain, b.cfg.LogID) }

@@ -1,0 +1,200 @@
+package broker
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
+)
+
+const rootKindEK = "ek"
+
+// Challenge seals a fresh nonce for a known AK, or makes a credential for a
+// machine that brings EK and AK. It writes nothing, and the dear part, the
+// credential, comes after admission.
+func (b *Broker) Challenge(ctx context.Context, _ Caller, req api.ChallengeRequest) (api.Challenge, error) {
+	if !verifier.Verifies(req.Format) {
+		return api.Challenge{}, b.turnAway(reason.New(reason.RequestUnknownFormat, "this broker does not verify that evidence format"))
+	}
+	policy := b.policy.Load()
+	if policy == nil {
+		return api.Challenge{}, reason.New(reason.PolicyMissing, "no policy is active")
+	}
+	var out api.Challenge
+	var err error
+	if req.Enrol != nil {
+		out, err = b.challengeEnrol(ctx, req, policy)
+	} else {
+		out, err = b.challengeRenew(ctx, req, policy)
+	}
+	if err != nil {
+		return api.Challenge{}, b.turnAway(err)
+	}
+	return out, nil
+}
+
+func (b *Broker) challengeRenew(ctx context.Context, req api.ChallengeRequest, p *activePolicy) (api.Challenge, error) {
+	snap, err := b.cfg.Store.NodeByAK(ctx, req.AKName)
+	if err != nil {
+		return api.Challenge{}, err
+	}
+	if !snap.Found {
+		return api.Challenge{}, reason.New(reason.NodeNotAdmitted, "no node has this AK; enrol with EK and AK")
+	}
+	return b.renewChallenge(snap, p)
+}
+
+// renewChallenge seals a nonce for a node as it is now.
+func (b *Broker) renewChallenge(snap ledger.Snapshot, p *activePolicy) (api.Challenge, error) {
+	c := challenge{
+		Purpose: verifier.PurposeRenew, Format: verifier.FormatTPM2,
+		Node: snap.Node.ID, Version: snap.State.Version, AKName: snap.Node.AKName,
+	}
+	token, err := b.sealFresh(&c, p, tokenTTL)
+	if err != nil {
+		return api.Challenge{}, err
+	}
+	return api.Challenge{
+		Token: token, Purpose: c.Purpose, ExpiresAt: time.UnixMilli(c.ExpiresAt).UTC(),
+		Select: c.Select, Nonce: c.Nonce,
+	}, nil
+}
+
+// sealFresh completes c with a fresh nonce, times and the selection.
+func (b *Broker) sealFresh(c *challenge, p *activePolicy, ttl time.Duration) (string, error) {
+	c.Nonce = make([]byte, 32)
+	if _, err := readFull(b.cfg.Rand, c.Nonce); err != nil {
+		return "", err
+	}
+	now := b.cfg.Now()
+	c.IssuedAt, c.ExpiresAt = now.UnixMilli(), now.Add(ttl).UnixMilli()
+	c.Select = p.set.Selection().String()
+	return b.seal.seal(c)
+}
+
+// challengeEnrol goes from cheap to dear: strict parse, admission, one read of
+// the node, and only then the credential, under its own semaphore and rate.
+func (b *Broker) challengeEnrol(ctx context.Context, req api.ChallengeRequest, p *activePolicy) (api.Challenge, error) {
+	e := req.Enrol
+	ek, err := tpm2.ParseEK(e.EKPublic)
+	if err != nil {
+		return api.Challenge{}, err
+	}
+	ak, err := tpm2.ParseAK(e.AKPublic)
+	if err != nil {
+		return api.Challenge{}, err
+	}
+	root := ek.RootHash()
+	adm, err := b.admit(ctx, root, e, p)
+	if err != nil {
+		return api.Challenge{}, err
+	}
+	node := ledger.DeriveNodeID(b.cfg.TrustDomain, rootKindEK, root)
+	snap, err := b.cfg.Store.NodeByID(ctx, node)
+	if err != nil {
+		return api.Challenge{}, err
+	}
+	material := materialHash(e.EKPublic, e.EKCertificate, e.EKChain)
+	adm.RootHash, adm.Material = root[:], material[:]
+	c := challenge{
+		Purpose: verifier.PurposeEnrol, Format: verifier.FormatTPM2,
+		Node: node, AKName: ak.Name(), Enrol: adm,
+	}
+	if snap.Found {
+		c.Version = snap.State.Version
+	}
+	return b.credential(ctx, &c, ek, p)
+}
+
+// credential runs TPM2_MakeCredential with the nonce as the secret: only the TPM
+// that owns both EK and AK can learn it and quote over it.
+func (b *Broker) credential(ctx context.Context, c *challenge, ek tpm2.EK, p *activePolicy) (api.Challenge, error) {
+	if !b.enrolRate.AllowN(b.cfg.Now(), 1) {
+		return api.Challenge{}, reason.New(reason.RequestOverloaded, "too many enrolments at once; try again in a second")
+	}
+	wait, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	select {
+	case b.enrolSlots <- struct{}{}:
+		defer func() { <-b.enrolSlots }()
+	case <-wait.Done():
+		return api.Challenge{}, reason.New(reason.RequestOverloaded, "too many enrolments at once; try again in a second")
+	}
+	token, err := b.sealFresh(c, p, tokenTTLEnrol)
+	if err != nil {
+		return api.Challenge{}, err
+	}
+	blob, secret, err := ek.MakeCredential(b.cfg.Rand, c.AKName, c.Nonce)
+	if err != nil {
+		return api.Challenge{}, reason.Wrap(reason.TPM2EKTemplate, "no credential can be made for this EK", err)
+	}
+	return api.Challenge{
+		Token: token, Purpose: c.Purpose, ExpiresAt: time.UnixMilli(c.ExpiresAt).UTC(), Select: c.Select,
+		Credential: &api.Credential{Blob: blob, Secret: secret},
+	}, nil
+}
+
+// admit answers "is this host ours?". Genuine is not admitted: without an entry
+// of the inventory, a join token or an approval, only zones that say
+// any_genuine are left.
+func (b *Broker) admit(ctx context.Context, root [32]byte, e *api.Enrol, p *activePolicy) (*enrolmentSeal, error) {
+	adm, err := b.admission(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	if adm != nil {
+		if adm.Revoked {
+			return nil, reason.New(reason.TPM2EKRevoked, "this EK was admitted once and is revoked")
+		}
+		return &enrolmentSeal{Admitted: adm.Kind, Admission: adm.ID, Machine: adm.Machine, Groups: adm.Groups}, nil
+	}
+	if e.JoinToken != "" {
+		jt, err := b.cfg.Store.JoinTokenByHash(ctx, sha256.Sum256([]byte(e.JoinToken)), b.cfg.Now())
+		if err != nil {
+			return nil, err
+		}
+		if jt != nil {
+			return &enrolmentSeal{Admitted: ledger.AdmitJoinToken, Admission: jt.ID, JoinToken: jt.ID, Machine: jt.Machine, Groups: jt.Groups}, nil
+		}
+		return nil, reason.New(reason.NodeNotAdmitted, "the join token is unknown, used or past its expiry")
+	}
+	if p.set.AnyGenuine() && len(e.EKCertificate) > 0 {
+		return &enrolmentSeal{Admitted: ledger.AdmitAnyGenuine, Admission: uuid.Nil}, nil
+	}
+	return nil, b.waitForOperator(root, e, p)
+}
+
+// waitForOperator puts an unknown machine on the pending list where a zone takes
+// an operator's word and there is room.
+func (b *Broker) waitForOperator(root [32]byte, e *api.Enrol, p *activePolicy) error {
+	now := b.cfg.Now()
+	if p.set.AdmitsOperator() && b.pending.add(ledger.Pending{EKHash: root, EKPublic: e.EKPublic, FirstSeen: now, LastSeen: now}) {
+		return reason.Newf(reason.NodeAdmissionPending, "the machine waits for an operator; its EK hash is %x", root)
+	}
+	return reason.New(reason.NodeNotAdmitted, "nothing admits this machine")
+}
+
+// turnAway counts a refusal of a stranger: a counter and an hourly roll-up, no
+// row. Strangers get the code without the details.
+func (b *Broker) turnAway(err error) error {
+	b.refusals.add(refusalKey{hour: b.cfg.Now().UTC().Truncate(time.Hour), code: string(reason.Of(err))})
+	if _, ok := errors.AsType[*api.Refusal](err); ok {
+		return err
+	}
+	e, ok := errors.AsType[*reason.Error](err)
+	if !ok || reason.Lookup(e.Code).Class == reason.Fault {
+		return err
+	}
+	return &api.Refusal{Reasons: []*reason.Error{e}, Stranger: true}
+}
+
+func readFull(r io.Reader, p []byte) (int, error) { return io.ReadFull(r, p) }

@@ -1,0 +1,249 @@
+package broker
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/zonebroker/zonebroker/broker/claim"
+	"github.com/zonebroker/zonebroker/broker/issuer"
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier"
+)
+
+// prepare makes the to-be-signed certificate with the zone claim inside. No key
+// is used yet.
+func (b *Broker) prepare(a *attempt) (*issuer.Prepared, error) {
+	v := &a.verdict
+	fresh := a.freshUntil()
+	id, err := ledger.NewRecordID(a.now, b.cfg.Rand)
+	if err != nil {
+		return nil, err
+	}
+	a.id = id
+	if a.parts, err = evidenceParts(a); err != nil {
+		return nil, err
+	}
+	ext, err := claim.EncodeCMW(b.zoneClaim(a, fresh))
+	if err != nil {
+		return nil, err
+	}
+	return b.cfg.Issuer.Prepare(issuer.Request{
+		SPIFFEID: b.nodeSPIFFEID(v.policy.Zone, v.node.ID), SPKI: a.req.SPKI, CommonName: string(v.node.ID),
+		Key: a.appraisal.KeyResidency(), NotAfter: a.now.Add(v.policy.X509TTL), FreshUntil: fresh, Grace: v.policy.Grace,
+		ClaimExtension: ext,
+	})
+}
+
+// compose builds the commit: the record, the node as it will stand, the evidence
+// by content, and what drifted.
+func (b *Broker) compose(a *attempt, prepared *issuer.Prepared) (ledger.Commit, error) {
+	var err error
+	if a.id == uuid.Nil {
+		if a.id, err = ledger.NewRecordID(a.now, b.cfg.Rand); err != nil {
+			return ledger.Commit{}, err
+		}
+		if a.parts, err = evidenceParts(a); err != nil {
+			return ledger.Commit{}, err
+		}
+	}
+	body, err := b.body(a, prepared)
+	if err != nil {
+		return ledger.Commit{}, err
+	}
+	salt, err := b.salt()
+	if err != nil {
+		return ledger.Commit{}, err
+	}
+	rec, err := body.Record(salt)
+	if err != nil {
+		return ledger.Commit{}, err
+	}
+	state, err := nextState(a, body)
+	if err != nil {
+		return ledger.Commit{}, err
+	}
+	c := ledger.Commit{
+		Record: rec, BasedOn: a.challenge.Version, State: &state,
+		Evidence: a.parts, SVIDs: body.SVIDs, Drift: ledger.Changes(a.snap.State, state),
+	}
+	if a.verdict.rowDirty {
+		c.Node = &a.verdict.node
+	}
+	if e := a.challenge.Enrol; e != nil && e.JoinToken != uuid.Nil && a.verdict.newNode {
+		c.JoinToken = &e.JoinToken
+	}
+	if a.verdict.newNode {
+		root := a.verdict.node.RootHash
+		c.EndPending = &root
+	}
+	return c, nil
+}
+
+// body is the record as it will be read in ten years.
+func (b *Broker) body(a *attempt, prepared *issuer.Prepared) (ledger.Attestation, error) {
+	v, c := &a.verdict, a.challenge
+	spki := sha256.Sum256(a.req.SPKI)
+	canonical, err := a.appraisal.Canonical()
+	if err != nil {
+		return ledger.Attestation{}, err
+	}
+	body := ledger.Attestation{
+		Type: ledger.TypeAttestation, ID: a.id, Node: v.node.ID,
+		RootKind: v.node.RootKind, RootHash: hex.EncodeToString(v.node.RootHash[:]),
+		Verdict: ledger.VerdictDeny, Reasons: []ledger.Reason{}, Events: nonNil(v.events),
+		Zone: v.policy.Zone, Tier: v.policy.Tier, Purpose: c.Purpose, Format: c.Format, TrustDomain: b.cfg.TrustDomain,
+		Nonce: hex.EncodeToString(c.Nonce), Select: c.Select, SPKISHA256: hex.EncodeToString(spki[:]),
+		IssuedAt: c.IssuedAt, AttestedAt: c.IssuedAt, JudgedAt: a.now.UnixMilli(),
+		Policy: a.policy.ref(), TrustRoots: digestName(b.cfg.Trust.Digest), Evidence: evidenceIDs(a.parts),
+		Appraisal: digestName(sha256.Sum256(canonical)), Baseline: recordBaseline(a.want.Baseline),
+		AKName: hex.EncodeToString(c.AKName), Manufacturer: v.node.Manufacturer,
+		Clock: recordClock(a.appraisal), Firmware: strconv.FormatUint(a.appraisal.FirmwareVersion(), 10),
+		RequireGenuine: a.want.RequireGenuine,
+		AdmittedBy:     v.node.AdmittedBy, Admission: idOrEmpty(v.node.Admission),
+		Prev: a.req.Prev, Void: idOrEmpty(v.history.void), NodeStatus: string(v.node.Status),
+		SVIDs: []ledger.IssuedSVID{}, Replica: b.cfg.Replica,
+	}
+	for _, r := range v.reasons {
+		body.Reasons = append(body.Reasons, ledger.Reason{Code: string(r.Code), Detail: r.Detail})
+	}
+	if v.allow {
+		body.Verdict, body.FreshUntil = ledger.VerdictAllow, a.freshUntil().UnixMilli()
+		body.SVIDs = []ledger.IssuedSVID{prepared.Record()}
+	}
+	return body, nil
+}
+
+// nextState is what this decision leaves behind. A refusal moves no baseline:
+// the last accepted boot stays the one to compare with.
+func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
+	v, st := &a.verdict, a.snap.State
+	st.Node, st.LastAttemptAt = v.node.ID, a.now
+	st.PolicyVersion = a.policy.version
+	if !v.allow {
+		reason := string(v.reasons[0].Code)
+		if st.Verdict == ledger.VerdictDeny && st.Reason == reason {
+			st.Repeats++
+		} else {
+			st.Repeats = 1
+		}
+		st.Verdict, st.Reason = ledger.VerdictDeny, reason
+		return st, nil
+	}
+	pcrs, err := pcrObject(a.appraisal.PCRs())
+	if err != nil {
+		return st, err
+	}
+	clock := a.appraisal.Clock()
+	st.Last, st.Confirmed, st.Rebaseline = a.id, v.history.confirmed, false
+	st.HasClock, st.Clock, st.ResetCount, st.RestartCount = true, clock.Millis, clock.ResetCount, clock.RestartCount
+	st.Firmware, st.PCRs = a.appraisal.FirmwareVersion(), pcrs
+	st.EventLog = [32]byte{}
+	if log := a.appraisal.EventLog(); log != nil {
+		st.EventLog = sha256.Sum256(log)
+	}
+	st.Zone, st.Tier, st.Verdict, st.Reason, st.Repeats = v.policy.Zone, v.policy.Tier, ledger.VerdictAllow, "", 0
+	st.AttestedAt, st.FreshUntil, st.LastOKAt = a.challenge.issued(), a.freshUntil(), a.now
+	if end := time.Unix(body.SVIDs[0].NotAfter, 0); end.After(st.ExpiresAt) {
+		st.ExpiresAt = end
+	}
+	return st, nil
+}
+
+// evidenceParts lists the evidence by content, in the order in which judging
+// again reads it.
+func evidenceParts(a *attempt) ([]ledger.EvidencePart, error) {
+	e := a.req.TPM2
+	pcrs := make(map[int][]byte, len(e.PCRs))
+	for i, v := range a.evidence.TPM2.PCRs {
+		pcrs[i] = v
+	}
+	object, err := pcrObject(pcrs)
+	if err != nil {
+		return nil, err
+	}
+	var parts []ledger.EvidencePart
+	put := func(kind string, b []byte) {
+		if len(b) > 0 {
+			parts = append(parts, ledger.EvidencePart{Kind: kind, Digest: sha256.Sum256(b), Bytes: b})
+		}
+	}
+	put(ledger.PartQuote, e.Quote)
+	put(ledger.PartSignature, e.Signature)
+	put(ledger.PartPCRs, object)
+	put(ledger.PartAKPublic, e.AKPublic)
+	put(ledger.PartEKPublic, e.EKPublic)
+	put(ledger.PartEKCertificate, e.EKCertificate)
+	for _, c := range e.EKChain {
+		put(ledger.PartEKChain, c)
+	}
+	put(ledger.PartEventLog, e.EventLog)
+	if c := e.Certify; c != nil {
+		put(ledger.PartCertify, packCertify(c.Public, c.Attest, c.Signature))
+	}
+	put(ledger.PartSPKI, a.req.SPKI)
+	put(ledger.PartCSR, a.req.CSR)
+	return parts, nil
+}
+
+func packCertify(members ...[]byte) []byte {
+	var out []byte
+	for _, m := range members {
+		out = binary.BigEndian.AppendUint32(out, uint32(len(m)))
+		out = append(out, m...)
+	}
+	return out
+}
+
+func evidenceIDs(parts []ledger.EvidencePart) []ledger.EvidenceID {
+	ids := make([]ledger.EvidenceID, len(parts))
+	for i, p := range parts {
+		ids[i] = ledger.EvidenceID{Kind: p.Kind, SHA256: hex.EncodeToString(p.Digest[:])}
+	}
+	return ids
+}
+
+// pcrObject is the RFC 8785 object of PCR values, nil for none.
+func pcrObject(pcrs map[int][]byte) ([]byte, error) {
+	if len(pcrs) == 0 {
+		return nil, nil
+	}
+	m := make(map[string]string, len(pcrs))
+	for i, v := range pcrs {
+		m[strconv.Itoa(i)] = hex.EncodeToString(v)
+	}
+	return ledger.Canonical(m)
+}
+
+func recordClock(a verifier.Appraisal) ledger.Clock {
+	c := a.Clock()
+	return ledger.Clock{Clock: strconv.FormatUint(c.Millis, 10), ResetCount: c.ResetCount, RestartCount: c.RestartCount, Safe: c.Safe}
+}
+
+func recordBaseline(b *verifier.Baseline) *ledger.Baseline {
+	if b == nil {
+		return nil
+	}
+	out := &ledger.Baseline{
+		Clock: ledger.Clock{Clock: strconv.FormatUint(b.Clock.Millis, 10), ResetCount: b.Clock.ResetCount, RestartCount: b.Clock.RestartCount, Safe: b.Clock.Safe},
+		At:    b.ClockAt.UnixMilli(), Firmware: strconv.FormatUint(b.Firmware, 10),
+	}
+	if len(b.EventLog) > 0 {
+		d := sha256.Sum256(b.EventLog)
+		out.EventLog = hex.EncodeToString(d[:])
+	}
+	return out
+}
+
+func digestName(d [32]byte) string { return "sha256:" + hex.EncodeToString(d[:]) }
+
+func idOrEmpty(id uuid.UUID) string {
+	if id == uuid.Nil {
+		return ""
+	}
+	return id.String()
+}

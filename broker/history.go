@@ -1,0 +1,175 @@
+package broker
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// History returns a page of records, newest first.
+func (b *Broker) History(ctx context.Context, _ Caller, q api.HistoryQuery) (api.HistoryPage, error) {
+	limit := pageSize(q.Limit)
+	rows, err := b.cfg.Store.Records(ctx, ledger.Query{
+		Node: ledger.NodeID(q.Node), Zone: q.Zone, Verdict: q.Verdict, Type: q.Type,
+		Since: q.Since, Until: q.Until, Before: q.Cursor, Limit: limit,
+	})
+	if err != nil {
+		return api.HistoryPage{}, err
+	}
+	page := api.HistoryPage{Entries: make([]api.Entry, 0, len(rows))}
+	for _, r := range rows {
+		page.Entries = append(page.Entries, wireEntry(r, false))
+	}
+	if len(rows) == limit {
+		page.NextCursor = rows[len(rows)-1].Index
+	}
+	return page, nil
+}
+
+// Entry returns one record with its body and drift.
+func (b *Broker) Entry(ctx context.Context, _ Caller, id string) (api.Entry, error) {
+	r, err := b.storedRecord(ctx, id)
+	if err != nil {
+		return api.Entry{}, err
+	}
+	return wireEntry(*r, true), nil
+}
+
+func (b *Broker) storedRecord(ctx context.Context, id string) (*ledger.Stored, error) {
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return nil, reason.New(reason.RequestMalformed, "a record id is a UUID")
+	}
+	r, err := b.cfg.Store.Record(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, reason.New(reason.RequestNotFound, "no such record")
+	}
+	return r, nil
+}
+
+func wireEntry(r ledger.Stored, whole bool) api.Entry {
+	e := api.Entry{
+		Index: r.Index, ID: r.ID.String(), Type: r.Type, RecordedAt: r.RecordedAt,
+		Node: string(r.Node), Zone: r.Zone, Verdict: r.Verdict, Reason: r.Reason,
+	}
+	for _, d := range r.Drift {
+		e.Drift = append(e.Drift, api.DriftChange{Kind: d.Kind, Before: d.Before, After: d.After})
+	}
+	if whole {
+		e.Body = json.RawMessage(r.Body)
+	}
+	return e
+}
+
+const maxProblems = 100
+
+// VerifyHistory recomputes the whole log and compares it with the records, the
+// grants, the newest checkpoint and the anchor outside the database.
+func (b *Broker) VerifyHistory(ctx context.Context, _ Caller) (api.Verification, error) {
+	if !b.forked.Load() {
+		if err := b.signCheckpoint(ctx); err != nil && reason.Of(err) != reason.LedgerFork {
+			return api.Verification{}, err
+		}
+	}
+	anchor, err := b.cfg.Anchor()
+	if err != nil {
+		return api.Verification{}, err
+	}
+	v, err := b.cfg.Store.VerifyHistory(ctx, anchor, b.cfg.LogKey, nil)
+	if err != nil {
+		return api.Verification{}, err
+	}
+	out := api.Verification{
+		OK: len(v.Problems) == 0, Size: v.Size, Root: hex.EncodeToString(v.Root[:]),
+		Checkpoint: anchor, Records: v.Records, Grants: v.Grants, Problems: nonNil(v.Problems),
+	}
+	if n := len(out.Problems) - maxProblems; n > 0 {
+		out.Problems = append(out.Problems[:maxProblems], "and "+strconv.Itoa(n)+" more")
+	}
+	return out, nil
+}
+
+// Reference returns what an accepted attestation of a node measured, from its
+// recorded evidence.
+func (b *Broker) Reference(ctx context.Context, c Caller, node, attestation string) (api.ReferenceMaterial, error) {
+	if attestation == "" {
+		n, err := b.Node(ctx, c, node)
+		if err != nil {
+			return api.ReferenceMaterial{}, err
+		}
+		if attestation = n.Last; attestation == "" {
+			return api.ReferenceMaterial{}, reason.New(reason.RequestNotFound, "the node has no accepted attestation yet")
+		}
+	}
+	r, err := b.storedRecord(ctx, attestation)
+	if err != nil {
+		return api.ReferenceMaterial{}, err
+	}
+	var body ledger.Attestation
+	if err := json.Unmarshal(r.Body, &body); err != nil {
+		return api.ReferenceMaterial{}, err
+	}
+	if string(body.Node) != node || r.Type != ledger.TypeAttestation {
+		return api.ReferenceMaterial{}, reason.New(reason.RequestNotFound, "that record is no attestation of this node")
+	}
+	return b.material(ctx, body)
+}
+
+func (b *Broker) material(ctx context.Context, body ledger.Attestation) (api.ReferenceMaterial, error) {
+	j, err := b.JudgeAgain(ctx, body)
+	if err != nil {
+		return api.ReferenceMaterial{}, err
+	}
+	out := api.ReferenceMaterial{
+		Node: string(body.Node), AttestationID: body.ID.String(),
+		PCRs: make(map[string]string), Events: make(map[string][]string),
+	}
+	for i, v := range j.Appraisal.PCRs() {
+		key := strconv.Itoa(i)
+		out.PCRs[key] = hex.EncodeToString(v)
+		for _, d := range j.Appraisal.EventDigests(i) {
+			out.Events[key] = append(out.Events[key], hex.EncodeToString(d))
+		}
+	}
+	return out, nil
+}
+
+// Health tells whether this replica can do its job, part by part.
+func (b *Broker) Health(ctx context.Context) api.Health {
+	h := api.Health{Status: "ok"}
+	check := func(name string, err error, ok, fix string) {
+		c := api.HealthCheck{Name: name, OK: err == nil, Detail: ok}
+		if err != nil {
+			c.Detail, c.Fix, h.Status = err.Error(), fix, "failing"
+		}
+		h.Checks = append(h.Checks, c)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := b.cfg.Store.ClockSkew(ctx)
+	check("database", err, "answers", "look at the database's log; issuing goes on by itself when it answers")
+	check("clock", b.clockErr(), "within 2 s of the database's", "set the clocks by NTP")
+	check("signer", b.cfg.Issuer.Ready(b.cfg.Now()), "a CA is active", "look at the log of this replica")
+	err = nil
+	if b.forked.Load() {
+		err = reason.New(reason.LedgerFork, "the log does not extend its anchor")
+	}
+	check("ledger", err, "extends its anchor", "run zonebroker history verify, and restore the database that the anchor belongs to")
+	err = nil
+	if b.policy.Load() == nil {
+		err = reason.New(reason.PolicyMissing, "no policy is active")
+	}
+	check("policy", err, "active", "zonebroker policy lint DIR, then reload by SIGHUP")
+	return h
+}

@@ -1,0 +1,183 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/zonebroker/zonebroker/broker/issuer"
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+const (
+	// Keys that ended within this time still count for the bundle's sequence,
+	// so that taking one out raises it.
+	sequenceWindow = 48 * time.Hour
+)
+
+type bundleDocument struct {
+	json     []byte
+	sequence uint64
+}
+
+// nextCA is a published CA that readers of the bundle still have to learn of.
+// Only Start and the ca job touch it, one after the other.
+type nextCA struct {
+	ca  *issuer.CA
+	use time.Time
+}
+
+// rotateCA makes the next CA at half the life of the current one, publishes it,
+// and uses it only once every reader of the bundle had time to fetch it. The
+// first CA of a replica is used at once: nothing else could sign.
+func (b *Broker) rotateCA(ctx context.Context) error {
+	now := b.cfg.Now()
+	if b.next == nil {
+		if now.Before(b.cfg.Issuer.RotateAt()) {
+			return nil
+		}
+		ca, key, err := b.cfg.Issuer.NewCA(now)
+		if err != nil {
+			return err
+		}
+		use := b.cfg.Issuer.UseFrom(ca)
+		err = b.appendGrant(ctx, ledger.TypeKeyPublished, "replica:"+b.cfg.Replica, key.ID, "", func(c *ledger.Commit) { c.Key = &key })
+		if err != nil {
+			return err
+		}
+		b.next = &nextCA{ca: ca, use: use}
+		if err := b.refreshBundle(ctx); err != nil {
+			return err
+		}
+	}
+	if now.Before(b.next.use) {
+		return nil
+	}
+	next := b.next
+	b.next = nil
+	return b.cfg.Issuer.Activate(next.ca)
+}
+
+// refreshBundle renders the SPIFFE bundle from the published keys. A key row
+// that fails its HMAC never gets here.
+func (b *Broker) refreshBundle(ctx context.Context) error {
+	now := b.cfg.Now()
+	keys, err := b.cfg.Store.Keys(ctx, issuer.KindCA, now.Add(-sequenceWindow))
+	if err != nil {
+		return err
+	}
+	var live []ledger.Key
+	var sequence int64
+	for _, k := range keys {
+		sequence = max(sequence, k.NotBefore.Unix())
+		if now.Before(k.NotAfter) {
+			live = append(live, k)
+		} else {
+			sequence = max(sequence, k.NotAfter.Unix())
+		}
+	}
+	doc, err := issuer.Bundle(b.cfg.TrustDomain, live, uint64(sequence), issuer.DefaultRefreshHint)
+	if err != nil {
+		return fmt.Errorf("render bundle: %w", err)
+	}
+	b.bundle.Store(&bundleDocument{json: doc, sequence: uint64(sequence)})
+	return nil
+}
+
+// Bundle returns the SPIFFE bundle as JSON.
+func (b *Broker) Bundle(context.Context) ([]byte, error) {
+	if d := b.bundle.Load(); d != nil {
+		return d.json, nil
+	}
+	return nil, reason.New(reason.IssuerUnavailable, "no bundle yet")
+}
+
+// appendGrant records that something was granted, withdrawn or published, with
+// the row that does it in the same transaction.
+func (b *Broker) appendGrant(ctx context.Context, kind, by, subject, note string, fill func(*ledger.Commit)) error {
+	_, _, err := b.grant(ctx, kind, by, subject, note, fill)
+	return err
+}
+
+func (b *Broker) grant(ctx context.Context, kind, by, subject, note string, fill func(*ledger.Commit)) (uuid.UUID, ledger.Position, error) {
+	if b.forked.Load() {
+		return uuid.Nil, ledger.Position{}, reason.New(reason.LedgerFork, "the log does not extend its anchor; nothing is recorded")
+	}
+	now := b.cfg.Now()
+	id, err := ledger.NewRecordID(now, b.cfg.Rand)
+	if err != nil {
+		return uuid.Nil, ledger.Position{}, err
+	}
+	var c ledger.Commit
+	fill(&c)
+	hash, err := ledger.GrantRowHash(c)
+	if err != nil {
+		return uuid.Nil, ledger.Position{}, err
+	}
+	salt, err := b.salt()
+	if err != nil {
+		return uuid.Nil, ledger.Position{}, err
+	}
+	g := ledger.Grant{Type: kind, ID: id, By: by, Subject: subject, RowHash: hash, Note: note, At: now.UnixMilli()}
+	if c.Record, err = g.Record(salt); err != nil {
+		return uuid.Nil, ledger.Position{}, err
+	}
+	pos, err := b.cfg.Store.Append(ctx, c)
+	return id, pos, err
+}
+
+// signCheckpoint signs the head of the log. A head that does not extend what
+// the anchor holds means that history was rolled back or rewritten: nothing is
+// issued any more.
+func (b *Broker) signCheckpoint(ctx context.Context) error {
+	text, err := b.cfg.SignCheckpoint(ctx)
+	if err != nil {
+		if reason.Of(err) == reason.LedgerFork {
+			b.stopForFork(ctx, "the log does not extend its anchor")
+		}
+		return err
+	}
+	b.checkpoint.Store(&text)
+	return nil
+}
+
+func (b *Broker) stopForFork(ctx context.Context, why string) {
+	if b.forked.CompareAndSwap(false, true) {
+		b.cfg.Logger.ErrorContext(ctx, "ledger fork: nothing is issued until an operator decides", "why", why)
+	}
+}
+
+// Checkpoint returns the newest signed checkpoint, "" before the first.
+func (b *Broker) Checkpoint(context.Context) (string, error) {
+	if t := b.checkpoint.Load(); t != nil {
+		return *t, nil
+	}
+	return "", nil
+}
+
+// checkClock compares our clock with the database's: a replica whose clock is
+// off would call evidence fresh that is not.
+func (b *Broker) checkClock(ctx context.Context) error {
+	d, err := b.cfg.Store.ClockSkew(ctx)
+	if err != nil {
+		return err
+	}
+	b.skew.Store(int64(d))
+	return b.clockErr()
+}
+
+func (b *Broker) clockErr() error {
+	if d := time.Duration(b.skew.Load()); d.Abs() > maxSkew {
+		return reason.Newf(reason.IssuerUnavailable, "this replica's clock differs from the database's by %s (at most %s); set the clocks by NTP", d.Round(time.Millisecond), maxSkew)
+	}
+	return nil
+}
+
+func (b *Broker) salt() ([32]byte, error) {
+	var s [32]byte
+	_, err := readFull(b.cfg.Rand, s[:])
+	return s, err
+}

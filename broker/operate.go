@@ -1,0 +1,276 @@
+package broker
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"regexp"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+const (
+	defaultTokenTTL = time.Hour
+	maxTokenTTL     = 7 * 24 * time.Hour
+	maxGroups       = 32
+	pageLimit       = 500
+	defaultPage     = 50
+)
+
+// labelForm is what machine labels and groups may look like: they end up in
+// selectors, logs and tables.
+var labelForm = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,64}$`)
+
+func checkLabels(machine string, groups []string) error {
+	if machine != "" && !labelForm.MatchString(machine) {
+		return reason.New(reason.RequestMalformed, "machine: 1 to 64 of a-z A-Z 0-9 . _ -")
+	}
+	if len(groups) > maxGroups {
+		return reason.Newf(reason.RequestMalformed, "at most %d groups", maxGroups)
+	}
+	for _, g := range groups {
+		if !labelForm.MatchString(g) {
+			return reason.New(reason.RequestMalformed, "group: 1 to 64 of a-z A-Z 0-9 . _ -")
+		}
+	}
+	return nil
+}
+
+// AdmitNode puts the EKs of one machine into the inventory.
+func (b *Broker) AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) (api.Admission, error) {
+	if len(req.EKHashes) == 0 || len(req.EKHashes) > 8 {
+		return api.Admission{}, reason.New(reason.RequestMalformed, "ek_hashes: 1 to 8 hex SHA-256 values of one machine")
+	}
+	var hashes [][32]byte
+	for _, h := range req.EKHashes {
+		d, err := parseDigest(h)
+		if err != nil {
+			return api.Admission{}, err
+		}
+		hashes = append(hashes, d)
+	}
+	return b.admitEKs(ctx, c, ledger.AdmitInventory, hashes, req.Machine, req.Groups)
+}
+
+func parseDigest(s string) ([32]byte, error) {
+	raw, err := hex.DecodeString(s)
+	if err != nil || len(raw) != 32 {
+		return [32]byte{}, reason.New(reason.RequestMalformed, "an EK hash is the hex SHA-256 of the EK's SPKI DER, 64 digits")
+	}
+	return [32]byte(raw), nil
+}
+
+func (b *Broker) admitEKs(ctx context.Context, c Caller, kind string, eks [][32]byte, machine string, groups []string) (api.Admission, error) {
+	if err := checkLabels(machine, groups); err != nil {
+		return api.Admission{}, err
+	}
+	id, err := ledger.NewRecordID(b.cfg.Now(), b.cfg.Rand)
+	if err != nil {
+		return api.Admission{}, err
+	}
+	adm := ledger.Admission{
+		ID: id, Kind: kind, Machine: machine, Groups: nonNil(groups), EKHashes: eks,
+		By: c.Operator, CreatedAt: b.cfg.Now().UTC().Truncate(time.Microsecond),
+	}
+	err = b.appendGrant(ctx, ledger.TypeAdmission, c.Operator, id.String(), "", func(cm *ledger.Commit) {
+		cm.Admission = &adm
+		cm.EndPending = &eks[0]
+	})
+	if err != nil {
+		return api.Admission{}, err
+	}
+	if err := b.pollAdmissions(ctx); err != nil {
+		return api.Admission{}, err
+	}
+	out := api.Admission{ID: id.String(), Kind: kind, Machine: machine, Groups: adm.Groups, By: adm.By, CreatedAt: adm.CreatedAt}
+	for _, e := range eks {
+		out.EKHashes = append(out.EKHashes, hex.EncodeToString(e[:]))
+	}
+	return out, nil
+}
+
+// Approve admits a pending machine by its EK hash, or lets a node go on that
+// waits after a rollback, a fork, a second EK or a change of its AK. The next
+// clock triple and prev of such a node are taken as they come.
+func (b *Broker) Approve(ctx context.Context, c Caller, subject string, req api.ApproveRequest) (api.Approval, error) {
+	if len(subject) == 64 {
+		ek, err := parseDigest(subject)
+		if err != nil {
+			return api.Approval{}, err
+		}
+		adm, err := b.admitEKs(ctx, c, ledger.AdmitOperator, [][32]byte{ek}, req.Machine, req.Groups)
+		if err != nil {
+			return api.Approval{}, err
+		}
+		return api.Approval{Admission: &adm}, nil
+	}
+	node, err := b.changeNode(ctx, c, subject, ledger.TypeNodeApproved, req.Note, func(s *ledger.Snapshot) {
+		s.Node.Status, s.Node.AKApproved = ledger.StatusActive, true
+		s.State.Rebaseline = true
+	})
+	if err != nil {
+		return api.Approval{}, err
+	}
+	return api.Approval{Node: &node}, nil
+}
+
+// Disable ends a node: its requests are refused from the next one on; its SVIDs
+// live to their end.
+func (b *Broker) Disable(ctx context.Context, c Caller, node string, req api.DisableRequest) (api.Node, error) {
+	return b.changeNode(ctx, c, node, ledger.TypeNodeDisabled, req.Note, func(s *ledger.Snapshot) {
+		s.Node.Status = ledger.StatusDisabled
+	})
+}
+
+// changeNode changes a node by compare-and-set, so that it cannot overwrite a
+// decision that was made meanwhile; it tries again a few times.
+func (b *Broker) changeNode(ctx context.Context, c Caller, id, kind, note string, change func(*ledger.Snapshot)) (api.Node, error) {
+	if len(note) > 500 {
+		return api.Node{}, reason.New(reason.RequestMalformed, "note: at most 500 bytes")
+	}
+	for range 5 {
+		snap, err := b.cfg.Store.NodeByID(ctx, ledger.NodeID(id))
+		if err != nil {
+			return api.Node{}, err
+		}
+		if !snap.Found {
+			return api.Node{}, reason.New(reason.RequestNotFound, "no such node")
+		}
+		change(&snap)
+		var pos ledger.Position
+		_, pos, err = b.grant(ctx, kind, c.Operator, id, note, func(cm *ledger.Commit) {
+			cm.BasedOn, cm.Node, cm.State = snap.State.Version, &snap.Node, &snap.State
+		})
+		if err == nil {
+			snap.State.Version = pos.Version
+			return b.wireNode(snap), nil
+		}
+		if reason.Of(err) != reason.ChallengeSpent {
+			return api.Node{}, err
+		}
+	}
+	return api.Node{}, reason.New(reason.RequestOverloaded, "the node changes all the time; try again")
+}
+
+// CreateToken makes a one-time join token. Only its hash is kept.
+func (b *Broker) CreateToken(ctx context.Context, c Caller, req api.TokenRequest) (api.Token, error) {
+	if err := checkLabels(req.Machine, req.Groups); err != nil {
+		return api.Token{}, err
+	}
+	ttl := time.Duration(req.TTL) * time.Second
+	if ttl == 0 {
+		ttl = defaultTokenTTL
+	}
+	if ttl < 0 || ttl > maxTokenTTL {
+		return api.Token{}, reason.New(reason.RequestMalformed, "ttl_seconds: at most 604800 (7 days)")
+	}
+	secret := make([]byte, 32)
+	if _, err := readFull(b.cfg.Rand, secret); err != nil {
+		return api.Token{}, err
+	}
+	text := base64.RawURLEncoding.EncodeToString(secret)
+	now := b.cfg.Now().UTC().Truncate(time.Microsecond)
+	id, err := ledger.NewRecordID(now, b.cfg.Rand)
+	if err != nil {
+		return api.Token{}, err
+	}
+	jt := ledger.JoinToken{
+		ID: id, SecretHash: sha256.Sum256([]byte(text)), Machine: req.Machine, Groups: nonNil(req.Groups),
+		By: c.Operator, CreatedAt: now, ExpiresAt: now.Add(ttl),
+	}
+	err = b.appendGrant(ctx, ledger.TypeTokenCreated, c.Operator, id.String(), "", func(cm *ledger.Commit) { cm.NewJoinToken = &jt })
+	if err != nil {
+		return api.Token{}, err
+	}
+	return api.Token{ID: id.String(), Secret: text, ExpiresAt: jt.ExpiresAt}, nil
+}
+
+// Pending lists machines that asked and wait, oldest first.
+func (b *Broker) Pending(ctx context.Context, _ Caller) ([]api.PendingNode, error) {
+	if err := b.flushPending(ctx); err != nil {
+		return nil, err
+	}
+	ps, err := b.cfg.Store.ListPending(ctx, pendingCap)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.PendingNode, 0, len(ps))
+	for _, p := range ps {
+		out = append(out, api.PendingNode{EKHash: hex.EncodeToString(p.EKHash[:]), FirstSeen: p.FirstSeen, LastSeen: p.LastSeen})
+	}
+	return out, nil
+}
+
+// Nodes returns a page of nodes by id and the cursor of the next, "" at the end.
+func (b *Broker) Nodes(ctx context.Context, _ Caller, cursor string, limit int) ([]api.Node, string, error) {
+	limit = pageSize(limit)
+	snaps, err := b.cfg.Store.Nodes(ctx, ledger.NodeID(cursor), limit)
+	if err != nil {
+		return nil, "", err
+	}
+	out := make([]api.Node, 0, len(snaps))
+	for _, s := range snaps {
+		out = append(out, b.wireNode(s))
+	}
+	next := ""
+	if len(snaps) == limit {
+		next = string(snaps[len(snaps)-1].Node.ID)
+	}
+	return out, next, nil
+}
+
+// Node returns one node.
+func (b *Broker) Node(ctx context.Context, _ Caller, id string) (api.Node, error) {
+	snap, err := b.cfg.Store.NodeByID(ctx, ledger.NodeID(id))
+	if err != nil {
+		return api.Node{}, err
+	}
+	if !snap.Found {
+		return api.Node{}, reason.New(reason.RequestNotFound, "no such node")
+	}
+	return b.wireNode(snap), nil
+}
+
+func pageSize(limit int) int {
+	if limit <= 0 {
+		return defaultPage
+	}
+	return min(limit, pageLimit)
+}
+
+func (b *Broker) wireNode(s ledger.Snapshot) api.Node {
+	n, st := s.Node, s.State
+	return api.Node{
+		ID: string(n.ID), Status: string(n.Status), Standing: standing(st, b.cfg.Now()),
+		Zone: st.Zone, Tier: st.Tier, Verdict: st.Verdict, Reason: st.Reason,
+		RootHash: hex.EncodeToString(n.RootHash[:]), AKName: hex.EncodeToString(n.AKName), Manufacturer: n.Manufacturer,
+		AdmittedBy: n.AdmittedBy, Machine: n.Machine, Groups: nonNil(n.Groups), Version: st.Version,
+		Last: idOrEmpty(st.Last), PolicyVersion: st.PolicyVersion, CreatedAt: n.CreatedAt,
+		AttestedAt: st.AttestedAt, FreshUntil: st.FreshUntil, ExpiresAt: st.ExpiresAt, LastAttemptAt: st.LastAttemptAt,
+	}
+}
+
+// standing computes what a node holds from expiry alone: no flag that somebody
+// forgot to clear can keep it trusted.
+func standing(st ledger.NodeState, now time.Time) string {
+	switch {
+	case st.Last == uuid.Nil && st.Verdict == ledger.VerdictDeny:
+		return "denied"
+	case st.Last == uuid.Nil:
+		return "none"
+	case now.Before(st.FreshUntil) && st.Verdict != ledger.VerdictDeny:
+		return "fresh"
+	case now.Before(st.ExpiresAt) && st.Verdict != ledger.VerdictDeny:
+		return "stale"
+	case st.Verdict == ledger.VerdictDeny:
+		return "denied"
+	default:
+		return "expired"
+	}
+}

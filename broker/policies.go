@@ -1,0 +1,71 @@
+package broker
+
+import (
+	"context"
+	"encoding/hex"
+	"strings"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/broker/policy"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// activePolicy is one whole policy version; requests take the pointer once, so
+// none is judged by half of one and half of another.
+type activePolicy struct {
+	set     *policy.Set
+	version int64
+}
+
+func (p *activePolicy) ref() ledger.PolicyRef {
+	return ledger.PolicyRef{Version: p.version, Hash: p.set.Hash()}
+}
+
+const (
+	objectPolicy = "policy"
+	objectTrust  = "trust"
+)
+
+// ActivatePolicy records set as the policy in force and then judges by it. A set
+// that was active before keeps its version.
+func (b *Broker) ActivatePolicy(ctx context.Context, set *policy.Set, by string) (int64, error) {
+	if set == nil || len(set.Zones()) == 0 {
+		return 0, reason.New(reason.PolicyMissing, "the policy has no zone")
+	}
+	digest, err := hex.DecodeString(strings.TrimPrefix(set.Hash(), "sha256:"))
+	if err != nil || len(digest) != 32 {
+		return 0, reason.Wrap(reason.PolicyError, "policy hash is not SHA-256", err)
+	}
+	version, err := b.publish(ctx, ledger.TypePolicyActivated, by, &ledger.Object{
+		Kind: objectPolicy, Digest: [32]byte(digest), Bytes: set.Canonical(),
+	})
+	if err != nil {
+		return 0, err
+	}
+	b.policy.Store(&activePolicy{set: set, version: version})
+	return version, nil
+}
+
+// publish keeps an object by content and returns its version.
+func (b *Broker) publish(ctx context.Context, kind, by string, o *ledger.Object) (int64, error) {
+	old, err := b.cfg.Store.ObjectByDigest(ctx, o.Kind, o.Digest)
+	if err != nil {
+		return 0, err
+	}
+	if old != nil {
+		return old.Version, nil
+	}
+	_, pos, err := b.grant(ctx, kind, by, hex.EncodeToString(o.Digest[:]), "", func(c *ledger.Commit) { c.Object = o })
+	if err != nil {
+		return 0, err
+	}
+	return pos.Version, nil
+}
+
+// publishTrust keeps the manufacturer roots in force, so that a record can be
+// judged again by the roots of its day.
+func (b *Broker) publishTrust(ctx context.Context) error {
+	t := b.cfg.Trust
+	_, err := b.publish(ctx, ledger.TypeTrustActivated, "replica:"+b.cfg.Replica, &ledger.Object{Kind: objectTrust, Digest: t.Digest, Bytes: t.Bytes})
+	return err
+}

@@ -1,0 +1,182 @@
+package verifier
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/zonebroker/zonebroker/verifier/eventlog"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
+)
+
+// Binding classes: how firmly the evidence binds the nonce and the key.
+const (
+	ClassA = "A" // nonce and key inside a hardware-signed report
+	ClassB = "B" // nonce only
+	ClassC = "C" // bearer document
+)
+
+// Residency of the SVID key.
+const (
+	KeyTPM      = "tpm"      // TPM2_Certify proved that it lives in the same TPM
+	KeySoftware = "software" // only possession is proved
+)
+
+// Finding is the outcome of one check. Code is "" for a check that passed, an
+// event code for something worth recording, and a denial otherwise.
+type Finding struct {
+	Check  string
+	Code   reason.Code
+	Detail string
+
+	deny bool // a note (an EK certificate nobody asked for) has a code and does not deny
+}
+
+// Appraisal is what was proved about a host at one moment. The zero value
+// proves nothing.
+type Appraisal struct {
+	format       string
+	class        string
+	key          string
+	authentic    bool
+	genuine      bool
+	manufacturer string
+	quoted       bool
+	quote        tpm2.Quote
+	clock        tpm2.Clock
+	firmware     uint64
+	hasLog       bool
+	log          eventlog.Explained
+	logBytes     []byte
+	findings     []Finding
+}
+
+// Format returns the evidence format, "" for an Appraisal that proves nothing.
+func (a Appraisal) Format() string { return a.format }
+
+// BindingClass returns ClassA, ClassB or ClassC.
+func (a Appraisal) BindingClass() string { return a.class }
+
+// KeyResidency returns KeyTPM or KeySoftware, "" where no key was proved.
+func (a Appraisal) KeyResidency() string { return a.key }
+
+// Authentic reports whether the author is known: the evidence is signed by the
+// expected AK over this challenge. Only such refusals are recorded in full; a
+// replayed quote proves nothing about who sent it.
+func (a Appraisal) Authentic() bool { return a.authentic }
+
+// Genuine reports whether the EK certificate chain verified, now or at
+// enrolment.
+func (a Appraisal) Genuine() bool { return a.genuine }
+
+// Manufacturer returns the TPM manufacturer of the verified EK certificate in
+// TCG form, for example "STM"; "" without one.
+func (a Appraisal) Manufacturer() string { return a.manufacturer }
+
+// PCR returns the quoted SHA-256 value of PCR i; false where it was not quoted.
+func (a Appraisal) PCR(i int) ([]byte, bool) {
+	if !a.quoted {
+		return nil, false
+	}
+	return a.quote.PCR(i)
+}
+
+// PCRs returns all quoted values; the map is the caller's.
+func (a Appraisal) PCRs() map[int][]byte {
+	if !a.quoted {
+		return nil
+	}
+	return a.quote.PCRValues()
+}
+
+// EventDigests returns the SHA-256 digests of the events that extended a PCR, in
+// log order; nil without a log that explains the quote.
+func (a Appraisal) EventDigests(pcr int) [][]byte {
+	if !a.hasLog {
+		return nil
+	}
+	return a.log.EventDigests(pcr)
+}
+
+// SecureBoot returns "on" or "off" where the log proves it, else "unknown".
+func (a Appraisal) SecureBoot() string {
+	if !a.hasLog {
+		return "unknown"
+	}
+	return a.log.SecureBoot()
+}
+
+// EventLog returns the log that explained the quote, as sent or as kept; nil
+// without one.
+func (a Appraisal) EventLog() []byte { return a.logBytes }
+
+// Clock returns the signed clock triple: a hint about history, never freshness.
+func (a Appraisal) Clock() tpm2.Clock { return a.clock }
+
+// FirmwareVersion returns TPMS_ATTEST.firmwareVersion.
+func (a Appraisal) FirmwareVersion() uint64 { return a.firmware }
+
+// Findings returns the outcome of every check, passed ones too, in order.
+func (a Appraisal) Findings() []Finding { return slices.Clone(a.findings) }
+
+// Events returns the codes of class event.
+func (a Appraisal) Events() []reason.Code {
+	var out []reason.Code
+	for _, f := range a.findings {
+		if f.Code != "" && reason.Lookup(f.Code).Class == reason.Event {
+			out = append(out, f.Code)
+		}
+	}
+	return out
+}
+
+// Refusals returns every finding that denies, as errors, in order of the checks.
+func (a Appraisal) Refusals() []*reason.Error {
+	var out []*reason.Error
+	for _, f := range a.findings {
+		if f.Code != "" && f.deny {
+			out = append(out, reason.New(f.Code, f.Detail))
+		}
+	}
+	return out
+}
+
+// Canonical returns bytes that two appraisals share exactly if they say the same:
+// JSON with fixed member order, 64-bit numbers as strings, bytes in hex. The
+// history records their hash, and judging the stored evidence again must give it.
+func (a Appraisal) Canonical() ([]byte, error) {
+	type finding struct {
+		Check  string `json:"check"`
+		Code   string `json:"code"`
+		Detail string `json:"detail"`
+		Deny   bool   `json:"deny"`
+	}
+	out := struct {
+		Format       string            `json:"format"`
+		Class        string            `json:"class"`
+		Key          string            `json:"key"`
+		Authentic    bool              `json:"authentic"`
+		Genuine      bool              `json:"genuine"`
+		Manufacturer string            `json:"manufacturer"`
+		PCRs         map[string]string `json:"pcrs"`
+		Clock        string            `json:"clock"`
+		Firmware     string            `json:"firmware"`
+		SecureBoot   string            `json:"secure_boot"`
+		Findings     []finding         `json:"findings"`
+	}{
+		Format: a.format, Class: a.class, Key: a.key, Authentic: a.authentic, Genuine: a.genuine,
+		Manufacturer: a.manufacturer, PCRs: make(map[string]string), SecureBoot: a.SecureBoot(),
+		Clock:    fmt.Sprintf("%d/%d/%d/%t", a.clock.Millis, a.clock.ResetCount, a.clock.RestartCount, a.clock.Safe),
+		Firmware: strconv.FormatUint(a.firmware, 10),
+	}
+	for i, v := range a.PCRs() {
+		out.PCRs[strconv.Itoa(i)] = hex.EncodeToString(v)
+	}
+	for _, f := range a.findings {
+		out.Findings = append(out.Findings, finding{f.Check, string(f.Code), f.Detail, f.deny})
+	}
+	return json.Marshal(out)
+}

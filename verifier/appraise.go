@@ -1,0 +1,245 @@
+package verifier
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"time"
+
+	"github.com/zonebroker/zonebroker/verifier/ekcert"
+	"github.com/zonebroker/zonebroker/verifier/eventlog"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
+)
+
+// Appraise judges evidence at the time now. It is the only way to an Appraisal.
+//
+// The error is the first refusal in the order of the checks; the Appraisal then
+// still tells how far the evidence got (Authentic, Findings), and must not be
+// given to policy. No check after the signature runs unless the signature and
+// the binding hold: replaying a log for a stranger would be free work for them.
+func Appraise(ev Evidence, want Expectation, trust Trust, now time.Time) (Appraisal, error) {
+	judge, ok := formats[ev.Format]
+	if !ok {
+		return Appraisal{}, reason.New(reason.RequestUnknownFormat, "this broker does not verify that evidence format")
+	}
+	a, err := judge(ev, want, trust, now)
+	if err != nil {
+		return a, err
+	}
+	if refusals := a.Refusals(); len(refusals) > 0 {
+		return a, refusals[0]
+	}
+	return a, nil
+}
+
+// appraiseTPM2 follows tpm.md 1.3: AK, signature, structure, nonce, then clock,
+// selection, PCRs, log, EK certificate, key.
+func appraiseTPM2(ev Evidence, want Expectation, trust Trust, now time.Time) (Appraisal, error) {
+	a := Appraisal{format: ev.Format, class: ClassA}
+	e := ev.TPM2
+	if e == nil {
+		return a, reason.New(reason.RequestMalformed, "member tpm2 is missing")
+	}
+	ak, err := tpm2.ParseAK(e.AKPublic)
+	if err != nil {
+		return a, err
+	}
+	if !bytes.Equal(ak.Name(), want.AKName) {
+		return a, reason.New(reason.ChallengeWrongNode, "the challenge was issued for another AK")
+	}
+	bound := Binding(want.Nonce, ev.SPKI, want.TrustDomain, want.Purpose, ev.Format, want.Context)
+	attested, err := tpm2.AuthenticateQuote(ak, e.Quote, e.Signature, bound[:])
+	if err != nil {
+		return a, nameActivation(err, want.Purpose)
+	}
+	a.authentic = true
+	a.clock, a.firmware = attested.Clock(), attested.FirmwareVersion()
+	a.pass("tpm2.quote", "signed by the AK over this challenge")
+
+	a.judgeClock(want)
+	a.judgePCRs(attested, e, want)
+	a.judgeMachine(e, want, trust, now)
+	a.judgeKey(ak, ev, bound[:])
+	return a, nil
+}
+
+// nameActivation: at enrolment the nonce is the credential's secret, so a wrong
+// one means that EK and AK do not live in one TPM.
+func nameActivation(err error, purpose string) error {
+	if purpose == PurposeEnrol && reason.Of(err) == reason.TPM2QuoteNonceMismatch {
+		return reason.New(reason.TPM2AKActivationFailed, "the quote does not carry the secret of the credential")
+	}
+	return err
+}
+
+// judgeClock compares the clock triple with the baseline. It never says
+// anything about freshness: the owner of a TPM can set its clock.
+func (a *Appraisal) judgeClock(want Expectation) {
+	if !a.clock.Safe {
+		a.event("tpm2.clock", reason.TPM2ClockUnsafe, "the TPM reports safe = no")
+	}
+	b := want.Baseline
+	if b == nil {
+		return
+	}
+	events, err := tpm2.CompareClock(b.Clock, b.ClockAt, a.clock, want.IssuedAt)
+	for _, code := range events {
+		if code != reason.TPM2ClockUnsafe {
+			a.event("tpm2.clock", code, reason.Lookup(code).Meaning)
+		}
+	}
+	if err != nil {
+		a.refuse("tpm2.clock", err)
+	} else {
+		a.pass("tpm2.clock", "not rolled back")
+	}
+	if b.Firmware != a.firmware {
+		a.event("tpm2.firmware", reason.TPM2FirmwareChanged, reason.Lookup(reason.TPM2FirmwareChanged).Meaning)
+	}
+}
+
+// judgePCRs takes the quoted values and has every one of them explained by a
+// log: a PCR without an explanation is a hash that says nothing.
+func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want Expectation) {
+	quote, err := attested.Quote(want.Selection, e.PCRs)
+	if err != nil {
+		a.refuse("tpm2.pcrs", err)
+		return
+	}
+	a.quote, a.quoted = quote, true
+	a.pass("tpm2.pcrs", "values are those quoted")
+
+	if err := a.explain(e.EventLog, want.Baseline); err != nil {
+		a.refuse("eventlog", err)
+		return
+	}
+	a.pass("eventlog", "every quoted PCR is explained")
+	if a.hasLog {
+		for _, f := range a.log.Findings() {
+			a.findings = append(a.findings, Finding{Check: "eventlog.grammar", Code: f.Code, Detail: f.Detail})
+		}
+	}
+}
+
+// explain replays the log that was sent, or the kept one of the same boot. A
+// kept log that does not fit means that something changed since: the host has
+// to send the log of now.
+func (a *Appraisal) explain(sent []byte, base *Baseline) error {
+	quoted := a.quote.PCRValues()
+	raw, kept := sent, false
+	if len(sent) == 0 {
+		if base == nil || len(base.EventLog) == 0 || a.clock.ResetCount != base.Clock.ResetCount {
+			return eventlog.Unlogged(quoted)
+		}
+		raw, kept = base.EventLog, true
+	}
+	explained, err := replay(raw, quoted)
+	if err != nil {
+		if kept {
+			return reason.New(reason.EventLogMissing, "a quoted PCR changed since the last attestation; send the event log")
+		}
+		return err
+	}
+	a.log, a.hasLog, a.logBytes = explained, true, raw
+	return nil
+}
+
+func replay(raw []byte, quoted map[int][]byte) (eventlog.Explained, error) {
+	log, err := eventlog.Parse(raw)
+	if err != nil {
+		return eventlog.Explained{}, err
+	}
+	return log.Explain(quoted)
+}
+
+// judgeMachine verifies the EK certificate at enrolment. Where an operator
+// vouched for the EK by its hash, a certificate that does not verify is a note;
+// a certificate for another key is a lie in any case.
+func (a *Appraisal) judgeMachine(e *TPM2Evidence, want Expectation, trust Trust, now time.Time) {
+	if want.Purpose != PurposeEnrol {
+		a.manufacturer, a.genuine = want.Manufacturer, want.Manufacturer != ""
+		return
+	}
+	ek, err := tpm2.ParseEK(e.EKPublic)
+	if err != nil {
+		a.refuse("ekcert", err)
+		return
+	}
+	if len(e.EKCertificate) == 0 {
+		if want.RequireGenuine {
+			a.refuse("ekcert", reason.New(reason.EKCertUntrusted, "no EK certificate was sent, and nobody vouched for this EK by its hash"))
+		}
+		return
+	}
+	cert, err := ekcert.Verify(e.EKCertificate, e.EKChain, ek.SPKI(), trust.EKRoots, ekcert.Options{ExtraVendors: trust.ExtraVendors}, now)
+	if err == nil {
+		a.manufacturer, a.genuine = cert.Manufacturer(), true
+		a.pass("ekcert", "chain verified")
+		return
+	}
+	if want.RequireGenuine || reason.Of(err) == reason.EKCertKeyMismatch {
+		a.refuse("ekcert", err)
+		return
+	}
+	a.findings = append(a.findings, Finding{Check: "ekcert", Code: reason.Of(err), Detail: reason.Detail(err)})
+}
+
+// judgeKey demands proof that the requested SVID key is the requester's: inside
+// the same TPM by TPM2_Certify, or by the signature of a CSR.
+func (a *Appraisal) judgeKey(ak tpm2.AK, ev Evidence, bound []byte) {
+	if c := ev.TPM2.Certify; c != nil {
+		resident, err := tpm2.VerifyCertify(ak, *c, bound)
+		if err == nil && !bytes.Equal(resident.SPKI(), ev.SPKI) {
+			err = reason.New(reason.TPM2CertifyMismatch, "the certified key is not the one that asks for the SVID")
+		}
+		if err != nil {
+			a.refuse("key", err)
+			return
+		}
+		a.key = KeyTPM
+		a.pass("key", "lives in the TPM that quoted")
+		return
+	}
+	if err := possession(ev.CSR, ev.SPKI); err != nil {
+		a.refuse("key", err)
+		return
+	}
+	a.key = KeySoftware
+	a.pass("key", "possession proved by CSR")
+}
+
+// possession checks a PKCS#10 request: P-256, self-signed, for exactly spki.
+func possession(csr, spki []byte) error {
+	if len(csr) == 0 {
+		return reason.New(reason.RequestMalformed, "neither certify nor csr proves possession of the SVID key")
+	}
+	req, err := x509.ParseCertificateRequest(csr)
+	if err != nil {
+		return reason.Wrap(reason.RequestMalformed, "csr is not PKCS#10", err)
+	}
+	pub, ok := req.PublicKey.(*ecdsa.PublicKey)
+	if !ok || pub.Curve != elliptic.P256() {
+		return reason.New(reason.RequestMalformed, "csr: the SVID key must be ECDSA P-256")
+	}
+	if err := req.CheckSignature(); err != nil {
+		return reason.Wrap(reason.RequestMalformed, "csr: signature does not verify", err)
+	}
+	if !bytes.Equal(req.RawSubjectPublicKeyInfo, spki) {
+		return reason.New(reason.RequestMalformed, "csr is for another key than spki")
+	}
+	return nil
+}
+
+func (a *Appraisal) pass(check, detail string) {
+	a.findings = append(a.findings, Finding{Check: check, Detail: detail})
+}
+
+func (a *Appraisal) event(check string, code reason.Code, detail string) {
+	a.findings = append(a.findings, Finding{Check: check, Code: code, Detail: detail})
+}
+
+func (a *Appraisal) refuse(check string, err error) {
+	a.findings = append(a.findings, Finding{Check: check, Code: reason.Of(err), Detail: reason.Detail(err), deny: true})
+}

@@ -1,0 +1,75 @@
+package verifier
+
+import (
+	"time"
+
+	"github.com/zonebroker/zonebroker/verifier/ekcert"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
+)
+
+// Purposes of an attestation, as they stand in the binding.
+const (
+	PurposeEnrol    = "enrol"    // a credential was made for EK and AK
+	PurposeRenew    = "renew"    // a known AK
+	PurposeWorkload = "workload" // a proof with a relying party's nonce
+)
+
+// Evidence is what an attester handed over: attacker bytes. Exactly the member
+// of its format is set.
+type Evidence struct {
+	Format string
+	SPKI   []byte // SubjectPublicKeyInfo DER of the key that asks for the SVID
+	CSR    []byte // PKCS#10 DER, proof of possession where the key is no TPM's
+	TPM2   *TPM2Evidence
+}
+
+// TPM2Evidence is a quote with its logs. Structures come without the outer
+// TPM2B size.
+type TPM2Evidence struct {
+	AKPublic      []byte
+	EKPublic      []byte   // enrolment only
+	EKCertificate []byte   // enrolment only; may be absent
+	EKChain       [][]byte // issuer certificates, nearest first
+	Quote         []byte   // TPMS_ATTEST
+	Signature     []byte   // TPMT_SIGNATURE
+	PCRs          map[int][]byte
+	EventLog      []byte
+	Certify       *tpm2.CertifyEvidence
+}
+
+// Expectation is what the evidence has to match: the broker's own words, taken
+// from its sealed token and one snapshot of the node.
+type Expectation struct {
+	TrustDomain string
+	Purpose     string
+	Nonce       []byte
+	Context     []byte // SHA-256 of a relying party's nonce, or empty
+	AKName      []byte // pinned at enrolment, or the one that the credential names
+	Selection   tpm2.Selection
+	IssuedAt    time.Time // of the challenge
+
+	// RequireGenuine makes a bad or missing EK certificate a denial: for
+	// machines that nobody vouched for by EK hash.
+	RequireGenuine bool
+	// Manufacturer as verified at enrolment, for renewals, which send no EK.
+	Manufacturer string
+
+	Baseline *Baseline // nil at first contact and after an operator's approval
+}
+
+// Baseline is what the last accepted attestation of the node left behind.
+type Baseline struct {
+	Clock    tpm2.Clock
+	ClockAt  time.Time // attested_at of that attestation
+	Firmware uint64
+	// EventLog is the log that explained it. It grants nothing: it is replayed
+	// against the fresh quote like one that was sent, so a renewal on the same
+	// boot need not send it again.
+	EventLog []byte
+}
+
+// Trust is the configured trust in manufacturers.
+type Trust struct {
+	EKRoots      ekcert.Roots
+	ExtraVendors []string // manufacturer ids beside the registry: a lab's own CA
+}
