@@ -1,0 +1,115 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+)
+
+func TestRowHashIgnoresHowAValueIsHeld(t *testing.T) {
+	zone := time.FixedZone("x", 3600)
+	a := ledger.Node{ID: "n", CreatedAt: testTime}
+	b := ledger.Node{ID: "n", CreatedAt: testTime.Truncate(time.Microsecond).In(zone), Groups: []string{}, EKPublic: []byte{}}
+	ha, err := ledger.RowHash(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hb, err := ledger.RowHash(b)
+	if err != nil || ha != hb {
+		t.Errorf("the same row has two hashes: %s, %s (%v)", ha, hb, err)
+	}
+}
+
+func TestGrantRowHashSeesEveryField(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, c := range []ledger.Commit{
+		{Node: &ledger.Node{ID: "n"}},
+		{Node: &ledger.Node{ID: "n", Status: ledger.StatusActive}},
+		{Node: &ledger.Node{ID: "n", AKApproved: true}},
+		{Node: &ledger.Node{ID: "n", AKName: []byte{1}}},
+		{Node: &ledger.Node{ID: "n", Groups: []string{"g"}}},
+		{Admission: &ledger.Admission{Kind: "inventory"}},
+		{Admission: &ledger.Admission{Kind: "inventory", Revoked: true}},
+		{Admission: &ledger.Admission{Kind: "inventory", EKHashes: [][32]byte{{1}}}},
+		{NewJoinToken: &ledger.JoinToken{Machine: "m"}},
+		{NewJoinToken: &ledger.JoinToken{SecretHash: [32]byte{1}}},
+		{Key: &ledger.Key{ID: "k"}},
+		{Key: &ledger.Key{ID: "k", DER: []byte{1}}},
+		{Object: &ledger.Object{Kind: "policy"}},
+		{Object: &ledger.Object{Kind: "policy", Digest: [32]byte{1}}},
+		{},
+	} {
+		h, err := ledger.GrantRowHash(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[h] {
+			t.Errorf("%+v has the hash of another row", c)
+		}
+		seen[h] = true
+	}
+	used, _ := ledger.GrantRowHash(ledger.Commit{NewJoinToken: &ledger.JoinToken{Machine: "m", UsedBy: "n"}})
+	if !seen[used] {
+		t.Error("using a token changes what it grants")
+	}
+}
+
+func TestChanges(t *testing.T) {
+	base := ledger.NodeState{
+		Last: uuid.UUID{1}, Zone: "a", Tier: 2, Verdict: "allow", Firmware: 7, EventLog: [32]byte{1},
+		PCRs: []byte(`{"10":"aa","4":"bb","7":"cc"}`),
+	}
+	for name, tc := range map[string]struct {
+		before, after ledger.NodeState
+		want          []ledger.Drift
+	}{
+		"nothing":       {base, base, nil},
+		"first_contact": {ledger.NodeState{}, base, nil},
+		"pcrs_in_order": {
+			base,
+			with(base, func(s *ledger.NodeState) { s.PCRs = []byte(`{"10":"ab","4":"bc","8":"dd"}`) }),
+			[]ledger.Drift{{Kind: "pcr.4", Before: "bb", After: "bc"}, {Kind: "pcr.7", Before: "cc"}, {Kind: "pcr.8", After: "dd"}, {Kind: "pcr.10", Before: "aa", After: "ab"}},
+		},
+		"zone_and_tier": {
+			base, with(base, func(s *ledger.NodeState) { s.Zone, s.Tier = "b", 3 }),
+			[]ledger.Drift{{Kind: "zone", Before: "a", After: "b"}, {Kind: "tier", Before: "2", After: "3"}},
+		},
+		"denied": {
+			base, with(base, func(s *ledger.NodeState) { s.Verdict, s.Reason = "deny", "x" }),
+			[]ledger.Drift{{Kind: "verdict", Before: "allow", After: "deny"}},
+		},
+		"denied_for_another_reason": {
+			with(base, func(s *ledger.NodeState) { s.Verdict, s.Reason = "deny", "x" }),
+			with(base, func(s *ledger.NodeState) { s.Verdict, s.Reason = "deny", "y" }),
+			[]ledger.Drift{{Kind: "reason", Before: "x", After: "y"}},
+		},
+		"firmware_and_log": {
+			base, with(base, func(s *ledger.NodeState) { s.Firmware, s.EventLog = 8, [32]byte{} }),
+			[]ledger.Drift{{Kind: "event_log", Before: "01" + zeros(62)}, {Kind: "firmware", Before: "7", After: "8"}},
+		},
+		"unreadable_pcrs": {with(base, func(s *ledger.NodeState) { s.PCRs = []byte("x") }), with(base, func(s *ledger.NodeState) { s.PCRs = nil }), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, ledger.Changes(tc.before, tc.after)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func with(s ledger.NodeState, change func(*ledger.NodeState)) ledger.NodeState {
+	change(&s)
+	return s
+}
+
+func zeros(n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = '0'
+	}
+	return string(b)
+}
