@@ -1,0 +1,56 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the listeners. Labels are enums: route patterns and reason codes,
+// never addresses, nodes or texts.
+type metrics struct {
+	requests     *prometheus.CounterVec
+	seconds      *prometheus.HistogramVec
+	limited      *prometheus.CounterVec
+	refusedConns *prometheus.CounterVec
+	conns        prometheus.Gauge
+	inWork       *prometheus.GaugeVec
+	panics       prometheus.Counter
+	unlogged     prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "zonebroker_http_requests_total", Help: "Requests by route and reason code (ok without a refusal).",
+		}, []string{"route", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "zonebroker_http_request_seconds", Help: "Time from the end of the header to the answer, by route.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"route"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "zonebroker_http_limited_total", Help: "Requests turned away, by limit.",
+		}, []string{"limit"}),
+		refusedConns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "zonebroker_http_connections_refused_total", Help: "Connections closed before TLS, by limit.",
+		}, []string{"limit"}),
+		conns: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "zonebroker_http_connections", Help: "Open TCP connections.",
+		}),
+		inWork: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "zonebroker_http_requests_in_work", Help: "Requests in work, by lane.",
+		}, []string{"lane"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "zonebroker_http_panics_total", Help: "Handlers that panicked; each is a bug.",
+		}),
+		unlogged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "zonebroker_http_log_lines_dropped_total", Help: "Log lines left out because there were too many.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{
+		m.requests, m.seconds, m.limited, m.refusedConns, m.conns, m.inWork, m.panics, m.unlogged,
+	} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// role says who may ask. A route exists only on the listener of its role: what
+// is not mounted cannot be reached by a slip in a check.
+type role int
+
+const (
+	anyone   role = iota // TCP and the admin socket
+	agents               // TCP only: hosts, with or without SVID
+	operator             // admin socket only
+)
+
+type listener int
+
+const (
+	onTCP listener = iota
+	onAdmin
+)
+
+func (l listener) has(r role) bool {
+	return r == anyone || l == onTCP && r == agents || l == onAdmin && r == operator
+}
+
+type rateClass int
+
+const (
+	rateAttest   rateClass = iota // strangers' rate, or the fast lane of a node
+	rateDocument                  // rate of reading
+	rateNone                      // the admin socket
+)
+
+const (
+	smallBody = 16 << 10 // of a request without evidence: a challenge with EK and chain fits into 64 KiB
+	quick     = 5 * time.Second
+	patient   = 15 * time.Second // an attestation waits for the group commit
+	wholeLog  = 30 * time.Minute // reading the whole history
+)
+
+// route is one line of the table: who may ask for what, how much they may send
+// and how long it may take.
+type route struct {
+	method  string
+	path    string
+	roles   role
+	body    int64 // limit in bytes; 0 takes no body
+	timeout time.Duration
+	rate    rateClass
+	handle  handler
+}
+
+// handler answers one request: a value for the wire, or an error.
+type handler func(s *Server, r *request) (answer, error)
+
+var routes = []route{
+	{"POST", "/v1/challenge", agents, 4 * smallBody, quick, rateAttest, (*Server).challenge},
+	{"POST", "/v1/attest", agents, api.MaxBody, patient, rateAttest, (*Server).attest},
+	{"GET", "/spiffe/bundle.json", anyone, 0, quick, rateDocument, (*Server).bundle},
+	{"GET", "/v1/log/checkpoint", anyone, 0, quick, rateDocument, (*Server).checkpoint},
+	{"GET", "/healthz/live", anyone, 0, quick, rateDocument, (*Server).live},
+	{"GET", "/healthz/ready", anyone, 0, quick, rateDocument, (*Server).readyz},
+	{"GET", "/problems/{code}", anyone, 0, quick, rateDocument, (*Server).problemPage},
+	{"GET", "/openapi.yaml", anyone, 0, quick, rateDocument, (*Server).contractYAML},
+	{"GET", "/openapi.json", anyone, 0, quick, rateDocument, (*Server).contract},
+
+	{"POST", "/v1/admissions", operator, smallBody, patient, rateNone, (*Server).admit},
+	{"GET", "/v1/pending", operator, 0, quick, rateNone, (*Server).pending},
+	{"POST", "/v1/tokens", operator, smallBody, patient, rateNone, (*Server).createToken},
+	{"GET", "/v1/nodes", operator, 0, patient, rateNone, (*Server).nodes},
+	{"GET", "/v1/nodes/{id}", operator, 0, quick, rateNone, (*Server).node},
+	{"POST", "/v1/nodes/{id}/approve", operator, smallBody, patient, rateNone, (*Server).approve},
+	{"POST", "/v1/nodes/{id}/disable", operator, smallBody, patient, rateNone, (*Server).disable},
+	{"GET", "/v1/nodes/{id}/reference", operator, 0, patient, rateNone, (*Server).reference},
+	{"GET", "/v1/history", operator, 0, patient, rateNone, (*Server).history},
+	{"POST", "/v1/history/verify", operator, smallBody, wholeLog, rateNone, (*Server).verifyHistory},
+	{"GET", "/v1/history/{id}", operator, 0, patient, rateNone, (*Server).entry},
+	{"GET", "/v1/health", operator, 0, quick, rateNone, (*Server).health},
+	{"GET", "/metrics", operator, 0, quick, rateNone, (*Server).metricsText},
+}
+
+// unknownPath and wrongMethod run through the same adapter as every route, so
+// that probing for routes costs a stranger as much as using one.
+var (
+	unknownPath = route{
+		path: "unknown", timeout: quick, rate: rateDocument,
+		handle: func(*Server, *request) (answer, error) {
+			return answer{}, reason.New(reason.RequestNotFound, "no such path")
+		},
+	}
+	wrongMethod = route{
+		path: "unknown", timeout: quick, rate: rateDocument,
+		handle: func(*Server, *request) (answer, error) {
+			return answer{}, reason.New(reason.RequestMethod, "the path does not take this method")
+		},
+	}
+)
+
+func (s *Server) router(on listener) http.Handler {
+	mux := chi.NewRouter()
+	for _, rt := range routes {
+		if on.has(rt.roles) {
+			mux.Method(rt.method, rt.path, s.adapt(rt, on))
+		}
+	}
+	mux.NotFound(s.adapt(unknownPath, on).ServeHTTP)
+	refuse := s.adapt(wrongMethod, on)
+	mux.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allowed(mux, r))
+		refuse.ServeHTTP(w, r)
+	})
+	return mux
+}
+
+// allowed lists the methods that a path takes (RFC 9110, section 15.5.6).
+func allowed(mux *chi.Mux, r *http.Request) string {
+	path := r.URL.RawPath
+	if path == "" {
+		path = r.URL.Path
+	}
+	var out []string
+	for _, m := range []string{http.MethodGet, http.MethodPost} {
+		if mux.Match(chi.NewRouteContext(), m, path) {
+			out = append(out, m)
+		}
+	}
+	return strings.Join(out, ", ")
+}
