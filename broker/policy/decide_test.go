@@ -77,6 +77,7 @@ func TestDenials(t *testing.T) {
 		{"secure boot unknown", func(_ *policy.Input, ev *evidence) { ev.boot = "unknown" }, "policy.secure_boot"},
 		{"evidence at max_age", func(in *policy.Input, _ *evidence) { in.AttestedAt = in.Now.Add(-5 * time.Minute) }, "policy.evidence_age"},
 		{"evidence of the future", func(in *policy.Input, _ *evidence) { in.AttestedAt = in.Now.Add(11 * time.Second) }, "policy.evidence_age"},
+		{"no times at all", func(in *policy.Input, _ *evidence) { in.Now, in.AttestedAt = time.Time{}, time.Time{} }, "policy.evidence_age policy.reference_missing"},
 		{"no time", func(in *policy.Input, _ *evidence) { in.AttestedAt = time.Time{} }, "policy.evidence_age"},
 		{"other kernel", func(_ *policy.Input, ev *evidence) { ev.pcrs[4] = other }, "policy.pcr_mismatch"},
 		{"PCR not quoted", func(_ *policy.Input, ev *evidence) { delete(ev.pcrs, 7) }, "policy.pcr_mismatch"},
@@ -188,6 +189,7 @@ func TestReferenceSetsDoNotMix(t *testing.T) {
 	}
 	ev.pcrs[7] = other
 	ev.pcrs[4] = kernel
+	set = load(t, replace(zonePayments, "[debian-12-6.1]", "[debian-12-6.1, debian-13]"), referenceDebian, second)
 	d := set.Decide(in)
 	if len(d.Mismatches) != 1 || d.Mismatches[0].Set != "debian-13" || d.Mismatches[0].PCR != 7 ||
 		d.Mismatches[0].Seen != other || !slices.Equal(d.Mismatches[0].Expected, []string{digest7}) {

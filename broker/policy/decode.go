@@ -166,13 +166,9 @@ func (w *walker) span(n *yaml.Node, what string, low, high time.Duration) (durat
 	if n == nil {
 		return 0, false
 	}
-	if n.Kind != yaml.ScalarNode || (n.Tag != "!!str" && n.Value != "0") {
-		w.invalid(n, "%s must be a duration such as 5m or 1h", what)
-		return 0, false
-	}
 	d, err := time.ParseDuration(n.Value)
 	switch {
-	case err != nil || d%time.Second != 0:
+	case n.Kind != yaml.ScalarNode || err != nil || d%time.Second != 0:
 		w.invalid(n, "%s must be a duration of whole seconds such as 5m or 1h", what)
 	case d < low || d > high:
 		w.invalid(n, "%s must be between %s and %s", what, low, high)

@@ -87,12 +87,16 @@ func TestYAMLHygiene(t *testing.T) {
 		{"local tag", replace(zoneLab, "name: lab", "name: !x lab"), []at{{"a.yaml:3:7", reason.PolicyInvalid}, {"a.yaml:3:7", reason.PolicyInvalid}}},
 		{"non-specific tag", replace(zoneLab, "name: lab", "name: ! lab"), []at{{"a.yaml:3:7", reason.PolicyInvalid}}},
 		{"tagged mapping", replace(zoneLab, "{any:", "!!map {any:"), []at{{"a.yaml:5:12", reason.PolicyInvalid}}},
+		{"tagged block mapping", replace(zoneLab, "selectors: {", "selectors: !!map\n  {"), []at{{"a.yaml:5:12", reason.PolicyInvalid}}},
+		{"tagged block in the next line", replace(zoneLab, "{any: [{group: bench}]}", "\n  !!map\n  any: [{group: bench}]"), []at{{"a.yaml:6:3", reason.PolicyInvalid}}},
 		{"name that looks like a number", replace(zoneLab, "name: lab", "name: 12e4"), []at{{"a.yaml:3:7", reason.PolicyInvalid}}},
 		{"tier in another base", replace(zoneLab, "tier: 1", "tier: 0x1"), []at{{"a.yaml:4:7", reason.PolicyInvalid}}},
 		{"null", replace(zoneLab, "tier: 1", "tier:"), []at{{"a.yaml:4:6", reason.PolicyInvalid}}},
 		{"key that is a list", zoneLab + "? [a]\n: b\n", []at{{"a.yaml:7:3", reason.PolicyInvalid}}},
 		{"too deep", zoneLab + "workloads: " + deep + "\n", []at{{"a.yaml:7:13", reason.PolicyInvalid}, {"a.yaml:7:43", reason.PolicyInvalid}}},
 		{"not UTF-8", zoneLab + "#\xff\n", []at{{"a.yaml:1:1", reason.PolicyInvalid}}},
+		{"UTF-16", "\xff\xfe" + strings.Join(strings.Split(zoneLab, ""), "\x00") + "\x00", []at{{"a.yaml:1:1", reason.PolicyInvalid}}},
+		{"duration that is a list", zoneLab + "evidence: {max_age: [5m]}\n", []at{{"a.yaml:7:21", reason.PolicyInvalid}}},
 		{"empty file", "", []at{{"a.yaml:1:1", reason.PolicyInvalid}}},
 		{"only a comment", "# nothing\n", []at{{"a.yaml:1:1", reason.PolicyInvalid}}},
 		{"not a mapping", "- a\n", []at{{"a.yaml:1:1", reason.PolicyInvalid}}},
@@ -239,6 +243,11 @@ func TestZoneLint(t *testing.T) {
 		{"audience wildcard", pay(`"payments-api"`, `"*"`), "a.yaml:10:60", reason.PolicyInvalid},
 		{"workload for every caller", pay("name: checkout, uid: 1001, path: /usr/bin/checkout, ", "name: checkout, "), "a.yaml:12:5", reason.PolicyInvalid},
 		{"workload path trick", pay("/usr/bin/checkout", "/usr/bin/../checkout"), "a.yaml:12:39", reason.PolicyInvalid},
+		{"workload path of everything", pay("/usr/bin/checkout", "/"), "a.yaml:12:39", reason.PolicyInvalid},
+		{"workload path of somewhere", pay("/usr/bin/checkout", "bin/checkout"), "a.yaml:12:39", reason.PolicyInvalid},
+		{"group too long", pay("rack-7}, {ek", strings.Repeat("x", 256)+"}, {ek"), "a.yaml:6:27", reason.PolicyInvalid},
+		{"group with a control character", pay("rack-7}, {ek", `"rack\x1b7"}, {ek`), "a.yaml:6:27", reason.PolicyInvalid},
+		{"other apiVersion", pay("zonebroker/v1", "zonebroker/v2"), "a.yaml:1:13", reason.PolicyInvalid},
 		{"workload uid of nobody", pay("uid: 1001", "uid: 4294967295"), "a.yaml:12:27", reason.PolicyInvalid},
 		{"T50_reference missing", pay("references: [debian-12-6.1]", "references: [debian-12-6.1, no-such]"), "a.yaml:8:66", reason.PolicyReferenceMissing},
 	}
@@ -285,6 +294,9 @@ func TestReferenceLint(t *testing.T) {
 			if diff := cmp.Diff([]at{{r.place, reason.PolicyInvalid}}, problemsOf(problems), cmp.AllowUnexported(at{})); diff != "" {
 				t.Errorf("problems (-want +got):\n%s%v", diff, problems)
 			}
+			if strings.HasPrefix(r.name, "tpm-100") && !strings.Contains(problems[0].Text, "resettable") {
+				t.Errorf("text = %q", problems[0].Text)
+			}
 		})
 	}
 	empty := "apiVersion: zonebroker/v1\nkind: ReferenceSet\nname: debian-12-6.1\nbank: sha256\n"
@@ -324,6 +336,14 @@ func TestDuplicatesAndOverlaps(t *testing.T) {
 		})
 	}
 	load(t, zoneLab, second+"priority: 1\n")
+	wider := replace(replace(zoneLab, "name: lab", "name: wider"), "{group: bench}", "{group: bench, format: tpm2}")
+	if _, problems := policy.Load(files(wider, zoneLab)); len(problems) != 1 || problems[0].Place() != "b.yaml:5:19" {
+		t.Errorf("a later selector that covers an earlier one: %v", problems)
+	}
+	broken := replace(replace(zoneLab, "name: lab", "name: broken"), "{group: bench}", "{group: 7}")
+	if _, problems := policy.Load(files(zoneLab, broken)); len(problems) != 1 || problems[0].Place() != "b.yaml:5:27" {
+		t.Errorf("a selector that does not parse is not compared: %v", problems)
+	}
 }
 
 func TestCanonical(t *testing.T) {

@@ -136,12 +136,9 @@ func (w *walker) keys(n *yaml.Node) {
 	}
 }
 
-// tagged looks at the text as well: the library forgets the non-specific tag
-// "!", which turns a number into a string.
+// tagged looks at the text, where a node with a tag begins with it: the library
+// forgets the non-specific tag "!", which turns a number into a string.
 func (w *walker) tagged(n *yaml.Node) bool {
-	if n.Style&yaml.TaggedStyle != 0 {
-		return true
-	}
 	if n.Line < 1 || n.Line > len(w.lines) {
 		return false
 	}
