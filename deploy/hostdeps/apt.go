@@ -76,7 +76,7 @@ func (o Options) fetch(ctx context.Context, lacking []program) error {
 // newApt prepares the state and reads the package lists.
 func newApt(ctx context.Context, dir string) (*apt, error) {
 	a := &apt{dir: dir, config: filepath.Join(dir, "apt.conf")}
-	for _, sub := range []string{"state/lists/partial", "cache/archives/partial", "log"} {
+	for _, sub := range []string{"state/lists/partial", "cache/archives/partial", "empty/partial", "log"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, err
 		}
@@ -165,7 +165,7 @@ func (a *apt) install(ctx context.Context, p program, final string) error {
 	if err := writeScripts(dir, dir); err != nil {
 		return err
 	}
-	if _, err := run(ctx, nil, filepath.Join(dir, "bin", p.probe), "--version"); err != nil {
+	if _, err := run(ctx, nil, filepath.Join(dir, "bin", p.probe), p.ask); err != nil {
 		return fmt.Errorf("the fetched program does not run: %w", err)
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "bin")); err != nil {
@@ -214,7 +214,11 @@ func (a *apt) resolve(ctx context.Context, packages []string) ([]string, error) 
 // download fetches the packages and their dependencies, checked by apt against
 // the signed lists, and returns the archives that must be unpacked.
 func (a *apt) download(ctx context.Context, packages []string) ([]string, error) {
-	plan, err := a.run(ctx, "apt-get", append([]string{"-qq", "--print-uris", "install"}, packages...)...)
+	// apt leaves out of its plan what it has fetched already, for another
+	// program: the plan is made over an empty cache.
+	plan, err := a.run(ctx, "apt-get", append([]string{
+		"-qq", "-o", "Dir::Cache::archives=" + filepath.Join(a.dir, "empty"), "--print-uris", "install",
+	}, packages...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -83,11 +83,11 @@ func elsewhere(lacking []program) error {
 		program, command string
 		packages         map[string]string
 	}{
-		{"dnf", "sudo dnf install", map[string]string{Postgres: "postgresql-server", SWTPM: "swtpm swtpm-tools", TPM2Tools: "tpm2-tools"}},
-		{"zypper", "sudo zypper install", map[string]string{Postgres: "postgresql-server", SWTPM: "swtpm", TPM2Tools: "tpm2.0-tools"}},
-		{"pacman", "sudo pacman -S", map[string]string{Postgres: "postgresql", SWTPM: "swtpm", TPM2Tools: "tpm2-tools"}},
-		{"apk", "sudo apk add", map[string]string{Postgres: "postgresql", SWTPM: "swtpm", TPM2Tools: "tpm2-tools"}},
-		{"brew", "brew install", map[string]string{Postgres: "postgresql@16", SWTPM: "swtpm"}},
+		{"dnf", "sudo dnf install", map[string]string{Postgres: "postgresql-server", SWTPM: "swtpm swtpm-tools", TPM2Tools: "tpm2-tools", OpenSSL: "openssl"}},
+		{"zypper", "sudo zypper install", map[string]string{Postgres: "postgresql-server", SWTPM: "swtpm", TPM2Tools: "tpm2.0-tools", OpenSSL: "openssl"}},
+		{"pacman", "sudo pacman -S", map[string]string{Postgres: "postgresql", SWTPM: "swtpm", TPM2Tools: "tpm2-tools", OpenSSL: "openssl"}},
+		{"apk", "sudo apk add", map[string]string{Postgres: "postgresql", SWTPM: "swtpm", TPM2Tools: "tpm2-tools", OpenSSL: "openssl"}},
+		{"brew", "brew install", map[string]string{Postgres: "postgresql@16", SWTPM: "swtpm", OpenSSL: "openssl"}},
 	} {
 		if _, err := exec.LookPath(manager.program); err != nil {
 			continue

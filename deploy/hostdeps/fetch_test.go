@@ -45,8 +45,14 @@ func TestFetchedProgramsRun(t *testing.T) {
 			t.Error("the work folder was left")
 		}
 	}
+	t.Run("nothing of the machine is needed", func(t *testing.T) { needsOnlyBase(t, prefix) })
 	t.Run("postgres", func(t *testing.T) { runPostgres(ctx, t, found, dir) })
 	t.Run("swtpm", func(t *testing.T) { runSWTPM(ctx, t, found) })
+	t.Run("openssl", func(t *testing.T) {
+		if out, err := exec.CommandContext(ctx, found.Path("openssl"), "version").CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 	t.Run("tpm2-tools", func(t *testing.T) {
 		if out, err := exec.CommandContext(ctx, found.Path("tpm2_checkquote"), "--version").CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
@@ -72,6 +78,46 @@ func together(ctx context.Context, t *testing.T, opts hostdeps.Options) hostdeps
 	}
 	t.Logf("fetched in %v", time.Since(began).Round(time.Millisecond))
 	return found[0]
+}
+
+// needsOnlyBase asks the loader where each library of each program is found. A
+// library that this machine happens to have is not there on a fresh one.
+func needsOnlyBase(t *testing.T, prefix string) {
+	base := map[string]bool{}
+	for _, name := range thisBase(t) {
+		list, err := exec.Command("dpkg", "-L", name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path := range strings.FieldsSeq(string(list)) {
+			base[filepath.Base(path)] = true
+		}
+	}
+	programs := 0
+	for _, pattern := range []string{"*/root/usr/bin/*", "*/root/usr/lib/postgresql/*/bin/*"} {
+		paths, _ := filepath.Glob(filepath.Join(prefix, pattern))
+		for _, path := range paths {
+			name, rest, _ := strings.Cut(strings.TrimPrefix(path, prefix+"/"), "/root/")
+			root := filepath.Join(prefix, name, "root")
+			libs, _ := filepath.Glob(filepath.Join(root, "usr/lib/*-linux-*"))
+			more, _ := filepath.Glob(filepath.Join(root, "lib/*-linux-*"))
+			inner, _ := filepath.Glob(filepath.Join(root, "usr/lib/*-linux-*/swtpm"))
+			cmd := exec.Command("ldd", path)
+			cmd.Env = []string{"LD_LIBRARY_PATH=" + strings.Join(append(append(libs, more...), inner...), ":"), "PATH=/usr/bin:/bin"}
+			out, err := cmd.Output()
+			if err != nil {
+				continue // a script
+			}
+			programs++
+			for line := range strings.Lines(string(out)) {
+				lib, where, ok := strings.Cut(strings.TrimSpace(line), " => ")
+				if ok && !strings.HasPrefix(where, prefix) && !base[filepath.Base(lib)] {
+					t.Errorf("%s: %s comes from %s", rest, lib, where)
+				}
+			}
+		}
+	}
+	t.Logf("%d programs", programs)
 }
 
 func runPostgres(ctx context.Context, t *testing.T, found hostdeps.Found, dir string) {

@@ -27,6 +27,7 @@ const (
 	Postgres  = "postgres"
 	SWTPM     = "swtpm"
 	TPM2Tools = "tpm2-tools"
+	OpenSSL   = "openssl"
 )
 
 // Environment variables that are read.
@@ -46,7 +47,8 @@ type program struct {
 	name     string
 	variable string   // names its folder; "" if there is none
 	binaries []string // all must be found together
-	probe    string   // the binary that is asked for its version after a fetch
+	probe    string   // the binary that is tried after a fetch
+	ask      string   // its argument then
 	packages []string // of Debian; "postgresql-N" stands for the newest version
 	megabyte int      // downloaded on a bare Debian 12, measured and rounded up
 }
@@ -57,9 +59,10 @@ const listMegabytes = 10
 
 func catalogue() []program {
 	return []program{
-		{Postgres, BinVariable, []string{"postgres", "initdb", "pg_ctl"}, "postgres", []string{anyPostgres}, 33},
-		{SWTPM, SWTPMVariable, []string{"swtpm", "swtpm_setup", "swtpm_localca"}, "swtpm", []string{"swtpm", "swtpm-tools"}, 5},
-		{TPM2Tools, "", []string{"tpm2_checkquote"}, "tpm2_checkquote", []string{"tpm2-tools"}, 3},
+		{Postgres, BinVariable, []string{"postgres", "initdb", "pg_ctl"}, "postgres", "--version", []string{anyPostgres}, 33},
+		{SWTPM, SWTPMVariable, []string{"swtpm", "swtpm_setup", "swtpm_localca"}, "swtpm", "--version", []string{"swtpm", "swtpm-tools"}, 5},
+		{TPM2Tools, "", []string{"tpm2_checkquote"}, "tpm2_checkquote", "--version", []string{"tpm2-tools"}, 3},
+		{OpenSSL, "", []string{"openssl"}, "openssl", "version", []string{"openssl"}, 3},
 	}
 }
 

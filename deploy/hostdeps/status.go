@@ -18,7 +18,7 @@ import (
 func leftOut() []string {
 	out := []string{
 		"adduser", "ca-certificates", "debconf", "init-system-helpers", "locales", "lsb-base",
-		"netbase", "openssl", "perl", "postgresql-client-common", "postgresql-common", "procps",
+		"netbase", "perl", "postgresql-client-common", "postgresql-common", "procps",
 		"readline-common", "sensible-utils", "ssl-cert", "systemd", "sysvinit-utils", "tpm-udev",
 		"tzdata", "ucf", "udev",
 	}

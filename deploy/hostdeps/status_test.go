@@ -87,15 +87,7 @@ Architecture: amd64
 }
 
 func TestBaseOfThisSystemHoldsNoDatabase(t *testing.T) {
-	status, err := os.ReadFile("/var/lib/dpkg/status")
-	if err != nil {
-		t.Skip("this system is no Debian: ", err)
-	}
-	architecture, err := exec.Command("dpkg", "--print-architecture").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	names := hostdeps.BaseNames(string(status), strings.TrimSpace(string(architecture)))
+	names := thisBase(t)
 	if !slices.Contains(names, "libc6") || !slices.Contains(names, "dpkg") {
 		t.Errorf("libc6 or dpkg is missing in %v", names)
 	}
@@ -130,4 +122,18 @@ func TestScriptsPassArgumentsAndLibraryPath(t *testing.T) {
 	if diff := cmp.Diff(want, string(out)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// thisBase returns the packages of this machine that every Debian has.
+func thisBase(t *testing.T) []string {
+	t.Helper()
+	status, err := os.ReadFile("/var/lib/dpkg/status")
+	if err != nil {
+		t.Skip("this system is no Debian: ", err)
+	}
+	architecture, err := exec.Command("dpkg", "--print-architecture").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hostdeps.BaseNames(string(status), strings.TrimSpace(string(architecture)))
 }
