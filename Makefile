@@ -1,0 +1,71 @@
+# Two commands show the whole: make demo, make test. Both need Go, git and make;
+# the other programs are found, or fetched without root, by "zonebroker deps".
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-print-directory
+
+export CGO_ENABLED ?= 0
+
+# How long each fuzz target runs.
+FUZZTIME ?= 3s
+# Passed on to the demo, as in: make demo ARGS=--keep
+ARGS ?=
+
+# Without a terminal nobody can be asked; the one line that says what is fetched
+# stays.
+YES := $(shell [ -t 0 ] || echo --yes)
+
+HOST_ENV := .cache/host.env
+use_host := while IFS= read -r line; do export "$$line"; done < $(HOST_ENV)
+
+# Packages whose tests need no database and no TPM.
+FAST := ./verifier/... ./broker/claim/... ./broker/policy/... ./broker/ledger/... ./broker/issuer/... ./broker/api/...
+# Packages that run things at the same time.
+CONCURRENT := ./store/... ./broker/...
+
+.PHONY: help demo test check bench build race fuzz deps test-fetch go-version
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+demo: build ## show the whole story on this machine, then clean up (ARGS=... is passed on)
+	@bin/zonebroker demo $(YES) $(ARGS)
+
+test: deps ## run all tests with a real Postgres and real software TPMs, then each fuzz target for FUZZTIME
+	@$(use_host); go test -json ./... | go run ./test/count
+	@$(MAKE) fuzz
+
+check: go-version ## format, vet, staticcheck, architecture, and the tests that need no database (30 s when warm)
+	@unformatted=$$(go tool gofumpt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	  if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
+	@go vet ./...
+	@go vet -tags failpoint,fetch ./...
+	@go tool staticcheck ./...
+	@go test -run '^TestArchitecture' ./test
+	@go test $(FAST)
+
+bench: deps ## run all benchmarks
+	@$(use_host); go test -run '^$$' -bench . -benchmem $$(git grep -l '^func Benchmark' -- '*_test.go' | xargs -r -n1 dirname | sort -u | sed 's|^|./|')
+
+build: go-version ## build bin/zonebroker and bin/zoneagent
+	@go build -trimpath -o bin/ ./cmd/...
+
+race: deps ## run the packages with concurrency under the race detector (needs a C compiler)
+	@$(use_host); CGO_ENABLED=1 go test -race $(CONCURRENT)
+
+fuzz: go-version ## run each fuzz target for FUZZTIME (default 3s)
+	@FUZZTIME=$(FUZZTIME) test/fuzz.sh
+
+deps: go-version ## find Postgres, swtpm, tpm2-tools and openssl, or fetch them without root
+	@mkdir -p .cache
+	@go run ./cmd/zonebroker deps $(YES) --env $(HOST_ENV)
+
+test-fetch: go-version ## prove the fetching of programs into an empty prefix (needs a network, Debian or Ubuntu)
+	@go test -count=1 -tags fetch -run '^TestFetched' -v ./deploy/hostdeps
+
+go-version:
+	@found=$$(go version 2>/dev/null || true); minor=$$(sed -n 's/^go version.* go1\.\([0-9]*\).*/\1/p' <<<"$$found"); \
+	  if [ "$${minor:-0}" -lt 26 ]; then \
+	    echo "Zonebroker needs Go 1.26 or later, and this is $${found:-no Go at all}: get it from https://go.dev/dl/" >&2; exit 1; fi
