@@ -67,6 +67,7 @@ func TestGrammar(t *testing.T) {
 		"tpm-75_SecureBoot_of_two_bytes":                 {replace(on, sb, secureBootVariable(1, 0)), "unknown", reason.EventLogPCR7Grammar, 7, reason.EventLogPCR7Grammar},
 		"tpm-75_SecureBoot_of_another_vendor":            {replace(on, sb, variable("SecureBoot", []byte{1})), "unknown", reason.EventLogPCR7Grammar, 7, reason.EventLogPCR7Grammar},
 		"tpm-75_SecureBoot_in_other_letters":             {replace(on, sb, measured(7, eventlog.TypeVariableDriverConfig, build.VariableData(build.GlobalVariable, "Secureboot", []byte{1}))), "unknown", reason.EventLogPCR7Grammar, 7, reason.EventLogPCR7Grammar},
+		"tpm-75_SecureBoot_with_high_bytes":              {replace(on, sb, measured(7, eventlog.TypeVariableDriverConfig, build.VariableData(build.GlobalVariable, "\u0153ecureBoot", []byte{1}))), "unknown", reason.EventLogPCR7Grammar, 7, reason.EventLogPCR7Grammar},
 		"tpm-75_action_before_the_separator":             {insert(on, sb, measured(7, eventlog.TypeEFIAction, []byte("UEFI Debug Mode"))), "unknown", reason.EventLogPCR7Grammar, 7, reason.EventLogPCR7Grammar},
 		"tpm-76_SecureBoot_in_pcr_1":                     {insert(remove(on, sb), sb, moved(secureBootVariable(1), 1)), "unknown", reason.EventLogPCR7Grammar, 1, reason.EventLogPCR7Grammar},
 		"tpm-76_SecureBoot_in_pcr_5_beside_the_real_one": {insert(off, sb, moved(secureBootVariable(1), 5)), "off", none, 5, reason.EventLogPCR7Grammar},
@@ -83,10 +84,11 @@ func TestGrammar(t *testing.T) {
 		"tpm-78_T24_separator_of_five_bytes":             {replace(on, sep5, measured(5, eventlog.TypeSeparator, make([]byte, 5))), "on", none, 5, reason.EventLogSeparator},
 		"tpm-79_application_retyped":                     {retype(on, app, eventlog.TypePlatformFirmwareBlob), "on", none, 4, reason.EventLogPCR4Grammar},
 		"tpm-80_T28_signature_header":                    {replace(on, db, variable("db", build.SignatureList(build.GUID{}, make([]byte, 48), make([]byte, 48)))), "on", none, 7, reason.EventLogSignatureList},
-		"tpm-80_T28_signature_size_15":                   {replace(on, db, variable("db", patched(list, 24, 15))), "on", none, 7, reason.EventLogSignatureList},
+		"tpm-80_T28_signature_size_12":                   {replace(on, db, variable("db", patched(list, 24, 12))), "on", none, 7, reason.EventLogSignatureList},
 		"tpm-80_T28_signature_size_0":                    {replace(on, db, variable("db", patched(list, 24, 0))), "on", none, 7, reason.EventLogSignatureList},
 		"tpm-80_T28_signature_size_ffffffff":             {replace(on, db, variable("db", patched(list, 24, 0xffffffff))), "on", none, 7, reason.EventLogSignatureList},
 		"tpm-80_T28_list_size_27":                        {replace(on, db, variable("dbx", patched(list, 16, 27))), "on", none, 7, reason.EventLogSignatureList},
+		"tpm-80_T28_list_size_27_that_would_divide":      {replace(on, db, variable("dbx", append(patched(patched(list, 16, 27), 24, 17)[:27:27], build.SignatureList(build.GUID{}, nil, make([]byte, 48))...))), "on", none, 7, reason.EventLogSignatureList},
 		"tpm-80_T28_list_size_0":                         {replace(on, db, variable("dbx", patched(list, 16, 0))), "on", none, 7, reason.EventLogSignatureList},
 		"tpm-80_T28_list_longer_than_the_variable":       {replace(on, db, variable("dbx", patched(list, 16, uint32(len(list)+48)))), "on", none, 7, reason.EventLogSignatureList},
 		"tpm-80_T28_list_cut_short":                      {replace(on, db, variable("KEK", list[:27])), "on", none, 7, reason.EventLogSignatureList},
@@ -94,6 +96,7 @@ func TestGrammar(t *testing.T) {
 		"tpm-81_name_length_that_wraps_to_the_right_one": {replace(on, sb, measured(7, eventlog.TypeVariableDriverConfig, wide(secureBootVariable(1).Data, 16, 1<<63+10))), "unknown", reason.EventLogVariable, 7, reason.EventLogVariable},
 		"tpm-81_data_length_2_64":                        {replace(on, sb, measured(7, eventlog.TypeVariableDriverConfig, wide(secureBootVariable(1).Data, 24, 1<<64-1))), "unknown", reason.EventLogVariable, 7, reason.EventLogVariable},
 		"tpm-81_bytes_behind_the_data":                   {replace(on, sb, measured(7, eventlog.TypeVariableDriverConfig, append(secureBootVariable(1).Data, 0))), "unknown", reason.EventLogVariable, 7, reason.EventLogVariable},
+		"tpm-81_data_cut_off":                            {replace(on, sb, measured(7, eventlog.TypeVariableDriverConfig, secureBootVariable(1).Data[:len(secureBootVariable(1).Data)-1])), "unknown", reason.EventLogVariable, 7, reason.EventLogVariable},
 		"tpm-81_header_cut_short":                        {replace(on, sb, measured(7, eventlog.TypeVariableDriverConfig, secureBootVariable(1).Data[:31])), "unknown", reason.EventLogVariable, 7, reason.EventLogVariable},
 	} {
 		t.Run(name, func(t *testing.T) {

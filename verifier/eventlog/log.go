@@ -89,9 +89,6 @@ func (r *reader) event(spec specID, index int) (Event, error) {
 	if uint64(count)*3 > uint64(len(r.rest)) { // an id and at least one byte each
 		return Event{}, reason.Newf(reason.EventLogTruncated, "event %d has more digests than the log has bytes", index)
 	}
-	if int(count) > len(spec.algs) {
-		return Event{}, reason.Newf(reason.EventLogDigests, "event %d has more digests than the Spec ID record names", index)
-	}
 	digest, err := r.digests(spec, count, index)
 	if err != nil {
 		return Event{}, err
@@ -104,7 +101,8 @@ func (r *reader) event(spec specID, index int) (Event, error) {
 }
 
 // digests reads TPML_DIGEST_VALUES and returns the SHA-256 one. With a repeated
-// algorithm two parsers could pick different digests for the same PCR.
+// algorithm two parsers could pick different digests for the same PCR. No repeat
+// and none unknown also means: never more than the Spec ID record names.
 func (r *reader) digests(spec specID, count uint32, index int) ([]byte, error) {
 	var digest []byte
 	var seen uint32

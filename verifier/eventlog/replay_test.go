@@ -162,7 +162,12 @@ func TestFactsDoNotShareMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := x.EventDigests(9)
+	var want [][]byte
+	for _, e := range events {
+		if e.PCR == 9 {
+			want = append(want, e.SHA256[:])
+		}
+	}
 	clear(raw)
 	x.EventDigests(9)[0][0] ^= 1
 	if diff := cmp.Diff(want, x.EventDigests(9)); diff != "" {

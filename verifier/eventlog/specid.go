@@ -108,7 +108,7 @@ func parseSpecID(data []byte) (specID, error) {
 	if r.short || uintn != 1 && uintn != 2 {
 		return specID{}, reason.New(reason.EventLogSpecID, "the Spec ID record is too short or names an impossible UINTN size")
 	}
-	if count == 0 || count > maxAlgorithms || uint64(count)*4 > uint64(len(r.rest)) {
+	if count == 0 || count > maxAlgorithms {
 		return specID{}, reason.Newf(reason.EventLogSpecID, "impossible number of algorithms: %d", count)
 	}
 	s := specID{algs: make([]algorithm, 0, count)}
