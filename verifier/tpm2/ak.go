@@ -33,7 +33,8 @@ type AK struct {
 // exponent 0 or 65537, or P-256 with ECDSA-SHA256.
 //
 // Errors: request.too_large, tpm2.version, tpm2.ak.encoding,
-// tpm2.ak.not_restricted, tpm2.ak.attributes, tpm2.ak.parameters, in this order.
+// tpm2.ak.not_restricted, tpm2.ak.attributes, tpm2.signature.hash (a key bound
+// to SHA-1), tpm2.ak.parameters, in this order.
 func ParseAK(public []byte) (AK, error) {
 	p, err := parsePublic(public)
 	if err != nil && !errors.Is(err, errAlgorithm) {
@@ -48,6 +49,9 @@ func ParseAK(public []byte) (AK, error) {
 	// A TPM makes no key whose policy is not a digest of its nameAlg.
 	if !p.paddedPoint() || (p.nameAlg == algSHA256 && len(p.policy) != 0 && len(p.policy) != sha256.Size) {
 		return AK{}, akError(errEncoding)
+	}
+	if p.scheme.hash == algSHA1 {
+		return AK{}, reason.New(reason.TPM2SignatureHash, "the AK can only sign with SHA-1")
 	}
 	key, ok := p.key()
 	if !ok || p.nameAlg != algSHA256 || !p.signsSHA256() {
