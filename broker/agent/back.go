@@ -62,6 +62,10 @@ func (w *waysBack) next(ctx context.Context, err error) (*api.Challenge, error) 
 		w.waits++
 		return nil, w.wait(ctx, refused)
 	default:
+		if code == reason.NodeNotAdmitted || code == reason.NodeAdmissionPending {
+			// A stranger gets no details; what an operator needs is known here.
+			r.cfg.Progress("the EK hash of this machine is " + r.state.EKHash)
+		}
 		return nil, err
 	}
 	return nil, nil

@@ -20,7 +20,7 @@ import (
 // answer quotes over a challenge and hands the evidence over.
 func (r *run) answer(ctx context.Context, c api.Challenge) (api.AttestResponse, error) {
 	selection, err := tpm2.ParseSelection(c.Select)
-	if err != nil {
+	if err != nil || selection == (tpm2.Selection{}) {
 		return api.AttestResponse{}, answerFault("the challenge selects no PCRs", err)
 	}
 	evidence := &api.TPM2Evidence{AKPublic: r.ak.Public}

@@ -172,6 +172,9 @@ func TestAnswersOutsideTheContract(t *testing.T) {
 			}, nil)
 			_, err := c.Challenge(t.Context(), api.ChallengeRequest{})
 			wrong, ok := errors.AsType[*client.AnswerError](err)
+			if ok && strings.Contains(name, "too_large") && !strings.Contains(wrong.Why, "larger") {
+				t.Errorf("got %v", err)
+			}
 			if !ok || wrong.Status != test.status || wrong.RequestID != "req-1" {
 				t.Errorf("got %#v (%v)", err, err)
 			}

@@ -183,6 +183,7 @@ func TestTrustDomainIsPinned(t *testing.T) {
 func TestTrustIsReadStrictly(t *testing.T) {
 	a := newAuthority(t, nil)
 	leaf := newAuthority(t, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature })
+	noSign := newAuthority(t, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })
 	hex64 := strings.Repeat("ab", 32)
 	for name, make := range map[string]func() (client.Trust, error){
 		"anchor_empty": func() (client.Trust, error) { return client.Anchor(nil) },
@@ -191,6 +192,7 @@ func TestTrustIsReadStrictly(t *testing.T) {
 			return client.Anchor([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"))
 		},
 		"anchor_not_a_ca":        func() (client.Trust, error) { return client.Anchor(leaf.pem()) },
+		"anchor_may_not_sign":    func() (client.Trust, error) { return client.Anchor(noSign.pem()) },
 		"pin_without_algorithm":  func() (client.Trust, error) { return client.Pin(hex64) },
 		"pin_of_other_algorithm": func() (client.Trust, error) { return client.Pin("sha1:" + hex64) },
 		"pin_short":              func() (client.Trust, error) { return client.Pin("sha256:" + hex64[2:]) },
@@ -201,6 +203,29 @@ func TestTrustIsReadStrictly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if trust, err := make(); err == nil || !trust.Empty() {
 				t.Errorf("accepted: %v", err)
+			}
+		})
+	}
+}
+
+// TestClock: validity is judged at the client's own time, also where that is
+// not the machine's.
+func TestClock(t *testing.T) {
+	a := newAuthority(t, nil)
+	server := serve(t, &tls.Config{Certificates: []tls.Certificate{a.server(t, nil)}}, http.NotFoundHandler())
+	for name, test := range map[string]struct {
+		ahead time.Duration
+		want  bool
+	}{"now": {0, true}, "in_a_week": {7 * 24 * time.Hour, false}, "a_week_ago": {-7 * 24 * time.Hour, false}} {
+		t.Run(name, func(t *testing.T) {
+			found, err := client.Inspect(t.Context(), client.Config{
+				Server: server, Trust: pin(t, a), Now: func() time.Time { return time.Now().Add(test.ahead) },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (found.Err == nil) != test.want {
+				t.Errorf("got %v", found.Err)
 			}
 		})
 	}

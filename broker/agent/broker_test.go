@@ -1,0 +1,373 @@
+package agent_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base32"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/claim"
+	"github.com/zonebroker/zonebroker/broker/client"
+	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
+)
+
+const trustDomain = "example.org"
+
+// broker is the other end of the protocol: real TLS, the real verifier, nodes in
+// memory. It is as strict as the product where the agent could get away with
+// something, and can be told to misbehave.
+type broker struct {
+	t      testing.TB
+	url    string
+	anchor pair
+	now    func() time.Time
+
+	mu         sync.Mutex
+	ca         pair
+	clientCAs  *x509.CertPool
+	admitted   map[[32]byte]bool
+	tokens     map[string]*sealed
+	nodes      map[string]*node // by AK name
+	selection  string
+	challenges []api.ChallengeRequest
+	attests    []api.AttestRequest
+	withCert   []bool // of each request, whether a client certificate came
+
+	// misbehaviour
+	refuseAttest func(n int) error // n counts from 0; nil goes on
+	spoil        func(*api.AttestResponse)
+	credential   func(ek tpm2.EK, ak tpm2.AK, nonce []byte) (blob, secret []byte, err error)
+	challenge    func(*api.Challenge)
+}
+
+type pair struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+type sealed struct {
+	purpose string
+	nonce   []byte
+	akName  []byte
+	root    [32]byte
+	issued  time.Time
+}
+
+type node struct {
+	id       string
+	root     [32]byte
+	last     string
+	baseline *verifier.Baseline
+}
+
+func certificate(t testing.TB, template *x509.Certificate, parent *pair, now time.Time) pair {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pair{key: key}
+	p.cert = signed(t, template, parent, &p, key.Public(), now)
+	return p
+}
+
+func signed(t testing.TB, template *x509.Certificate, parent, self *pair, public any, now time.Time) *x509.Certificate {
+	t.Helper()
+	issuer, by := template, self
+	if parent != nil {
+		issuer, by = parent.cert, parent
+	}
+	template.SerialNumber = new(big.Int).SetBytes([]byte(uuid.NewString()))
+	if template.NotBefore.IsZero() {
+		template.NotBefore, template.NotAfter = now.Add(-time.Minute), now.Add(72*time.Hour)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer, public, by.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func authority(t testing.TB, name string) pair {
+	t.Helper()
+	return certificate(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}, nil, time.Now())
+}
+
+func names(text string) []*url.URL {
+	u, err := url.Parse(text)
+	if err != nil {
+		panic(err)
+	}
+	return []*url.URL{u}
+}
+
+func newBroker(t testing.TB) *broker {
+	t.Helper()
+	b := &broker{
+		t: t, anchor: authority(t, "anchor"), now: time.Now, selection: "ff4300",
+		admitted: map[[32]byte]bool{}, tokens: map[string]*sealed{}, nodes: map[string]*node{},
+	}
+	b.rotateCA()
+	server := certificate(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: "broker"}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, URIs: names("spiffe://" + trustDomain + "/broker"),
+	}, &b.anchor, time.Now())
+	b.url = b.listen(tls.Certificate{Certificate: [][]byte{server.cert.Raw, b.anchor.cert.Raw}, PrivateKey: server.key})
+	return b
+}
+
+func (b *broker) listen(c tls.Certificate) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	config := func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return &tls.Config{
+			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{c}, NextProtos: []string{"h2"},
+			ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: b.clientCAs, Time: b.now,
+		}, nil
+	}
+	s := &httptest.Server{
+		Listener: listener, EnableHTTP2: true, TLS: &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: config},
+		Config: &http.Server{Handler: b, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Second},
+	}
+	s.StartTLS()
+	b.t.Cleanup(s.Close)
+	return s.URL
+}
+
+// rotateCA is what a replica does that was restarted: SVIDs of the old CA are
+// no longer taken.
+func (b *broker) rotateCA() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ca = authority(b.t, "ca "+uuid.NewString())
+	b.clientCAs = x509.NewCertPool()
+	b.clientCAs.AddCert(b.ca.cert)
+}
+
+func (b *broker) trust() client.Trust {
+	b.t.Helper()
+	trust, err := client.Pin(client.PinOf(b.anchor.cert))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return trust
+}
+
+func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.withCert = append(b.withCert, len(r.TLS.PeerCertificates) > 0)
+	var (
+		out any
+		err error
+	)
+	switch r.URL.Path {
+	case "/v1/challenge":
+		var req api.ChallengeRequest
+		if err = api.Decode(r.Body, api.MaxBody, &req); err == nil {
+			if err = req.Validate(); err == nil {
+				out, err = b.giveChallenge(req)
+			}
+		}
+	case "/v1/attest":
+		var req api.AttestRequest
+		if err = api.Decode(r.Body, api.MaxBody, &req); err == nil {
+			if err = req.Validate(); err == nil {
+				out, err = b.attest(req)
+			}
+		}
+	default:
+		err = reason.New(reason.RequestNotFound, "no route")
+	}
+	kind, status := "application/json", http.StatusOK
+	if err != nil {
+		problem := api.NewProblem(err, "req-1")
+		kind, status, out = "application/problem+json", problem.Status, problem
+		w.Header().Set("Retry-After", "1")
+	}
+	w.Header().Set("Content-Type", kind)
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(out)
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+func (b *broker) giveChallenge(req api.ChallengeRequest) (out api.Challenge, err error) {
+	b.challenges = append(b.challenges, req)
+	s := &sealed{purpose: req.Purpose, nonce: random(32), issued: b.now()}
+	out = api.Challenge{Token: uuid.NewString(), Purpose: req.Purpose, ExpiresAt: b.now().Add(time.Minute), Select: b.selection}
+	b.tokens[out.Token] = s
+	if b.challenge != nil {
+		defer b.challenge(&out)
+	}
+	if req.Enrol == nil {
+		if b.nodes[string(req.AKName)] == nil {
+			return out, reason.New(reason.NodeNotAdmitted, "no node has this AK")
+		}
+		s.akName, out.Nonce = req.AKName, s.nonce
+		return out, nil
+	}
+	ek, err := tpm2.ParseEK(req.Enrol.EKPublic)
+	if err != nil {
+		return out, err
+	}
+	ak, err := tpm2.ParseAK(req.Enrol.AKPublic)
+	if err != nil {
+		return out, err
+	}
+	if !b.admitted[ek.RootHash()] && req.Enrol.JoinToken != "join-me" {
+		return out, reason.New(reason.NodeNotAdmitted, "nothing admits this machine")
+	}
+	s.root, s.akName = ek.RootHash(), ak.Name()
+	make := b.credential
+	if make == nil {
+		make = func(ek tpm2.EK, ak tpm2.AK, nonce []byte) ([]byte, []byte, error) {
+			return ek.MakeCredential(rand.Reader, ak.Name(), nonce)
+		}
+	}
+	blob, secret, err := make(ek, ak, s.nonce)
+	out.Credential = &api.Credential{Blob: blob, Secret: secret}
+	return out, err
+}
+
+// attest judges with the product's verifier. A broker that was told to refuse
+// does so without judging.
+func (b *broker) attest(req api.AttestRequest) (api.AttestResponse, error) {
+	b.attests = append(b.attests, req)
+	s := b.tokens[req.Token]
+	if s == nil {
+		return api.AttestResponse{}, reason.New(reason.ChallengeInvalid, "no such token")
+	}
+	delete(b.tokens, req.Token)
+	if b.refuseAttest != nil {
+		if err := b.refuseAttest(len(b.attests) - 1); err != nil {
+			return api.AttestResponse{}, err
+		}
+	}
+	selection, err := tpm2.ParseSelection(b.selection)
+	if err != nil {
+		return api.AttestResponse{}, err
+	}
+	n := b.nodes[string(s.akName)]
+	if n == nil {
+		n = &node{id: strings.ToLower(base32.StdEncoding.EncodeToString(s.root[:]))[:26], root: s.root}
+	}
+	want := verifier.Expectation{
+		TrustDomain: trustDomain, Purpose: s.purpose, Nonce: s.nonce, AKName: s.akName,
+		Selection: selection, IssuedAt: s.issued, Baseline: n.baseline,
+	}
+	appraisal, err := verifier.Appraise(evidenceOf(req), want, verifier.Trust{}, b.now())
+	if err != nil {
+		return api.AttestResponse{}, err
+	}
+	if appraisal.KeyResidency() != verifier.KeyTPM {
+		return api.AttestResponse{}, reason.New(reason.PolicyBindingClass, "software key")
+	}
+	b.nodes[string(s.akName)] = n
+	n.last = uuid.NewString()
+	n.baseline = &verifier.Baseline{Clock: appraisal.Clock(), ClockAt: s.issued, Firmware: appraisal.FirmwareVersion(), EventLog: appraisal.EventLog()}
+	return b.issue(req, n, s), nil
+}
+
+func evidenceOf(req api.AttestRequest) verifier.Evidence {
+	e := req.TPM2
+	t := &verifier.TPM2Evidence{
+		AKPublic: e.AKPublic, EKPublic: e.EKPublic, EKCertificate: nil, Quote: e.Quote, Signature: e.Signature,
+		EventLog: e.EventLog, PCRs: map[int][]byte{},
+		Certify: &tpm2.CertifyEvidence{Public: e.Certify.Public, Attest: e.Certify.Attest, Signature: e.Certify.Signature},
+	}
+	for k, v := range e.PCRs {
+		i, _ := strconv.Atoi(k)
+		t.PCRs[i] = v
+	}
+	return verifier.Evidence{Format: verifier.FormatTPM2, SPKI: req.SPKI, TPM2: t}
+}
+
+func (b *broker) issue(req api.AttestRequest, n *node, s *sealed) api.AttestResponse {
+	now := b.now()
+	out := api.AttestResponse{
+		AttestationID: n.last, Node: n.id, Zone: "lab", Tier: 2, Events: []string{}, Workloads: []api.Workload{},
+		SPIFFEID:   "spiffe://" + trustDomain + "/zone/lab/node/" + n.id,
+		AttestedAt: s.issued.UTC(), FreshUntil: s.issued.Add(5 * time.Minute).UTC(), RenewAt: s.issued.Add(150 * time.Second).UTC(),
+		Log: api.LogPosition{Origin: "log", Index: int64(len(b.attests)), Size: int64(len(b.attests)), Checkpoint: fmt.Sprintf("log\n%d\nroot\n\n— key sig\n", len(b.attests))},
+	}
+	measured := claim.Measured{PolicyID: "urn:zonebroker:policy:lab:1:sha256:00"}.Submod()
+	ext, err := claim.EncodeCMW(claim.Claims{
+		VerifierID: claim.VerifierID{Developer: "https://example.org", Build: "test"}, Status: measured.Status,
+		Submods: map[string]claim.Submod{claim.SubmodTPM: measured}, IssuedAt: now.Unix(),
+		Zone: claim.Zone{
+			Name: "lab", Tier: 2, Epoch: 1, Node: n.id, AttestationID: n.last, AttestedAt: s.issued.Unix(),
+			FreshUntil: out.FreshUntil.Unix(), Evidence: digest("evidence"), Key: "tpm",
+			Policy: claim.Policy{Version: 1, Hash: digest("policy"), Mode: "enforce"},
+		},
+	})
+	if err != nil {
+		b.t.Error(err)
+	}
+	public, err := x509.ParsePKIXPublicKey(req.SPKI)
+	if err != nil {
+		b.t.Error(err)
+	}
+	leaf := signed(b.t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: n.id}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		URIs:        names(out.SPIFFEID), ExtraExtensions: []pkix.Extension{ext},
+		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(time.Hour),
+	}, &b.ca, nil, public, now)
+	out.Chain = []api.Bytes{leaf.Raw}
+	td := spiffeid.RequireTrustDomainFromString(trustDomain)
+	if out.Bundle, err = spiffebundle.FromX509Authorities(td, []*x509.Certificate{b.ca.cert}).Marshal(); err != nil {
+		b.t.Error(err)
+	}
+	out.Bundle = bytes.TrimSpace(out.Bundle)
+	if b.spoil != nil {
+		b.spoil(&out)
+	}
+	return out
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
