@@ -168,7 +168,8 @@ func (t *TPM) Done() <-chan struct{} { return t.done }
 
 // Stop shuts the TPM down in order, which keeps its clock and counters, and
 // waits for the process to end. When ctx ends first the process is killed, which
-// is a power cut to the TPM, and the context's error is returned.
+// is a power cut to the TPM, and the context's error is returned. A client that
+// keeps its connection open makes that happen: stop clients first.
 func (t *TPM) Stop(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
