@@ -108,6 +108,12 @@ func TestParseRefuses(t *testing.T) {
 		"unknown status":         claims(t, func(top, _, _ m) { top["ear_status"] = "good" }),
 		"status above submod":    claims(t, func(top, _, tpm m) { tpm["ear_status"] = "warning" }),
 		"status above vector":    claims(t, func(top, _, tpm m) { tpm["ear_trustworthiness_vector"].(m)["hardware"] = 97 }),
+		"trust claim as text":    claims(t, func(_, _, tpm m) { tpm["ear_trustworthiness_vector"].(m)["hardware"] = "2" }),
+		"trust claim too bad": claims(t, func(top, _, tpm m) {
+			top["ear_status"], tpm["ear_status"] = "contraindicated", "contraindicated"
+			tpm["ear_trustworthiness_vector"].(m)["hardware"] = 128
+		}),
+		"version beyond 2^53":    strings.Replace(plain, `"version":41`, `"version":9007199254740992`, 1),
 		"trust claim of 9 bits":  claims(t, func(top, _, tpm m) { tpm["ear_trustworthiness_vector"].(m)["hardware"] = 258 }),
 		"submod without vector":  claims(t, func(top, _, tpm m) { delete(tpm, "ear_trustworthiness_vector") }),
 		"submod of another type": claims(t, func(top, _, _ m) { top["submods"].(m)["ima"] = "ok" }),
@@ -225,6 +231,15 @@ func TestCMWRefuses(t *testing.T) {
 	b64 := base64.RawURLEncoding.EncodeToString(raw)
 	record := func(s string) []byte { return utf8String(t, s) }
 	value := encode(t, good()).Value
+	ia5, err := asn1.MarshalWithParams(`["application/eat-ucs+json","`+b64+`",8]`, "ia5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := b64[len(b64)-1:]
+	if len(raw)%3 == 0 || !strings.Contains("AQgw", last) && len(raw)%3 == 1 {
+		t.Fatalf("the claims-set leaves no spare bits in base64")
+	}
+	spare := b64[:len(b64)-1] + string(last[0]+1)
 	printable, err := asn1.MarshalWithParams("abc", "printable")
 	if err != nil {
 		t.Fatal(err)
@@ -236,6 +251,8 @@ func TestCMWRefuses(t *testing.T) {
 		"trailing byte":      append(append([]byte{}, value...), 0),
 		"truncated":          value[:len(value)-1],
 		"PrintableString":    printable,
+		"IA5String":          ia5,
+		"spare bits":         record(`["application/eat-ucs+json","` + spare + `",8]`),
 		"OCTET STRING":       append([]byte{asn1.TagOctetString}, value[1:]...),
 		"long length":        long,
 		"not JSON":           record("x"),
@@ -258,6 +275,14 @@ func TestCMWRefuses(t *testing.T) {
 		if c, err := claim.ParseCMWInsecure(der); reason.Of(err) != reason.AuthInvalid {
 			t.Errorf("%s: err = %v, claims %+v", name, err, c)
 		}
+	}
+}
+
+// The size is looked at before anything is decoded.
+func TestCMWSizeComesFirst(t *testing.T) {
+	_, err := claim.ParseCMWInsecure(make([]byte, 24<<10))
+	if !strings.Contains(reason.Detail(err), "larger") {
+		t.Errorf("err = %v", err)
 	}
 }
 

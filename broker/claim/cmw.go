@@ -63,11 +63,11 @@ func ParseCMWInsecure(value []byte) (Claims, error) {
 		return malformed("the zone claim is larger than its limit", nil)
 	}
 	var text string
-	rest, err := asn1.UnmarshalWithParams(value, &text, "utf8")
-	if err != nil || len(rest) > 0 {
+	if _, err := asn1.UnmarshalWithParams(value, &text, "utf8"); err != nil {
 		return malformed("the zone claim's extension is not one UTF8String", err)
 	}
-	// Unmarshal also takes other string types; encoding again tells.
+	// Unmarshal also takes other string types and stops at the first value;
+	// encoding again tells.
 	if again, err := asn1.MarshalWithParams(text, "utf8"); err != nil || !bytes.Equal(again, value) {
 		return malformed("the zone claim's extension is not a UTF8String in DER", err)
 	}

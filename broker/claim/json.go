@@ -154,7 +154,7 @@ func (o *object) text(name string) string {
 func (o *object) integer(name string) int64 {
 	n, ok := o.members[name].(json.Number)
 	v, err := strconv.ParseInt(n.String(), 10, 64)
-	if !ok || err != nil || v > maxInteger || v < -maxInteger || strconv.FormatInt(v, 10) != n.String() {
+	if !ok || err != nil || v > maxInteger || v < -maxInteger {
 		o.fail(name)
 		return 0
 	}

@@ -2,6 +2,8 @@ package claim_test
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"net/url"
 	"testing"
 	"time"
 
@@ -81,6 +83,27 @@ func TestVerifyRefuses(t *testing.T) {
 				t.Error("a refused claim says something")
 			}
 		})
+	}
+}
+
+// The zero time makes crypto/x509 look at its own clock: a checker with a slip
+// would call every claim fresh.
+func TestVerifyNeedsATime(t *testing.T) {
+	authority := newCA(t)
+	authority.cert.NotBefore, authority.cert.NotAfter = time.Unix(0, 0), now.AddDate(50, 0, 0)
+	authority.cert = authority.sign(t, authority.cert, authority.cert, authority.key)
+	c := good()
+	c.Expires = 0
+	leaf := authority.sign(t, &x509.Certificate{
+		SerialNumber: authority.cert.SerialNumber, NotBefore: time.Unix(0, 0), NotAfter: now.AddDate(50, 0, 0),
+		URIs:            []*url.URL{{Scheme: "spiffe", Host: td.Name(), Path: "/zone/payments/node/" + node}},
+		ExtraExtensions: []pkix.Extension{encode(t, c)},
+	}, authority.cert, newKey(t))
+	if _, err := claim.Verify([]*x509.Certificate{leaf}, authority.bundle(), now); err != nil {
+		t.Fatalf("at a time: %v", err)
+	}
+	if _, err := claim.Verify([]*x509.Certificate{leaf}, authority.bundle(), time.Time{}); reason.Of(err) != reason.AuthInvalid {
+		t.Errorf("without a time: %v", err)
 	}
 }
 
