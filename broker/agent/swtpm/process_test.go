@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -47,16 +48,46 @@ func TestStateOutlivesTheProcess(t *testing.T) {
 
 func TestDisconnectDoesNotEndTheTPM(t *testing.T) {
 	m := start(t, swtpm.Config{})
-	for range 5 {
-		c, err := net.Dial("unix", m.Socket())
-		if err != nil {
-			t.Fatal(err)
+	for range 20 { // more than the socket's queue holds: some are refused
+		if c, err := net.Dial("unix", m.Socket()); err == nil {
+			c.Close()
 		}
-		c.Close()
 	}
 	if err := m.Boot(t.Context(), build.Machine{}.Log().Extends()); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestCrowdedSocket: the queue of the socket is full, and commands wait for room
+// instead of failing.
+func TestCrowdedSocket(t *testing.T) {
+	m := start(t, swtpm.Config{})
+	var crowd []net.Conn
+	for range 8 {
+		if c, err := net.Dial("unix", m.Socket()); err == nil {
+			crowd = append(crowd, c)
+		}
+	}
+	if len(crowd) == 8 {
+		t.Skip("the queue of this swtpm has room for eight")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := m.Reset(ctx); err == nil || !strings.Contains(err.Error(), "another client") {
+		t.Errorf("reset with a full queue: %v", err)
+	}
+	for _, c := range crowd {
+		c.Close()
+	}
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			if err := m.Reset(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
 }
 
 func TestHeldSocketIsATimeoutNotAHang(t *testing.T) {

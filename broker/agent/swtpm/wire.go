@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -69,8 +70,7 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 	if !ok {
 		deadline = time.Now().Add(commandTimeout)
 	}
-	d := net.Dialer{Deadline: deadline}
-	c, err := d.DialContext(ctx, "unix", path)
+	c, err := connect(ctx, path, deadline)
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +79,25 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// connect waits for room in the queue of the socket: swtpm lets one connection
+// wait, and the kernel refuses the next at once with EAGAIN instead of blocking.
+func connect(ctx context.Context, path string, deadline time.Time) (net.Conn, error) {
+	d := net.Dialer{Deadline: deadline}
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		c, err := d.DialContext(ctx, "unix", path)
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(deadline) {
+			return c, busy(err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, busy(context.Cause(ctx))
+		}
+	}
 }
 
 // Close ends the connection; the TPM goes on.
@@ -110,7 +129,11 @@ func (c *conn) Send(command []byte) ([]byte, error) {
 
 // busy names the usual cause of a TPM that does not answer.
 func busy(err error) error {
-	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+	if err == nil {
+		return nil
+	}
+	ne, ok := errors.AsType[net.Error](err)
+	if ok && ne.Timeout() || errors.Is(err, syscall.EAGAIN) {
 		return fmt.Errorf("no answer in time: another client may hold the TPM's socket: %w", err)
 	}
 	return err
