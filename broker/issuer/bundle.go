@@ -35,16 +35,18 @@ func Bundle(trustDomain string, keys []ledger.Key, sequence uint64, refreshHint 
 	}
 	sorted := slices.Clone(keys)
 	slices.SortFunc(sorted, func(a, b ledger.Key) int { return cmp.Or(cmp.Compare(a.ID, b.ID), bytes.Compare(a.DER, b.DER)) })
-	sorted = slices.CompactFunc(sorted, func(a, b ledger.Key) bool { return bytes.Equal(a.DER, b.DER) })
 	doc := struct {
 		Keys        []jose.JSONWebKey `json:"keys"`
 		Sequence    uint64            `json:"spiffe_sequence"`
 		RefreshHint int64             `json:"spiffe_refresh_hint"`
 	}{[]jose.JSONWebKey{}, sequence, int64((refreshHint + time.Second - 1) / time.Second)}
-	for _, k := range sorted {
+	for at, k := range sorted {
 		cert, err := authority(td, k)
 		if err != nil {
 			return nil, err
+		}
+		if at > 0 && bytes.Equal(k.DER, sorted[at-1].DER) {
+			continue
 		}
 		doc.Keys = append(doc.Keys, jose.JSONWebKey{Key: cert.PublicKey, Certificates: []*x509.Certificate{cert}, Use: "x509-svid"})
 	}
