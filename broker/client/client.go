@@ -99,6 +99,12 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// CheckServer says whether New would take server as the broker's base URL.
+func CheckServer(server string) error {
+	_, err := baseURL(server)
+	return err
+}
+
 func baseURL(server string) (url.URL, error) {
 	u, err := url.Parse(server)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil ||

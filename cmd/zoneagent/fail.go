@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/zonebroker/zonebroker/broker/agent"
@@ -126,10 +127,7 @@ func refused(e *client.RefusedError) report {
 	if e.RetryAfter > 0 {
 		r.fix = strings.TrimSpace(r.fix + fmt.Sprintf(" Try again in %s.", e.RetryAfter))
 	}
-	switch {
-	case e.Code == reason.NodeAdmissionPending || e.Status == 403 || e.Status == 401:
-		r.exit = exitDenied
-	case reason.Known(e.Code) && reason.Lookup(e.Code).Class == reason.Deny:
+	if e.Status == http.StatusForbidden || e.Status == http.StatusUnauthorized {
 		r.exit = exitDenied
 	}
 	for _, also := range e.Reasons {

@@ -66,5 +66,8 @@ func (f *brokerFlags) needServer() error {
 	if f.server == "" {
 		return usageError{"--server is missing: name the broker, such as --server https://broker.example.org:8443"}
 	}
+	if err := client.CheckServer(f.server); err != nil {
+		return usageError{"--server: " + err.Error()}
+	}
 	return nil
 }
