@@ -42,7 +42,7 @@ type Config struct {
 	Issuer      *issuer.Issuer
 	Trust       TrustData
 	VerifierID  claim.VerifierID // how this software names itself in claims
-	LogKey      note.Verifier // opens checkpoints that agents name
+	LogKey      note.Verifier    // opens checkpoints that agents name
 	// SignCheckpoint proves that the log extends its anchor, signs its head and
 	// returns the note. reason.LedgerFork stops issuing for good.
 	SignCheckpoint func(ctx context.Context) (string, error)
