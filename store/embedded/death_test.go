@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -198,6 +199,46 @@ func TestOwnerKilledWhilePostgresIsFrozen(t *testing.T) {
 	gone(t, o.postmaster)
 }
 
+// A server that no signal of a dying owner has reached: started by hand, say, or
+// frozen since.
+func TestStrangePostgresInTheFolderIsEnded(t *testing.T) {
+	t.Parallel()
+	dir := scratch(t) + "/pg"
+	s, err := embedded.Start(deadline(t), embedded.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop(t, s)
+	bin, err := embedded.FindBin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "data")
+	strange := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-k", dir+"/run", "-c", "listen_addresses=")
+	if os.Geteuid() == 0 {
+		uid := ownerOf(t, data)
+		strange.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+	if err := strange.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = strange.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() { _ = strange.Process.Kill() })
+	eventually(t, "the strange server", func() bool {
+		_, err := tryAsk(s.DSN(embedded.Superuser, "postgres"), "SELECT 'x'")
+		return err == nil
+	})
+	if err := strange.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, start(t, embedded.Config{Dir: dir}), "SELECT 'x'")
+	<-ended
+}
+
 func TestOwnerAndPostgresKilledTogether(t *testing.T) {
 	t.Parallel()
 	dir := scratch(t) + "/pg"
@@ -287,5 +328,35 @@ func TestOrdinaryUserOwnsPostgres(t *testing.T) {
 	again := startOwner(t, dir, uid)
 	if got, err := tryAsk(again.dsn, "SELECT note FROM kept"); err != nil || got != "mine" {
 		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+// The parent-death signal belongs to the thread that forked; the caller's may
+// end long before the server is stopped.
+func TestPostgresOutlivesTheThreadThatAskedForIt(t *testing.T) {
+	t.Parallel()
+	dir := scratch(t) + "/pg"
+	ctx := deadline(t)
+	type result struct {
+		s   *embedded.Server
+		err error
+	}
+	started := make(chan result)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		s, err := embedded.Start(ctx, embedded.Config{Dir: dir})
+		started <- result{s, err}
+	}()
+	r := <-started
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	t.Cleanup(func() { stop(t, r.s) })
+	before := r.s.PID()
+	for range 10 {
+		ask(t, r.s, "SELECT pg_sleep(0.05)::text")
+	}
+	if after := r.s.PID(); after != before {
+		t.Errorf("postgres %d was replaced by %d", before, after)
 	}
 }

@@ -91,3 +91,18 @@ func TestClusterOfAnotherVersionIsRefused(t *testing.T) {
 		t.Errorf("%v does not name the version of the cluster", err)
 	}
 }
+
+func TestProgramsThatTheUnprivilegedUserCannotReachAreRefused(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("a case of root only")
+	}
+	bin := fakeBin(t, "16.1")
+	if err := os.Chmod(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err := embedded.Start(deadline(t), embedded.Config{Dir: scratch(t) + "/pg", Bin: bin})
+	if err == nil || !strings.Contains(err.Error(), "cannot be entered") {
+		t.Errorf("%v does not say who is shut out", err)
+	}
+}
