@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -83,10 +84,9 @@ func (socketLink) managed() bool { return false }
 func (socketLink) close() error  { return nil }
 
 func (l socketLink) send(ctx context.Context, command []byte) ([]byte, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", l.path)
+	conn, err := l.connect(ctx)
 	if err != nil {
-		return nil, deviceError("swtpm:"+l.path, err)
+		return nil, err
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
@@ -110,10 +110,38 @@ func (l socketLink) send(ctx context.Context, command []byte) ([]byte, error) {
 	return response, nil
 }
 
+// connect waits for room in the socket's queue, which holds one: the kernel
+// refuses the next at once with EAGAIN, where it would block on other sockets.
+func (l socketLink) connect(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	tick := time.NewTicker(retryFirst)
+	defer tick.Stop()
+	for {
+		conn, err := d.DialContext(ctx, "unix", l.path)
+		if err == nil {
+			return conn, nil
+		}
+		if !errors.Is(err, syscall.EAGAIN) {
+			return nil, cutShort(ctx, deviceError("swtpm:"+l.path, err))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, &Error{
+				What: "open swtpm:" + l.path, Why: "another program holds the socket of the software TPM",
+				Fix: "end the other program; one connection at a time is served", err: context.Cause(ctx),
+			}
+		}
+	}
+}
+
 // cutShort prefers the reason of the context over the broken pipe it caused.
 func cutShort(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
 	}
 	return fmt.Errorf("talk to the software TPM: %w", err)
 }

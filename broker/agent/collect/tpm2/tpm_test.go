@@ -268,69 +268,6 @@ func TestSlots(t *testing.T) {
 	})
 }
 
-// TestPowerLoss: after some hard stops a TPM is in lockout for keys under
-// dictionary-attack protection; ours are not, and the retries are taken.
-func TestPowerLoss(t *testing.T) {
-	tpm := startTPM(t, "")
-	for i := range 5 {
-		host := tpm.open(t, tpm2collect.Config{EK: tpm2collect.P256})
-		ek := mustEK(t, host)
-		ak, err := host.AK(t.Context())
-		if err != nil {
-			t.Fatalf("start %d: %v", i, err)
-		}
-		blob, secret := credential(t, ek, ak.Name, make([]byte, 32))
-		if _, err := host.Activate(t.Context(), blob, secret); err != nil {
-			t.Fatalf("start %d: %v", i, err)
-		}
-		if _, err := host.Certify(t.Context(), nil); err != nil {
-			t.Fatalf("start %d: %v", i, err)
-		}
-		tpm.kill()
-		tpm = startTPM(t, tpm.dir)
-	}
-}
-
-func TestShutdownInOrder(t *testing.T) {
-	tpm := startTPM(t, "")
-	host := tpm.open(t, tpm2collect.Config{})
-	q, err := host.Quote(t.Context(), [3]byte{1}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := host.Shutdown(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	tpm.kill()
-	tpm = startTPM(t, tpm.dir)
-	after, err := tpm.open(t, tpm2collect.Config{}).Quote(t.Context(), [3]byte{1}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if after.ResetCount != q.ResetCount+1 {
-		t.Errorf("reset count %d after %d", after.ResetCount, q.ResetCount)
-	}
-}
-
-func TestOpenSaysWhatToDo(t *testing.T) {
-	for name, cfg := range map[string]tpm2collect.Config{
-		"absent_device": {Device: "/nonexistent/tpmrm0"},
-		"absent_socket": {Device: "swtpm:/nonexistent/socket"},
-		"file":          {Device: "swtpm:/etc/passwd"},
-		"no_device":     {Device: "/etc/passwd"},
-		"unknown_ak":    {Device: "/dev/null", AK: "dsa"},
-		"unknown_ek":    {Device: "/dev/null", EK: "dsa"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := tpm2collect.Open(t.Context(), cfg)
-			e, ok := errors.AsType[*tpm2collect.Error](err)
-			if !ok || e.Fix == "" || e.Why == "" {
-				t.Errorf("got %#v", err)
-			}
-		})
-	}
-}
-
 // TestForeignTool lets tpm2-tools judge a quote of ours.
 func TestForeignTool(t *testing.T) {
 	check, err := exec.LookPath("tpm2_checkquote")
