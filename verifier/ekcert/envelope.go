@@ -16,7 +16,7 @@ const (
 
 // unwrap takes the certificate out of what lies in the NV index: an optional
 // header of 5 or 7 bytes before it, and the fill of the index behind it, which
-// is zeros or 0xff throughout. Other bytes before or behind make it fail.
+// is one byte throughout. Other bytes before or behind make it fail.
 func unwrap(raw []byte) ([]byte, bool) {
 	b, ok := stripHeader(raw)
 	if !ok {
@@ -50,13 +50,17 @@ func stripHeader(b []byte) ([]byte, bool) {
 	return b, true
 }
 
+// minRun is the shortest run of an unusual fill byte (0x11 was seen) that counts
+// as fill; fewer such bytes are rather the remains of something else.
+const minRun = 16
+
 func isFill(b []byte) bool {
 	for _, c := range b {
-		if c != b[0] || (c != 0x00 && c != 0xff) {
+		if c != b[0] {
 			return false
 		}
 	}
-	return true
+	return len(b) == 0 || b[0] == 0x00 || b[0] == 0xff || len(b) >= minRun
 }
 
 // maxKeyBits and maxExponentBits bound the RSA keys of certificates that
