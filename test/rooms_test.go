@@ -61,7 +61,7 @@ func rooms() []room {
 		},
 		{path: "store/embedded"},
 		{path: "store/storetest", inside: []string{"store", "store/embedded", "migrations", "broker/ledger"}, modules: []string{"github.com/jackc/pgx/v5", uuid}},
-		{path: "migrations"},
+		{path: "migrations", modules: []string{"github.com/pressly/goose/v3", "github.com/jackc/pgx/v5"}},
 		{path: "deploy", inside: []string{"deploy/..."}, modules: []string{xsys}},
 		{
 			path:    "cmd",
