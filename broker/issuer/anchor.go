@@ -103,7 +103,8 @@ func LoadAnchor(file []byte) (*Anchor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate of the trust anchor: %w", err)
 	}
-	if !key.PublicKey.Equal(cert.PublicKey) || !cert.IsCA || cert.CheckSignatureFrom(cert) != nil {
+	// A certificate that is no CA does not verify itself either.
+	if !key.PublicKey.Equal(cert.PublicKey) || cert.CheckSignatureFrom(cert) != nil {
 		return nil, errors.New("certificate of the trust anchor does not belong to its key")
 	}
 	return &Anchor{key: key, cert: cert}, nil

@@ -2,6 +2,9 @@ package issuer_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -85,8 +88,35 @@ func TestBundleRefusesForgedRows(t *testing.T) {
 	renamed.ID = strings.Repeat("0", 64)
 	typed.Kind = "jwt"
 	cut.DER = cut.DER[:len(cut.DER)-1]
+	private, stranger := newKey(t), newKey(t)
+	made := func(key *ecdsa.PrivateKey, edit func(*x509.Certificate)) ledger.Key {
+		cert := *caTemplate(t)
+		edit(&cert)
+		der, err := x509.CreateCertificate(rand.Reader, &cert, &cert, private.Public(), key)
+		if key != private {
+			parent := cert
+			parent.PublicKey = nil
+			der, err = x509.CreateCertificate(rand.Reader, &cert, &parent, private.Public(), key)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return row(parsed)
+	}
+	if _, err := issuer.Bundle(trustDomain, []ledger.Key{made(private, func(*x509.Certificate) {})}, 1, 0); err != nil {
+		t.Fatalf("the rows below show nothing: %v", err)
+	}
 	for name, k := range map[string]ledger.Key{
-		"trust anchor": row(anchor.Certificate()), "other trust domain": foreign, "leaf": row(leaf),
+		"no CA": made(private, func(c *x509.Certificate) {
+			c.IsCA, c.MaxPathLen, c.MaxPathLenZero, c.KeyUsage = false, -1, false, x509.KeyUsageDigitalSignature
+		}),
+		"longer than a day":    made(private, func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(time.Second) }),
+		"signed by a stranger": made(stranger, func(*x509.Certificate) {}),
+		"trust anchor":         row(anchor.Certificate()), "other trust domain": foreign, "leaf": row(leaf),
 		"id of another key": renamed, "other kind": typed, "cut": cut, "empty": {},
 	} {
 		if _, err := issuer.Bundle(trustDomain, []ledger.Key{key, k}, 1, 0); reason.Of(err) != reason.StoreRowForged {
@@ -96,6 +126,18 @@ func TestBundleRefusesForgedRows(t *testing.T) {
 	if _, err := issuer.Bundle("", nil, 1, 0); err == nil {
 		t.Error("a bundle without a trust domain")
 	}
+}
+
+// caTemplate returns the certificate of a CA as a template for others.
+func caTemplate(t *testing.T) *x509.Certificate {
+	t.Helper()
+	_, _, key := newIssuer(t, 0)
+	cert, err := x509.ParseCertificate(key.DER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert.PublicKey = nil
+	return cert
 }
 
 func TestAnchor(t *testing.T) {
@@ -153,7 +195,37 @@ func TestLoadAnchorRefuses(t *testing.T) {
 	asPEM := func(kind string, der []byte) []byte {
 		return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384DER, err := x509.MarshalPKCS8PrivateKey(p384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := caTemplate(t)
+	template.SignatureAlgorithm = x509.ECDSAWithSHA384
+	p384Cert, err := x509.CreateCertificate(rand.Reader, template, template, p384.Public(), p384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := *leaf
+	own.PublicKey = nil
+	ownKey := newKey(t)
+	ownDER, err := x509.MarshalPKCS8PrivateKey(ownKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ownCert, err := x509.CreateCertificate(rand.Reader, &own, &own, ownKey.Public(), ownKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certBlock, _ := pem.Decode(certificate)
 	for name, file := range map[string][]byte{
+		"P-384":                join(asPEM("PRIVATE KEY", p384DER), asPEM("CERTIFICATE", p384Cert)),
+		"certificate of no CA": join(asPEM("PRIVATE KEY", ownDER), asPEM("CERTIFICATE", ownCert)),
+		"key of another type":  join(asPEM("EC PRIVATE KEY", block.Bytes), certificate),
+		"other certificate":    join(key, asPEM("TRUSTED CERTIFICATE", certBlock.Bytes)),
 		"empty":                nil,
 		"key alone":            key,
 		"certificate alone":    certificate,

