@@ -17,6 +17,9 @@ func TestGoodHostEarnsItsZone(t *testing.T) {
 	if !d.Allow || d.Zone != "payments" || d.Tier != 2 || len(d.Reasons) != 0 {
 		t.Fatalf("decision = %+v", d)
 	}
+	if !d.Referenced {
+		t.Error("the decision does not say that a reference set matched")
+	}
 	if d.MaxAge != 5*time.Minute || d.X509TTL != time.Hour || d.JWTTTL != 5*time.Minute || d.Grace != 55*time.Minute {
 		t.Errorf("lifetimes = %v %v %v %v", d.MaxAge, d.X509TTL, d.JWTTTL, d.Grace)
 	}
@@ -39,7 +42,7 @@ func TestDefaultsOfAZone(t *testing.T) {
 	in.Node.Groups, in.Node.AdmittedBy = []string{"bench"}, "any_genuine"
 	ev.key, ev.boot = "software", "unknown"
 	d := load(t, zoneLab).Decide(in)
-	if !d.Allow || d.MaxAge != 5*time.Minute || d.X509TTL != time.Hour || d.JWTTTL != 5*time.Minute || d.Grace != 55*time.Minute {
+	if !d.Allow || d.Referenced || d.MaxAge != 5*time.Minute || d.X509TTL != time.Hour || d.JWTTTL != 5*time.Minute || d.Grace != 55*time.Minute {
 		t.Errorf("decision = %+v %s", d, codes(d))
 	}
 	short := load(t, zoneLab+"evidence: {max_age: 1m}\n").Decide(in)
@@ -105,7 +108,7 @@ func TestDenials(t *testing.T) {
 			if d.Allow || codes(d) != r.want {
 				t.Errorf("allow %v, reasons %q, want %q", d.Allow, codes(d), r.want)
 			}
-			if d.X509TTL != 0 || d.Grace != 0 || d.Workloads != nil {
+			if d.Referenced || d.X509TTL != 0 || d.Grace != 0 || d.Workloads != nil {
 				t.Errorf("a denial hands out %+v", d)
 			}
 		})
