@@ -118,7 +118,7 @@ func (s *Server) identify(r *request, on listener) error {
 	}
 	r.lane = s.lanes.stranger
 	now, ip := s.cfg.Now(), addressOf(r.RemoteAddr)
-	p, err := verifyPeer(r.Request, s.cfg.Bundles, s.cfg.TrustDomain, now)
+	p, err := verifyPeer(r.Request, s.cfg.Bundles, s.td, now)
 	if err != nil {
 		// Costs the address as much as a stranger's request; its connection ends,
 		// so that the next try pays for a handshake too.

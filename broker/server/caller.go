@@ -1,11 +1,16 @@
 package server
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
@@ -49,7 +54,11 @@ func verifyPeer(r *http.Request, bundles x509bundle.Source, td spiffeid.TrustDom
 	if now.After(chain[0].NotAfter) {
 		return peer{}, reason.New(reason.AuthInvalid, "the client certificate has expired")
 	}
-	if _, _, err := x509svid.Verify(chain, bundles, x509svid.WithTime(now)); err != nil {
+	_, _, err = x509svid.Verify(chain, bundles, x509svid.WithTime(now))
+	if unready, ok := errors.AsType[*unreadableBundle](err); ok {
+		return peer{}, unready.err // nobody can tell; that is no verdict on the caller
+	}
+	if err != nil {
 		return peer{}, reason.Wrap(reason.AuthInvalid, "the client certificate does not verify against the bundle", err)
 	}
 	return peer{node: node, id: id}, nil
@@ -70,4 +79,47 @@ func nodeOf(id spiffeid.ID) (string, bool) {
 		return "", false
 	}
 	return node, true
+}
+
+// brokerBundle reads the CAs out of the broker's own bundle document, and again
+// whenever the document changes.
+type brokerBundle struct {
+	broker Broker
+	td     spiffeid.TrustDomain
+
+	mu     sync.Mutex
+	doc    []byte             // by mu
+	parsed *x509bundle.Bundle // of doc, by mu
+}
+
+// unreadableBundle is an error of the broker, not of the certificate.
+type unreadableBundle struct{ err error }
+
+// Error is that of the broker.
+func (u *unreadableBundle) Error() string { return u.err.Error() }
+
+// Unwrap shows it.
+func (u *unreadableBundle) Unwrap() error { return u.err }
+
+// GetX509BundleForTrustDomain implements x509bundle.Source.
+func (b *brokerBundle) GetX509BundleForTrustDomain(td spiffeid.TrustDomain) (*x509bundle.Bundle, error) {
+	if td != b.td {
+		return nil, errors.New("another trust domain")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	doc, err := b.broker.Bundle(ctx)
+	if err != nil {
+		return nil, &unreadableBundle{err}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.parsed == nil || !bytes.Equal(doc, b.doc) {
+		bundle, err := spiffebundle.Parse(b.td, doc)
+		if err != nil {
+			return nil, &unreadableBundle{err}
+		}
+		b.doc, b.parsed = bytes.Clone(doc), bundle.X509Bundle()
+	}
+	return b.parsed, nil
 }

@@ -121,9 +121,3 @@ func (b *buckets[K]) get(key K, now time.Time) *bucket[K] {
 	b.byKey[key] = b.order.PushFront(k)
 	return k
 }
-
-func (b *buckets[K]) size() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.order.Len()
-}

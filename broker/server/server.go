@@ -37,9 +37,10 @@ type Config struct {
 
 	// GetCertificate returns the replica's current TLS certificate. Needed.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// TrustDomain and Bundles say which client certificates are nodes. Bundles is
-	// asked on every request, so it must answer from memory. Needed.
-	TrustDomain spiffeid.TrustDomain
+	// TrustDomain and Bundles say which client certificates are nodes. TrustDomain
+	// is needed. Bundles is asked on every request, so it must answer from memory;
+	// nil takes the bundle document of Broker.
+	TrustDomain string
 	Bundles     x509bundle.Source
 
 	// Registry takes the metrics and is served at /metrics on the admin socket;
@@ -81,6 +82,7 @@ const maxHeader = 16 << 10
 // Server serves both listeners.
 type Server struct {
 	cfg        Config
+	td         spiffeid.TrustDomain
 	log        *slog.Logger
 	metrics    *metrics
 	lanes      lanes
@@ -96,8 +98,12 @@ type Server struct {
 // New opens the listeners; nothing is answered before Run. After an error
 // nothing stays open.
 func New(cfg Config) (*Server, error) {
-	if cfg.Broker == nil || cfg.GetCertificate == nil || cfg.Bundles == nil || cfg.TrustDomain.IsZero() || cfg.Listen == "" {
-		return nil, errors.New("server: Broker, Listen, GetCertificate, TrustDomain and Bundles are needed")
+	if cfg.Broker == nil || cfg.GetCertificate == nil || cfg.Listen == "" {
+		return nil, errors.New("server: Broker, Listen and GetCertificate are needed")
+	}
+	td, err := spiffeid.TrustDomainFromString(cfg.TrustDomain)
+	if err != nil {
+		return nil, fmt.Errorf("server: trust domain: %w", err)
 	}
 	if cfg.AdminSocket != "" && cfg.Operator == nil {
 		return nil, errors.New("server: AdminSocket without Operator")
@@ -112,6 +118,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Bundles == nil {
+		cfg.Bundles = &brokerBundle{broker: cfg.Broker, td: td}
+	}
 	m, err := newMetrics(cfg.Registry)
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
@@ -121,7 +130,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Logger, metrics: m, lanes: newLanes(cfg.Limits),
+		cfg: cfg, td: td, log: cfg.Logger, metrics: m, lanes: newLanes(cfg.Limits),
 		logRate: newBuckets[bool](Rate{PerSecond: 10, Burst: 50}, 2), mayOperate: mayOperate, openAPI: doc,
 	}
 	return s, s.listen()
@@ -143,8 +152,8 @@ func (s *Server) listen() error {
 	return nil
 }
 
-// Addr is the address of the TCP listener.
-func (s *Server) Addr() net.Addr { return s.tcp.Addr() }
+// Addr is the host:port of the TCP listener.
+func (s *Server) Addr() string { return s.tcp.Addr().String() }
 
 // Run serves until ctx ends or a listener fails, then stops accepting, lets the
 // requests in work finish for Timeouts.Drain, and closes what is left. It

@@ -1,0 +1,123 @@
+package server_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/zonebroker/zonebroker/broker/server"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+func TestClientCertificates(t *testing.T) {
+	h := start(t, nil)
+	other := newAuthority(t, "other.zonebroker")
+	id := func(path string) string { return "spiffe://" + trustDomain + path }
+	intermediate := &authority{}
+	intermediate.key, intermediate.cert = selfMade(t, &x509.Certificate{
+		SerialNumber: big.NewInt(9), Subject: pkix.Name{CommonName: "sub"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}, h.ca)
+	long := h.ca.node(t, nodeID)
+	for range 4 {
+		long.Certificate = append(long.Certificate, intermediate.cert.Raw)
+	}
+	under := intermediate.node(t, nodeID)
+	under.Certificate = append(under.Certificate, intermediate.cert.Raw)
+
+	tests := []struct {
+		name string
+		cert *tls.Certificate
+		node string // "" wants auth.invalid
+	}{
+		{"zone", h.ca.node(t, nodeID), nodeID},
+		{"trial", h.ca.svid(t, id("/trial/z/node/"+nodeID), nil), nodeID},
+		{"exception", h.ca.svid(t, id("/exception/z/node/"+nodeID), nil), nodeID},
+		{"quarantine", h.ca.svid(t, id("/quarantine/node/"+nodeID), nil), nodeID},
+		{"under_an_intermediate", under, nodeID},
+		{"T56_expired", h.ca.svid(t, id("/zone/z/node/"+nodeID), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }), ""},
+		{"T56_not_yet_valid", h.ca.svid(t, id("/zone/z/node/"+nodeID), func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }), ""},
+		{"T56_foreign_CA", newAuthority(t, trustDomain).node(t, nodeID), ""},
+		{"T56_other_trust_domain", other.svid(t, "spiffe://other.zonebroker/zone/z/node/"+nodeID, nil), ""},
+		{"T56_other_trust_domain_under_our_CA", h.ca.svid(t, "spiffe://other.zonebroker/zone/z/node/"+nodeID, nil), ""},
+		{"T56_CA_as_leaf", h.ca.svid(t, id("/zone/z/node/"+nodeID), func(c *x509.Certificate) {
+			c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageDigitalSignature
+		}), ""},
+		{"T56_workload", h.ca.svid(t, id("/zone/z/workload/"+nodeID), nil), ""},
+		{"T56_broker", h.ca.svid(t, id("/broker"), nil), ""},
+		{"T56_no_URI", h.ca.svid(t, id("/"), func(c *x509.Certificate) { c.URIs = nil }), ""},
+		{"T56_two_URIs", h.ca.svid(t, id("/zone/z/node/"+nodeID), func(c *x509.Certificate) {
+			c.URIs = []*url.URL{mustURL(id("/zone/z/node/" + nodeID)), mustURL(id("/zone/z/node/" + otherNode))}
+		}), ""},
+		{"T49_node_of_another_form", h.ca.svid(t, id("/zone/z/node/NODE"), nil), ""},
+		{"T49_more_segments", h.ca.svid(t, id("/zone/z/x/node/"+nodeID), nil), ""},
+		{"T49_fewer_segments", h.ca.svid(t, id("/zone/node/"+nodeID), nil), ""},
+		{"T49_unknown_first_segment", h.ca.svid(t, id("/ns/z/node/"+nodeID), nil), ""},
+		{"T56_five_certificates", long, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h.pipeline.note1(server.Caller{NodeID: "nobody asked"})
+			got := h.do(h.client(tt.cert), "POST", "/v1/challenge", renewal)
+			if tt.node == "" {
+				if got.problem.Code != string(reason.AuthInvalid) || got.StatusCode != 401 {
+					t.Errorf("%d %q", got.StatusCode, got.problem.Code)
+				}
+				return
+			}
+			if got.StatusCode != 200 || h.pipeline.last().NodeID != tt.node || h.pipeline.last().SPIFFEID == "" {
+				t.Errorf("%d, caller %+v\n%s", got.StatusCode, h.pipeline.last(), got.text)
+			}
+		})
+	}
+}
+
+// TestCertificateIsJudgedOnEveryRequest: a connection outlives the certificate
+// that it began with, and the CA that signed it.
+func TestCertificateIsJudgedOnEveryRequest(t *testing.T) {
+	t.Run("expires_on_a_kept_connection", func(t *testing.T) {
+		h := start(t, nil)
+		c := h.client(h.ca.node(t, nodeID))
+		if got := h.do(c, "POST", "/v1/challenge", renewal); got.StatusCode != 200 {
+			t.Fatal(got.text)
+		}
+		h.clock.forward(2 * time.Hour)
+		if got := h.do(c, "POST", "/v1/challenge", renewal); got.problem.Code != "auth.invalid" {
+			t.Errorf("%d after its notAfter", got.StatusCode)
+		}
+	})
+	t.Run("CA_leaves_the_bundle_on_a_kept_connection", func(t *testing.T) {
+		h := start(t, nil)
+		c := h.client(h.ca.node(t, nodeID))
+		if got := h.do(c, "POST", "/v1/challenge", renewal); got.StatusCode != 200 {
+			t.Fatal(got.text)
+		}
+		without := bundleOf(t, newAuthority(t, trustDomain))
+		h.pipeline.bundle = func() ([]byte, error) { return without, nil }
+		if got := h.do(c, "POST", "/v1/challenge", renewal); got.problem.Code != "auth.invalid" {
+			t.Errorf("%d after its CA was taken out", got.StatusCode)
+		}
+	})
+	t.Run("a_broker_without_bundle_is_no_verdict", func(t *testing.T) {
+		h := start(t, nil)
+		h.pipeline.bundle = func() ([]byte, error) { return nil, reason.New(reason.IssuerUnavailable, "no bundle yet") }
+		got := h.do(h.client(h.ca.node(t, nodeID)), "POST", "/v1/challenge", renewal)
+		if got.problem.Code != "issuer.unavailable" {
+			t.Errorf("%d %q", got.StatusCode, got.problem.Code)
+		}
+		h.pipeline.bundle = func() ([]byte, error) { return []byte("{"), nil }
+		got = h.do(h.client(h.ca.node(t, nodeID)), "POST", "/v1/challenge", renewal)
+		if got.problem.Code != "internal" {
+			t.Errorf("%d %q", got.StatusCode, got.problem.Code)
+		}
+		h.pipeline.bundle = func() ([]byte, error) { return nil, errors.New("x") }
+		if got := h.do(h.client(nil), "POST", "/v1/challenge", renewal); got.StatusCode != 200 {
+			t.Errorf("a stranger needs no bundle, got %d", got.StatusCode)
+		}
+	})
+}

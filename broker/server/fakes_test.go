@@ -1,0 +1,139 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/server"
+)
+
+// pipeline stands where the broker does, behind the package's own seam.
+type pipeline struct {
+	mu        sync.Mutex
+	callers   []server.Caller
+	challenge func(context.Context, api.ChallengeRequest) (api.Challenge, error)
+	attest    func(context.Context, api.AttestRequest) (api.AttestResponse, error)
+	bundle    func() ([]byte, error)
+	note      string
+	health    string
+	seen      int // health checks
+}
+
+func (p *pipeline) note1(c server.Caller) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.callers = append(p.callers, c)
+}
+
+func (p *pipeline) last() server.Caller {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.callers) == 0 {
+		return server.Caller{}
+	}
+	return p.callers[len(p.callers)-1]
+}
+
+func (p *pipeline) Challenge(ctx context.Context, c server.Caller, req api.ChallengeRequest) (api.Challenge, error) {
+	p.note1(c)
+	if p.challenge != nil {
+		return p.challenge(ctx, req)
+	}
+	return freshChallenge(), nil
+}
+
+func freshChallenge() api.Challenge {
+	return api.Challenge{Token: "tok", Purpose: api.PurposeRenew, ExpiresAt: time.Now(), Select: "ff4300", Nonce: make(api.Bytes, 32)}
+}
+
+func (p *pipeline) Attest(ctx context.Context, c server.Caller, req api.AttestRequest) (api.AttestResponse, error) {
+	p.note1(c)
+	if p.attest != nil {
+		return p.attest(ctx, req)
+	}
+	return api.AttestResponse{
+		AttestationID: recordID, Node: nodeID, SPIFFEID: "spiffe://" + trustDomain + "/zone/z/node/" + nodeID,
+		Zone: "z", Tier: 2, Bundle: json.RawMessage(`{"keys":[]}`),
+	}, nil
+}
+
+func (p *pipeline) Bundle(context.Context) ([]byte, error) { return p.bundle() }
+
+func (p *pipeline) Checkpoint(context.Context) (string, error) { return p.note, nil }
+
+func (p *pipeline) Health(context.Context) api.Health {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen++
+	return api.Health{Status: p.health, Checks: []api.HealthCheck{{Name: "store", OK: p.health == "ok", Detail: "answers"}}}
+}
+
+// desk stands where the operators' half of the broker does.
+type desk struct {
+	mu     sync.Mutex
+	caller server.Caller
+	query  api.HistoryQuery
+	args   []string
+	err    error
+}
+
+func (d *desk) took(c server.Caller, args ...string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.caller, d.args = c, args
+	return d.err
+}
+
+func aNode() api.Node {
+	return api.Node{ID: nodeID, Status: "active", Standing: "fresh", Zone: "z", Tier: 2}
+}
+
+func (d *desk) AdmitNode(_ context.Context, c server.Caller, r api.AdmitRequest) (api.Admission, error) {
+	return api.Admission{ID: recordID, Kind: "inventory", Machine: r.Machine, EKHashes: r.EKHashes, By: c.Operator}, d.took(c, r.EKHashes...)
+}
+
+func (d *desk) Approve(_ context.Context, c server.Caller, subject string, r api.ApproveRequest) (api.Approval, error) {
+	n := aNode()
+	return api.Approval{Node: &n}, d.took(c, subject, r.Note)
+}
+
+func (d *desk) Disable(_ context.Context, c server.Caller, node string, r api.DisableRequest) (api.Node, error) {
+	return aNode(), d.took(c, node, r.Note)
+}
+
+func (d *desk) CreateToken(_ context.Context, c server.Caller, r api.TokenRequest) (api.Token, error) {
+	return api.Token{ID: recordID, Secret: "s3cret-s3cret"}, d.took(c, r.Machine)
+}
+
+func (d *desk) Pending(_ context.Context, c server.Caller) ([]api.PendingNode, error) {
+	return nil, d.took(c)
+}
+
+func (d *desk) Nodes(_ context.Context, c server.Caller, cursor string, limit int) ([]api.Node, string, error) {
+	return []api.Node{aNode()}, "", d.took(c, cursor)
+}
+
+func (d *desk) Node(_ context.Context, c server.Caller, id string) (api.Node, error) {
+	return aNode(), d.took(c, id)
+}
+
+func (d *desk) History(_ context.Context, c server.Caller, q api.HistoryQuery) (api.HistoryPage, error) {
+	err := d.took(c)
+	d.query = q
+	return api.HistoryPage{}, err
+}
+
+func (d *desk) Entry(_ context.Context, c server.Caller, id string) (api.Entry, error) {
+	return api.Entry{ID: recordID, Type: "attestation", Body: json.RawMessage(`{"id":"x"}`)}, d.took(c, id)
+}
+
+func (d *desk) VerifyHistory(_ context.Context, c server.Caller) (api.Verification, error) {
+	return api.Verification{OK: true}, d.took(c)
+}
+
+func (d *desk) Reference(_ context.Context, c server.Caller, node, attestation string) (api.ReferenceMaterial, error) {
+	return api.ReferenceMaterial{Node: node, AttestationID: recordID}, d.took(c, node, attestation)
+}

@@ -1,0 +1,307 @@
+package server_test
+
+import (
+	"crypto/tls"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/server"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// example fills in a path and a body that pass the form checks.
+func example(r server.RouteInfo) (path, body string) {
+	path = strings.NewReplacer("{code}", "request.malformed").Replace(r.Path)
+	if strings.HasPrefix(path, "/v1/history/") {
+		path = strings.ReplaceAll(path, "{id}", recordID)
+	}
+	path = strings.ReplaceAll(path, "{id}", nodeID)
+	switch r.Path {
+	case "/v1/challenge":
+		body = renewal
+	case "/v1/attest":
+		body = attestation
+	case "/v1/admissions":
+		body = `{"ek_hashes":["` + ekHash + `"]}`
+	default:
+		if r.Method == "POST" {
+			body = "{}"
+		}
+	}
+	return path, body
+}
+
+// TestT56_EveryRouteAndCaller: who may ask for what, for the whole table.
+func TestT56_EveryRouteAndCaller(t *testing.T) {
+	h := start(t, nil)
+	strangers := newAuthority(t, trustDomain)
+	callers := []struct {
+		name string
+		make func() *http.Client
+		want func(server.RouteInfo) (code reason.Code)
+	}{
+		{"anonymous", func() *http.Client { return h.client(nil) }, func(r server.RouteInfo) reason.Code { return unless(r.OnTCP, reason.RequestNotFound) }},
+		{"node", func() *http.Client { return h.client(h.ca.node(t, nodeID)) }, func(r server.RouteInfo) reason.Code { return unless(r.OnTCP, reason.RequestNotFound) }},
+		{"node_of_a_foreign_CA", func() *http.Client { return h.client(strangers.node(t, nodeID)) }, func(server.RouteInfo) reason.Code { return reason.AuthInvalid }},
+		{"workload", func() *http.Client {
+			return h.client(h.ca.svid(t, "spiffe://"+trustDomain+"/zone/z/workload/w", nil))
+		}, func(server.RouteInfo) reason.Code { return reason.AuthInvalid }},
+		{"operator", h.operator, func(r server.RouteInfo) reason.Code { return unless(r.OnAdmin, reason.RequestNotFound) }},
+	}
+	for _, c := range callers {
+		client := c.make()
+		for _, r := range server.Routes() {
+			t.Run(c.name+"/"+r.Method+r.Path, func(t *testing.T) {
+				path, body := example(r)
+				got := h.do(client, r.Method, path, body)
+				want := c.want(r)
+				if got.problem.Code != string(want) || want == "" && got.StatusCode >= 300 {
+					t.Errorf("status %d, code %q, want %q\n%s", got.StatusCode, got.problem.Code, want, got.text)
+				}
+				if want != "" && got.StatusCode != reason.Lookup(want).HTTP {
+					t.Errorf("status %d with %s", got.StatusCode, want)
+				}
+				if got.Header.Get("X-Request-Id") == "" || got.problem.Code != "" && got.problem.RequestID != got.Header.Get("X-Request-Id") {
+					t.Errorf("request id %q in the header, %q in the problem", got.Header.Get("X-Request-Id"), got.problem.RequestID)
+				}
+			})
+		}
+	}
+	t.Run("another_uid_on_the_socket", func(t *testing.T) {
+		h := start(t, nil)
+		h.LetOperate(func(uid int64) bool { return false })
+		for _, r := range server.Routes() {
+			path, body := example(r)
+			want := reason.AuthForbidden
+			if got := h.do(h.operator(), r.Method, path, body); got.problem.Code != string(want) {
+				t.Errorf("%s %s: %q", r.Method, r.Path, got.problem.Code)
+			}
+		}
+	})
+}
+
+func unless(ok bool, code reason.Code) reason.Code {
+	if ok {
+		return ""
+	}
+	return code
+}
+
+// TestRoutesAndContractAgree: a route that only one of them has is either
+// undocumented or a lie.
+func TestRoutesAndContractAgree(t *testing.T) {
+	router, err := contract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(api.OpenAPI())
+	n := strings.Count(text, "operationId:")
+	if n != len(server.Routes()) {
+		t.Errorf("%d operations in the contract, %d routes", n, len(server.Routes()))
+	}
+	for _, r := range server.Routes() {
+		path, _ := example(r)
+		req, _ := http.NewRequest(r.Method, "https://broker"+path, nil)
+		route, _, err := router.FindRoute(req)
+		if err != nil || route.Path != r.Path {
+			t.Errorf("%s %s is not in the contract: %v", r.Method, r.Path, err)
+		}
+		if r.OnTCP && !r.LimitedByAddress {
+			t.Errorf("%s %s has no rate on TCP", r.Method, r.Path)
+		}
+		if (r.Method == "POST") != (r.Body > 0) {
+			t.Errorf("%s %s takes a body of %d bytes", r.Method, r.Path, r.Body)
+		}
+	}
+}
+
+func TestUnknownPathMethodAndForm(t *testing.T) {
+	h := start(t, nil)
+	stranger, operator := h.client(nil), h.operator()
+	small := "{" + strings.Repeat(" ", 64<<10) + "}"
+	plain := func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }
+	latin := func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=latin1") }
+	zipped := func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }
+	none := func(r *http.Request) { r.Header.Del("Content-Type") }
+	chunked := func(r *http.Request) { r.ContentLength = -1 }
+	tests := []struct {
+		name, method, path, body string
+		client                   *http.Client
+		change                   func(*http.Request)
+		want                     reason.Code
+	}{
+		{"unknown_path", "GET", "/admin", "", stranger, nil, reason.RequestNotFound},
+		{"unknown_path_on_the_socket", "GET", "/admin", "", operator, nil, reason.RequestNotFound},
+		{"trailing_slash", "POST", "/v1/challenge/", renewal, stranger, nil, reason.RequestNotFound},
+		{"double_slash", "POST", "//v1/challenge", renewal, stranger, nil, reason.RequestNotFound},
+		{"path_in_upper_case", "POST", "/V1/challenge", renewal, stranger, nil, reason.RequestNotFound},
+		{"T49_dots_do_not_climb", "GET", "/problems/../v1/nodes", "", stranger, nil, reason.RequestNotFound},
+		{"get_instead_of_post", "GET", "/v1/challenge", "", stranger, nil, reason.RequestMethod},
+		{"post_instead_of_get", "POST", "/spiffe/bundle.json", "{}", stranger, nil, reason.RequestMethod},
+		{"delete_a_node", "DELETE", "/v1/nodes/" + nodeID, "", operator, nil, reason.RequestMethod},
+		{"wrong_content_type", "POST", "/v1/challenge", renewal, stranger, plain, reason.RequestMalformed},
+		{"wrong_charset", "POST", "/v1/challenge", renewal, stranger, latin, reason.RequestMalformed},
+		{"no_content_type", "POST", "/v1/challenge", renewal, stranger, none, reason.RequestMalformed},
+		{"compressed", "POST", "/v1/challenge", renewal, stranger, zipped, reason.RequestMalformed},
+		{"body_on_get", "GET", "/spiffe/bundle.json", "{}", stranger, nil, reason.RequestMalformed},
+		{"tpm-6_body_above_cap", "POST", "/v1/challenge", small, stranger, nil, reason.RequestTooLarge},
+		{"tpm-6_body_above_cap_without_length", "POST", "/v1/challenge", small, stranger, chunked, reason.RequestTooLarge},
+		{"tpm-6_attest_body_above_cap", "POST", "/v1/attest", "{" + strings.Repeat(" ", api.MaxBody) + "}", stranger, nil, reason.RequestTooLarge},
+		{"tpm-97_not_JSON", "POST", "/v1/challenge", "<xml>", stranger, nil, reason.RequestMalformed},
+		{"tpm-97_unknown_member", "POST", "/v1/challenge", `{"format":"tpm2","node":"x"}`, stranger, nil, reason.RequestMalformed},
+		{"tpm-97_invalid_by_rule", "POST", "/v1/challenge", `{"format":"tpm2","purpose":"renew"}`, stranger, nil, reason.RequestMalformed},
+		{"unknown_query_parameter", "GET", "/v1/history?verdct=deny", "", operator, nil, reason.RequestMalformed},
+		{"query_parameter_twice", "GET", "/v1/history?zone=a&zone=b", "", operator, nil, reason.RequestMalformed},
+		{"query_limit_above_500", "GET", "/v1/nodes?limit=501", "", operator, nil, reason.RequestMalformed},
+		{"query_limit_zero", "GET", "/v1/nodes?limit=0", "", operator, nil, reason.RequestMalformed},
+		{"query_cursor_of_another_form", "GET", "/v1/nodes?cursor=1", "", operator, nil, reason.RequestMalformed},
+		{"query_time_without_zone", "GET", "/v1/history?since=2026-01-01", "", operator, nil, reason.RequestMalformed},
+		{"query_escape", "GET", "/v1/history?zone=%zz", "", operator, nil, reason.RequestMalformed},
+		{"query_attestation_of_another_form", "GET", "/v1/nodes/" + nodeID + "/reference?attestation=last", "", operator, nil, reason.RequestMalformed},
+		{"id_of_another_form", "GET", "/v1/nodes/1", "", operator, nil, reason.RequestNotFound},
+		{"id_of_a_record_in_upper_case", "GET", "/v1/history/" + strings.ToUpper(recordID), "", operator, nil, reason.RequestNotFound},
+		{"ek_hash_where_a_node_is_needed", "POST", "/v1/nodes/" + ekHash + "/disable", "{}", operator, nil, reason.RequestNotFound},
+		{"unknown_code", "GET", "/problems/no.such_code", "", stranger, nil, reason.RequestNotFound},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			change := tt.change
+			if change == nil {
+				change = func(*http.Request) {}
+			}
+			got := h.do(tt.client, tt.method, tt.path, tt.body, change)
+			if got.problem.Code != string(tt.want) || got.StatusCode != reason.Lookup(tt.want).HTTP {
+				t.Errorf("%d %q, want %q\n%s", got.StatusCode, got.problem.Code, tt.want, got.text)
+			}
+			if tt.want == reason.RequestMethod && got.Header.Get("Allow") == "" {
+				t.Error("405 without Allow")
+			}
+		})
+	}
+	if free := h.InWork(); !free {
+		t.Error("a refused request keeps its slot or its bytes")
+	}
+}
+
+func TestOperatorRoutesPassTheirArguments(t *testing.T) {
+	h := start(t, nil)
+	c := h.operator()
+	h.do(c, "POST", "/v1/nodes/"+ekHash+"/approve", `{"note":"ok"}`)
+	if got := strings.Join(h.desk.args, " "); got != ekHash+" ok" {
+		t.Errorf("approve got %q", got)
+	}
+	if op := h.desk.caller.Operator; !strings.HasPrefix(op, "uid:") {
+		t.Errorf("operator is %q", op)
+	}
+	h.do(c, "GET", "/v1/history?node="+nodeID+"&zone=z&verdict=deny&type=node.approved&since=2026-11-01T00:00:00Z&until=2026-12-01T00:00:00%2B01:00&cursor=7&limit=500", "")
+	q := h.desk.query
+	if q.Node != nodeID || q.Zone != "z" || q.Verdict != "deny" || q.Type != "node.approved" || q.Cursor != 7 || q.Limit != 500 ||
+		q.Since.Unix() != 1793491200 || q.Until.IsZero() {
+		t.Errorf("history got %+v", q)
+	}
+	h.do(c, "GET", "/v1/nodes/"+nodeID+"/reference?attestation="+recordID, "")
+	if got := strings.Join(h.desk.args, " "); got != nodeID+" "+recordID {
+		t.Errorf("reference got %q", got)
+	}
+	got := h.do(c, "POST", "/v1/admissions", `{"ek_hashes":["`+ekHash+`"]}`)
+	if got.StatusCode != 201 {
+		t.Errorf("admission answers %d", got.StatusCode)
+	}
+	h.desk.err = reason.New(reason.RequestNotFound, "no such node")
+	if got := h.do(c, "GET", "/v1/nodes/"+nodeID, ""); got.problem.Code != "request.not_found" || got.problem.Detail != "no such node" {
+		t.Errorf("%+v", got.problem)
+	}
+}
+
+func TestDocuments(t *testing.T) {
+	h := start(t, nil)
+	c := h.client(nil)
+	t.Run("bundle_with_etag", func(t *testing.T) {
+		first := h.do(c, "GET", "/spiffe/bundle.json", "")
+		tag := first.Header.Get("ETag")
+		if tag == "" || !strings.Contains(first.text, "x509-svid") {
+			t.Fatalf("%q %s", tag, first.text)
+		}
+		again := h.do(c, "GET", "/spiffe/bundle.json", "", func(r *http.Request) { r.Header.Set("If-None-Match", tag) })
+		if again.StatusCode != 304 || again.text != "" {
+			t.Errorf("%d %q", again.StatusCode, again.text)
+		}
+	})
+	t.Run("checkpoint", func(t *testing.T) {
+		if got := h.do(c, "GET", "/v1/log/checkpoint", ""); got.text != h.pipeline.note {
+			t.Errorf("%q", got.text)
+		}
+		h.pipeline.note = ""
+		if got := h.do(c, "GET", "/v1/log/checkpoint", ""); got.problem.Code != "request.not_found" {
+			t.Errorf("%d before the first checkpoint", got.StatusCode)
+		}
+	})
+	t.Run("every_code_has_a_page", func(t *testing.T) {
+		h := start(t, func(c *server.Config) { c.Limits.Documents = server.Rate{PerSecond: 1e6, Burst: 1e6} })
+		c := h.client(nil)
+		for _, info := range reason.All() {
+			got := h.do(c, "GET", api.ProblemPath+string(info.Code), "")
+			if got.StatusCode != 200 || !strings.Contains(got.text, "<code>"+string(info.Code)+"</code>") {
+				t.Errorf("%s: %d", info.Code, got.StatusCode)
+			}
+		}
+	})
+	t.Run("contract", func(t *testing.T) {
+		if got := h.do(c, "GET", "/openapi.json", ""); !strings.Contains(got.text, `"openapi": "3.1.0"`) {
+			t.Error(got.text[:100])
+		}
+		if got := h.do(c, "GET", "/openapi.yaml", ""); got.text != string(api.OpenAPI()) {
+			t.Error("not the contract")
+		}
+	})
+	t.Run("metrics_only_for_operators", func(t *testing.T) {
+		got := h.do(h.operator(), "GET", "/metrics", "")
+		if !strings.Contains(got.text, `zonebroker_http_requests_total{code="ok",route="/spiffe/bundle.json"}`) {
+			t.Error(got.text)
+		}
+		if strings.Contains(got.text, "127.0.0.1") || strings.Contains(got.text, nodeID) {
+			t.Error("metrics name an address or a node")
+		}
+	})
+}
+
+func TestHealth(t *testing.T) {
+	h := start(t, nil)
+	c := h.client(nil)
+	for range 20 {
+		if got := h.do(c, "GET", "/healthz/ready", ""); got.StatusCode != 200 {
+			t.Fatalf("%d %s", got.StatusCode, got.text)
+		}
+	}
+	h.pipeline.mu.Lock()
+	if h.pipeline.seen > 3 {
+		t.Errorf("20 probes of a stranger cost %d checks", h.pipeline.seen)
+	}
+	h.pipeline.mu.Unlock()
+
+	sick := start(t, nil)
+	sick.pipeline.health = "failing"
+	got := sick.do(sick.client(nil), "GET", "/healthz/ready", "")
+	if got.StatusCode != 503 || strings.Contains(got.text, "store") {
+		t.Errorf("%d %s", got.StatusCode, got.text)
+	}
+	if got := sick.do(sick.client(nil), "GET", "/healthz/live", ""); got.StatusCode != 200 {
+		t.Errorf("live is %d", got.StatusCode)
+	}
+	if got := sick.do(sick.operator(), "GET", "/v1/health", ""); !strings.Contains(got.text, `"store"`) {
+		t.Errorf("operators see %s", got.text)
+	}
+}
+
+func TestOnlyTLS13(t *testing.T) {
+	h := start(t, nil)
+	_, err := tls.Dial("tcp", h.Addr(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	if err == nil {
+		t.Error("TLS 1.2 was accepted")
+	}
+	if got := h.do(h.client(nil), "GET", "/healthz/live", ""); got.ProtoMajor != 2 {
+		t.Errorf("protocol %s", got.Proto)
+	}
+}
