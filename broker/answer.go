@@ -9,7 +9,7 @@ import (
 )
 
 // zoneClaim is the decision as relying parties will read it.
-func (b *Broker) zoneClaim(a *attempt, fresh time.Time) claim.Claims {
+func (b *Broker) zoneClaim(a *attempt, fresh, end time.Time) claim.Claims {
 	v, ref := &a.verdict, a.policy.ref()
 	measured := claim.Measured{
 		SecureBoot: a.appraisal.SecureBoot(), References: v.policy.Referenced, Genuine: a.appraisal.Genuine(),
@@ -17,7 +17,7 @@ func (b *Broker) zoneClaim(a *attempt, fresh time.Time) claim.Claims {
 	}
 	tpm := measured.Submod()
 	return claim.Claims{
-		VerifierID: b.cfg.VerifierID, Status: tpm.Status, IssuedAt: a.now.Unix(),
+		VerifierID: b.cfg.VerifierID, Status: tpm.Status, IssuedAt: a.now.Unix(), Expires: end.Unix(),
 		Submods: map[string]claim.Submod{claim.SubmodTPM: tpm},
 		Zone: claim.Zone{
 			Name: v.policy.Zone, Tier: v.policy.Tier, Epoch: zoneEpoch, Node: string(v.node.ID),
@@ -35,7 +35,7 @@ const zoneEpoch = 1
 
 func (b *Broker) answer(a *attempt, c ledger.Commit, pos ledger.Position, chain [][]byte) (api.AttestResponse, error) {
 	v := &a.verdict
-	bundle, err := b.Bundle(nil)
+	bundle, err := b.bundleJSON()
 	if err != nil {
 		return api.AttestResponse{}, err
 	}

@@ -28,13 +28,17 @@ func (b *Broker) prepare(a *attempt) (*issuer.Prepared, error) {
 	if a.parts, err = evidenceParts(a); err != nil {
 		return nil, err
 	}
-	ext, err := claim.EncodeCMW(b.zoneClaim(a, fresh))
+	end, err := b.cfg.Issuer.Expiry(a.now, fresh, v.policy.X509TTL, v.policy.Grace)
+	if err != nil {
+		return nil, err
+	}
+	ext, err := claim.EncodeCMW(b.zoneClaim(a, fresh, end))
 	if err != nil {
 		return nil, err
 	}
 	return b.cfg.Issuer.Prepare(issuer.Request{
 		SPIFFEID: b.nodeSPIFFEID(v.policy.Zone, v.node.ID), SPKI: a.req.SPKI, CommonName: string(v.node.ID),
-		Key: a.appraisal.KeyResidency(), NotAfter: a.now.Add(v.policy.X509TTL), FreshUntil: fresh, Grace: v.policy.Grace,
+		Key: a.appraisal.KeyResidency(), NotAfter: end, FreshUntil: fresh, Grace: v.policy.Grace,
 		ClaimExtension: ext,
 	})
 }

@@ -88,7 +88,9 @@ func (b *Broker) refreshBundle(ctx context.Context) error {
 }
 
 // Bundle returns the SPIFFE bundle as JSON.
-func (b *Broker) Bundle(context.Context) ([]byte, error) {
+func (b *Broker) Bundle(context.Context) ([]byte, error) { return b.bundleJSON() }
+
+func (b *Broker) bundleJSON() ([]byte, error) {
 	if d := b.bundle.Load(); d != nil {
 		return d.json, nil
 	}

@@ -109,6 +109,15 @@ func (a Appraisal) SecureBoot() string {
 	return a.log.SecureBoot()
 }
 
+// SecureBootUnproved returns why the log that explains the quote does not prove
+// the state of Secure Boot, nil where it does or where there is no log.
+func (a Appraisal) SecureBootUnproved() error {
+	if !a.hasLog {
+		return nil
+	}
+	return a.log.SecureBootUnproved()
+}
+
 // EventLog returns the log that explained the quote, as sent or as kept; nil
 // without one.
 func (a Appraisal) EventLog() []byte { return a.logBytes }

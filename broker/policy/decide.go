@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,6 +21,7 @@ type Evidence interface {
 	PCR(i int) ([]byte, bool)      // quoted SHA-256 value
 	EventDigests(pcr int) [][]byte // of the replayed log, nil without one
 	SecureBoot() string            // "on", "off" or "unknown"
+	SecureBootUnproved() error     // why a log that was sent does not prove it, nil where it does or there is none
 	Manufacturer() string          // of the EK certificate verified now or at enrolment, "" without
 	Genuine() bool                 // EK certificate chain verified now or at enrolment
 }
@@ -212,6 +214,11 @@ func (z *zone) checkEvidence(in Input) []*reason.Error {
 		out = append(out, reason.Newf(reason.PolicyBindingClass, "evidence is of binding class %q, zone %s accepts %s or stronger", ev.BindingClass(), z.Name, z.Requires.Class))
 	}
 	if z.Requires.SecureBoot && ev.SecureBoot() != "on" {
+		// A log that breaks the grammar of PCR 7 only claims the state: the code of
+		// that tells what is wrong, where "off" would be a guess.
+		if why, ok := errors.AsType[*reason.Error](ev.SecureBootUnproved()); ok {
+			out = append(out, why)
+		}
 		out = append(out, reason.Newf(reason.PolicySecureBoot, "zone %s wants secure boot proved by the event log", z.Name))
 	}
 	return out

@@ -134,6 +134,17 @@ func TestPriorityChoosesBeforeRequirements(t *testing.T) {
 	}
 }
 
+// TestUnprovedSecureBootSaysWhy: a log that breaks the grammar of PCR 7 claims
+// the state only, and its own code comes first.
+func TestUnprovedSecureBootSaysWhy(t *testing.T) {
+	in, ev := good()
+	ev.boot, ev.unproved = "unknown", reason.New(reason.EventLogPCR7Grammar, "two SecureBoot events")
+	d := load(t, zonePayments, referenceDebian).Decide(in)
+	if want := string(reason.EventLogPCR7Grammar) + " " + string(reason.PolicySecureBoot); d.Allow || codes(d) != want {
+		t.Errorf("denied with %q, want %q", codes(d), want)
+	}
+}
+
 func TestT50_zoneAmbiguous(t *testing.T) {
 	in, _ := good()
 	in.Node.Groups = []string{"rack-7", "bench"}

@@ -85,6 +85,7 @@ type evidence struct {
 	pcrs                           map[int]string
 	events                         map[int][]string
 	genuine, panics                bool
+	unproved                       error
 }
 
 func (e *evidence) Authentic() bool           { return !e.forged }
@@ -94,6 +95,8 @@ func (e *evidence) BindingClass() string      { return e.class }
 func (e *evidence) KeyResidency() string      { return e.key }
 func (e *evidence) Manufacturer() string      { return e.made }
 func (e *evidence) Genuine() bool             { return e.genuine }
+
+func (e *evidence) SecureBootUnproved() error { return e.unproved }
 
 func (e *evidence) SecureBoot() string {
 	if e.panics {
