@@ -53,7 +53,7 @@ func (b *Broker) rotateCA(ctx context.Context) error {
 			return err
 		}
 	}
-	if now.Before(b.next.use) {
+	if b.cfg.Now().Before(b.next.use) {
 		return nil
 	}
 	next := b.next

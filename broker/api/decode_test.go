@@ -191,6 +191,14 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+func TestEncodeWritesUTC(t *testing.T) {
+	at := time.Date(2026, 11, 20, 1, 0, 0, 0, time.FixedZone("", 3600))
+	text, err := api.Encode(api.PendingList{Pending: []api.PendingNode{{FirstSeen: at}}})
+	if err != nil || !strings.Contains(string(text), `"first_seen":"2026-11-20T00:00:00Z"`) {
+		t.Errorf("%s (%v)", text, err)
+	}
+}
+
 func TestEncodeWritesEmptyListsNotNull(t *testing.T) {
 	for _, v := range []any{
 		api.NodePage{Nodes: []api.Node{{}}},

@@ -4,11 +4,12 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
+	"time"
 )
 
 // Encode writes v, a type of this package, as the contract wants it: a list or
 // map that is nil is [] or {}, never null, so that nobody has to test for three
-// kinds of nothing. v is not changed.
+// kinds of nothing; a time is in UTC. v is not changed.
 func Encode(v any) ([]byte, error) {
 	return json.Marshal(filled(reflect.ValueOf(v)).Interface())
 }
@@ -17,6 +18,9 @@ func Encode(v any) ([]byte, error) {
 // member may be left out.
 func filled(v reflect.Value) reflect.Value {
 	t := v.Type()
+	if t == timeType {
+		return reflect.ValueOf(v.Interface().(time.Time).UTC())
+	}
 	if t.Implements(marshalerType) || t == rawType {
 		return v
 	}
@@ -49,4 +53,7 @@ func filled(v reflect.Value) reflect.Value {
 	return out
 }
 
-var marshalerType = reflect.TypeFor[json.Marshaler]()
+var (
+	marshalerType = reflect.TypeFor[json.Marshaler]()
+	timeType      = reflect.TypeFor[time.Time]()
+)

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+)
+
+func newHistoryCmd() *cobra.Command {
+	return group("history", "The history of decisions: list, show, verify",
+		`History reads what the broker decided, when, why, and by which policy. Nothing
+in it is edited or deleted; verify recomputes every leaf and the head of the log
+and compares them with the signed checkpoint.`,
+		`  zonebroker history list --since 24h --verdict deny
+  zonebroker history verify`,
+		historyListCmd(), historyShowCmd(), historyVerifyCmd())
+}
+
+func historyListCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List records, newest first",
+		Long:  "List prints records of the history, newest first. Filters are applied by the\nbroker and all have to hold.",
+		Example: `  zonebroker history list --node abcdefghijklmnopqrstuvwxyz
+  zonebroker history list --since 24h --verdict deny
+  zonebroker history list --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z --limit 5000 -o json`,
+		Args: cobra.NoArgs,
+	}
+	server, output := serverFlag(cmd), outputFlag(cmd)
+	f := cmd.Flags()
+	filters := map[string]*string{
+		"node":    f.String("node", "", "only this node"),
+		"zone":    f.String("zone", "", "only this zone"),
+		"verdict": f.String("verdict", "", "allow or deny"),
+		"type":    f.String("type", "", "type of record, for example attestation or node.approved"),
+		"since":   f.String("since", "", "from this time on: 24h, or RFC 3339"),
+		"until":   f.String("until", "", "before this time: 24h, or RFC 3339"),
+	}
+	limit := f.Int("limit", 50, "at most so many records")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := newAdminClient(*server)
+		if err != nil {
+			return err
+		}
+		query, err := historyQuery(filters, time.Now())
+		if err != nil {
+			return err
+		}
+		if *limit < 1 {
+			return usageError{"--limit: at least 1"}
+		}
+		entries, more, err := someEntries(cmd.Context(), c, query, *limit)
+		if err != nil {
+			return err
+		}
+		if more {
+			fmt.Fprintf(cmd.ErrOrStderr(), "there are more; raise --limit or narrow the filters\n")
+		}
+		now := time.Now()
+		return printList(cmd.OutOrStdout(), *output, entries, "INDEX WHEN TYPE NODE ZONE VERDICT REASON ID", func(e api.Entry) []string {
+			return []string{strconv.FormatInt(e.Index, 10), relative(e.RecordedAt, now), e.Type, e.Node, e.Zone, e.Verdict, e.Reason, e.ID}
+		})
+	}
+	return cmd
+}
+
+func historyQuery(filters map[string]*string, now time.Time) (url.Values, error) {
+	query := url.Values{}
+	for name, v := range filters {
+		if *v == "" {
+			continue
+		}
+		value := *v
+		if name == "since" || name == "until" {
+			t, err := parseTime(value, now)
+			if err != nil {
+				return nil, usageError{"--" + name + ": " + err.Error()}
+			}
+			value = t.UTC().Format(time.RFC3339Nano)
+		}
+		query.Set(name, value)
+	}
+	return query, nil
+}
+
+// parseTime takes RFC 3339, or a duration that goes back from now.
+func parseTime(text string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("want a duration such as 24h, or RFC 3339 such as 2026-11-01T00:00:00Z")
+	}
+	return t, nil
+}
+
+// someEntries follows the pages up to limit; more is true where there are others.
+func someEntries(ctx context.Context, c *adminClient, query url.Values, limit int) (entries []api.Entry, more bool, err error) {
+	for {
+		query.Set("limit", strconv.Itoa(min(limit-len(entries), 500)))
+		var page api.HistoryPage
+		if err := c.get(ctx, "/v1/history", query, &page); err != nil {
+			return nil, false, err
+		}
+		entries = append(entries, page.Entries...)
+		if page.NextCursor == 0 || len(page.Entries) == 0 {
+			return entries, false, nil
+		}
+		if len(entries) >= limit {
+			return entries[:limit], true, nil
+		}
+		query.Set("cursor", strconv.FormatInt(page.NextCursor, 10))
+	}
+}
+
+func historyShowCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show one record with everything that the log commits to",
+		Long:    "Show prints a record with the change that it brought and its body: the bytes\nthat the leaf of the log commits to.",
+		Example: "  zonebroker history show 0192f0c1-2345-7abc-8def-0123456789ab",
+		Args:    cobra.ExactArgs(1),
+	}
+	server, output := serverFlag(cmd), outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := newAdminClient(*server)
+		if err != nil {
+			return err
+		}
+		var e api.Entry
+		if err := c.get(cmd.Context(), "/v1/history/"+url.PathEscape(args[0]), nil, &e); err != nil {
+			return err
+		}
+		if *output == asJSON {
+			return printJSON(cmd.OutOrStdout(), e)
+		}
+		return printEntry(cmd, e)
+	}
+	return cmd
+}
+
+func printEntry(cmd *cobra.Command, e api.Entry) error {
+	rows := [][2]string{
+		{"record", e.ID},
+		{"log index", strconv.FormatInt(e.Index, 10)},
+		{"recorded", both(e.RecordedAt, time.Now())},
+		{"type", e.Type},
+		{"node", e.Node},
+		{"zone", e.Zone},
+		{"verdict", e.Verdict},
+		{"reason", e.Reason},
+	}
+	for _, d := range e.Drift {
+		rows = append(rows, [2]string{"changed " + plain(d.Kind), d.Before + " -> " + d.After})
+	}
+	if err := printRows(cmd.OutOrStdout(), rows); err != nil || len(e.Body) == 0 {
+		return err
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, e.Body, "", "  "); err != nil {
+		return fmt.Errorf("body of the record: %w", err)
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", plainLines(pretty.String()))
+	return err
+}
+
+func historyVerifyCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Recompute the whole log and compare it with records, grants and checkpoint",
+		Long: `Verify reads every record, recomputes its leaf and the head of the tree, and
+compares them with the newest signed checkpoint and the anchor outside the
+database; then it compares every row that grants something with its entry. It
+exits 5 when anything differs.`,
+		Example: `  zonebroker history verify
+  zonebroker history verify -o json`,
+		Args: cobra.NoArgs,
+	}
+	server, output := serverFlag(cmd), outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := newAdminClient(*server)
+		if err != nil {
+			return err
+		}
+		var v api.Verification
+		if err := c.post(cmd.Context(), "/v1/history/verify", struct{}{}, &v); err != nil {
+			return err
+		}
+		if err := printVerification(cmd, *output, v); err != nil {
+			return err
+		}
+		// The problems count, whatever the summary says.
+		if !v.OK || len(v.Problems) > 0 {
+			return unproved{why: fmt.Sprintf("%d problems in the history", max(1, len(v.Problems)))}
+		}
+		return nil
+	}
+	return cmd
+}
+
+func printVerification(cmd *cobra.Command, output format, v api.Verification) error {
+	if output == asJSON {
+		return printJSON(cmd.OutOrStdout(), v)
+	}
+	whole := "whole"
+	if !v.OK {
+		whole = "NOT WHOLE"
+	}
+	rows := [][2]string{
+		{"history", whole},
+		{"entries", strconv.FormatInt(v.Size, 10)},
+		{"records", strconv.FormatInt(v.Records, 10)},
+		{"grants", strconv.FormatInt(v.Grants, 10)},
+		{"root", v.Root},
+	}
+	for _, p := range v.Problems {
+		rows = append(rows, [2]string{"problem", p})
+	}
+	return printRows(cmd.OutOrStdout(), rows)
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/zonebroker/zonebroker/broker/issuer"
+	"github.com/zonebroker/zonebroker/broker/ledger"
+)
+
+const logID = "main"
+
+func newInitCmd() *cobra.Command {
+	var trustDomain, listen string
+	cmd := &cobra.Command{
+		Use:   "init DIR --trust-domain NAME",
+		Short: "Make the folder of a broker: keys, configuration, places for zones and roots",
+		Long: `Init makes the folder that "zonebroker serve" runs from: the cluster key, the
+log's key and the trust anchor (files of mode 0600 under secrets/), the
+configuration, and empty folders for zone documents and manufacturers' CAs.
+
+Keys are made here and never by serve: state that grants trust is not created by
+accident. A second replica gets a copy of the folder without pg/ and log-anchor.note.`,
+		Example: `  zonebroker init /var/lib/zonebroker --trust-domain example.org
+  zonebroker init ./lab --trust-domain lab.test --listen 127.0.0.1:0`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			pin, err := initDir(args[0], trustDomain, listen, time.Now())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", pin)
+			fmt.Fprintf(cmd.ErrOrStderr(), "made %s for trust domain %s\n", args[0], trustDomain)
+			fmt.Fprintf(cmd.ErrOrStderr(), "agents trust this broker by: --pin %s\n", pin)
+			fmt.Fprintf(cmd.ErrOrStderr(), "next: put zone documents into %s and TPM vendors' CAs into %s, then: zonebroker serve --dir %s\n",
+				filepath.Join(args[0], policyDir), filepath.Join(args[0], rootsDir), args[0])
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&trustDomain, "trust-domain", "", "SPIFFE trust domain, for example example.org; cannot be changed later")
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8443", "host:port for agents; port 0 takes a free one")
+	_ = cmd.MarkFlagRequired("trust-domain")
+	return cmd
+}
+
+// initDir makes the folder and returns the pin of its trust anchor. It refuses a
+// folder that has a configuration: making keys anew would orphan every node.
+func initDir(dir, trustDomain, listen string, now time.Time) (string, error) {
+	td, err := spiffeid.TrustDomainFromString(trustDomain)
+	if err != nil {
+		return "", fmt.Errorf("--trust-domain: %w", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, configFile)); !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s exists already; a broker's keys are made once", filepath.Join(dir, configFile))
+	}
+	for _, d := range []string{dir, filepath.Join(dir, secretsDir), filepath.Join(dir, policyDir), filepath.Join(dir, rootsDir)} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return "", err
+		}
+	}
+	anchor, err := issuer.NewAnchor(now, rand.Reader)
+	if err != nil {
+		return "", fmt.Errorf("make trust anchor: %w", err)
+	}
+	files, err := newKeyFiles(td.Name(), anchor)
+	if err != nil {
+		return "", err
+	}
+	files = append(files, newFile{configFile, []byte(configText(td.Name(), listen)), 0o600})
+	for _, f := range files {
+		if err := f.write(dir); err != nil {
+			return "", err
+		}
+	}
+	return anchor.Pin(), nil
+}
+
+func newKeyFiles(trustDomain string, anchor *issuer.Anchor) ([]newFile, error) {
+	cluster, err := newClusterKey()
+	if err != nil {
+		return nil, fmt.Errorf("make cluster key: %w", err)
+	}
+	skey, vkey, err := note.GenerateKey(rand.Reader, ledger.Origin(trustDomain, logID))
+	if err != nil {
+		return nil, fmt.Errorf("make log key: %w", err)
+	}
+	anchorFile, err := anchor.PEM()
+	if err != nil {
+		return nil, fmt.Errorf("encode trust anchor: %w", err)
+	}
+	return []newFile{
+		{filepath.Join(secretsDir, clusterKey), cluster, 0o600},
+		{filepath.Join(secretsDir, logKeyFile), []byte(skey + "\n"), 0o600},
+		{filepath.Join(secretsDir, anchorKey), anchorFile, 0o600},
+		{anchorCert, anchor.CertificatePEM(), 0o644},
+		{logPublic, []byte(vkey + "\n"), 0o644},
+	}, nil
+}
+
+func configText(trustDomain, listen string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Configuration of a Zonebroker. Paths are relative to this folder.\n")
+	fmt.Fprintf(&b, "trust_domain: %s\nlisten: %q\ndatabase: embedded:%s\npolicy: %s\nek_roots: %s\n", trustDomain, listen, embeddedName, policyDir, rootsDir)
+	return b.String()
+}
+
+// newFile is a file that must not exist yet.
+type newFile struct {
+	name string
+	data []byte
+	mode fs.FileMode
+}
+
+func (f newFile) write(dir string) (err error) {
+	path := filepath.Join(dir, f.name)
+	w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.mode)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if _, err := io.Copy(w, strings.NewReader(string(f.data))); err != nil {
+		return err
+	}
+	return w.Sync()
+}

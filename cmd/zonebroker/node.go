@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+)
+
+func newNodeCmd() *cobra.Command {
+	return group("node", "Nodes: who is admitted, who waits, what each has earned",
+		`Node lists and shows the hosts that the broker knows, and says which machines
+are ours: an EK in the inventory is admitted, a machine that asked without being
+there waits in the pending list, a node that looks like a copy or came back after
+a TPM clear waits until an operator approves it.`,
+		`  zonebroker node list
+  zonebroker node admit 4f1d…e0 --machine rack7-n1 --group rack-7`,
+		nodeListCmd(), nodeShowCmd(), nodeAdmitCmd(), nodePendingCmd(), nodeApproveCmd(), nodeDisableCmd())
+}
+
+func nodeListCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List all nodes",
+		Long: `List prints every node with what it holds now. Standing is computed from expiry
+at the time of the answer: fresh, stale (past fresh_until, inside the grace),
+expired, denied or none.`,
+		Example: `  zonebroker node list
+  zonebroker node list -o json`,
+		Args: cobra.NoArgs,
+	}
+	server, output := serverFlag(cmd), outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := newAdminClient(*server)
+		if err != nil {
+			return err
+		}
+		nodes, err := allNodes(cmd.Context(), c)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		return printList(cmd.OutOrStdout(), *output, nodes, "NODE STANDING STATUS ZONE TIER ATTESTED FRESH REASON MACHINE", func(n api.Node) []string {
+			return []string{
+				n.ID, n.Standing, n.Status, n.Zone, strconv.Itoa(n.Tier), relative(n.AttestedAt, now),
+				relative(n.FreshUntil, now), n.Reason, n.Machine,
+			}
+		})
+	}
+	return cmd
+}
+
+// allNodes follows the pages: a list that ends at page one without saying so is
+// a wrong list.
+func allNodes(ctx context.Context, c *adminClient) ([]api.Node, error) {
+	var nodes []api.Node
+	query := url.Values{"limit": {"500"}}
+	for {
+		var page api.NodePage
+		if err := c.get(ctx, "/v1/nodes", query, &page); err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, page.Nodes...)
+		if page.NextCursor == "" || page.NextCursor == query.Get("cursor") {
+			return nodes, nil
+		}
+		query.Set("cursor", page.NextCursor)
+	}
+}
+
+func nodeShowCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show NODE",
+		Short:   "Show one node",
+		Long:    "Show prints what the broker knows of one node: its root of trust, how it was\nadmitted, and what the last decision left behind.",
+		Example: "  zonebroker node show abcdefghijklmnopqrstuvwxyz",
+		Args:    cobra.ExactArgs(1),
+	}
+	server, output := serverFlag(cmd), outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := newAdminClient(*server)
+		if err != nil {
+			return err
+		}
+		var n api.Node
+		if err := c.get(cmd.Context(), "/v1/nodes/"+url.PathEscape(args[0]), nil, &n); err != nil {
+			return err
+		}
+		return printNode(cmd, *output, n)
+	}
+	return cmd
+}
+
+func printNode(cmd *cobra.Command, output format, n api.Node) error {
+	if output == asJSON {
+		return printJSON(cmd.OutOrStdout(), n)
+	}
+	now := time.Now()
+	zone := ""
+	if n.Zone != "" {
+		zone = n.Zone + " (tier " + strconv.Itoa(n.Tier) + ")"
+	}
+	return printRows(cmd.OutOrStdout(), [][2]string{
+		{"node", n.ID},
+		{"standing", n.Standing},
+		{"status", n.Status},
+		{"zone", zone},
+		{"verdict", n.Verdict},
+		{"reason", n.Reason},
+		{"attested", both(n.AttestedAt, now)},
+		{"fresh until", both(n.FreshUntil, now)},
+		{"SVIDs expire", both(n.ExpiresAt, now)},
+		{"last attempt", both(n.LastAttemptAt, now)},
+		{"last attestation", n.Last},
+		{"policy version", strconv.FormatInt(n.PolicyVersion, 10)},
+		{"machine", n.Machine},
+		{"groups", strings.Join(n.Groups, ", ")},
+		{"admitted by", n.AdmittedBy},
+		{"TPM maker", n.Manufacturer},
+		{"EK hash", n.RootHash},
+		{"AK name", n.AKName},
+		{"known since", both(n.CreatedAt, now)},
+	})
+}
+
+// labelFlags adds the flags that describe a machine.
+func labelFlags(cmd *cobra.Command) (machine *string, groups *[]string) {
+	machine = cmd.Flags().String("machine", "", "label of the machine")
+	groups = cmd.Flags().StringArray("group", nil, "group that zones select by; may be given several times")
+	return machine, groups
+}
+
+func nodeAdmitCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "admit EK-HASH...",
+		Short: "Put the EKs of one machine into the inventory",
+		Long: `Admit says that a machine is ours before it asks. An EK hash is the SHA-256 of
+the EK's public key (SubjectPublicKeyInfo, DER) in hex; "zoneagent ek" prints it
+on the machine. Several hashes are the EKs of one machine.`,
+		Example: `  zonebroker node admit 4f1d…e0 --machine rack7-n1 --group rack-7`,
+		Args:    cobra.MinimumNArgs(1),
+	}
+	server, output := serverFlag(cmd), outputFlag(cmd)
+	machine, groups := labelFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := newAdminClient(*server)
+		if err != nil {
+			return err
+		}
+		req := api.AdmitRequest{EKHashes: args, Machine: *machine, Groups: *groups}
+		if err := req.Validate(); err != nil {
+			return usageError{err.Error()}
+		}
+		var a api.Admission
+		if err := c.post(cmd.Context(), "/v1/admissions", req, &a); err != nil {
+			return err
+		}
+		return printAdmission(cmd, *output, a)
+	}
+	return cmd
+}
+
+func printAdmission(cmd *cobra.Command, output format, a api.Admission) error {
+	if output == asJSON {
+		return printJSON(cmd.OutOrStdout(), a)
+	}
+	return printRows(cmd.OutOrStdout(), [][2]string{
+		{"admission", a.ID},
+		{"kind", a.Kind},
+		{"machine", a.Machine},
+		{"groups", strings.Join(a.Groups, ", ")},
+		{"EK hashes", strings.Join(a.EKHashes, ", ")},
+		{"by", a.By},
+		{"at", both(a.CreatedAt, time.Now())},
+	})
+}
+
+func nodePendingCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pending",
+		Short: "List machines that asked and wait for an operator",
+		Long: `Pending lists machines that showed a TPM which nothing admits, oldest first.
+Nothing about them is verified beyond the form of their EK: look at the machine
+before you approve it.`,
+		Example: `  zonebroker node pending
+  zonebroker node approve 4f1d…e0 --machine rack7-n1`,
+		Args: cobra.NoArgs,
+	}
+	server, output := serverFlag(cmd), outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := newAdminClient(*server)
+		if err != nil {
+			return err
+		}
+		var l api.PendingList
+		if err := c.get(cmd.Context(), "/v1/pending", nil, &l); err != nil {
+			return err
+		}
+		now := time.Now()
+		return printList(cmd.OutOrStdout(), *output, l.Pending, "EK-HASH FIRST-SEEN LAST-SEEN", func(p api.PendingNode) []string {
+			return []string{p.EKHash, relative(p.FirstSeen, now), relative(p.LastSeen, now)}
+		})
+	}
+	return cmd
+}
+
+func nodeApproveCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "approve NODE|EK-HASH",
+		Short: "Approve a pending machine, or a node that waits",
+		Long: `Approve with an EK hash admits a machine of the pending list. Approve with a
+node lets it go on after a TPM clear, a suspected copy, another AK or a disable;
+what it quotes next becomes its new baseline.`,
+		Example: `  zonebroker node approve 4f1d…e0 --machine rack7-n1 --group rack-7
+  zonebroker node approve abcdefghijklmnopqrstuvwxyz --note "board replaced, ticket 4711"`,
+		Args: cobra.ExactArgs(1),
+	}
+	server, output := serverFlag(cmd), outputFlag(cmd)
+	machine, groups := labelFlags(cmd)
+	note := cmd.Flags().String("note", "", "why, for the history")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := newAdminClient(*server)
+		if err != nil {
+			return err
+		}
+		req := api.ApproveRequest{Machine: *machine, Groups: *groups, Note: *note}
+		if err := req.Validate(); err != nil {
+			return usageError{err.Error()}
+		}
+		var a api.Approval
+		if err := c.post(cmd.Context(), "/v1/nodes/"+url.PathEscape(args[0])+"/approve", req, &a); err != nil {
+			return err
+		}
+		switch {
+		case *output == asJSON:
+			return printJSON(cmd.OutOrStdout(), a)
+		case a.Admission != nil:
+			return printAdmission(cmd, *output, *a.Admission)
+		case a.Node != nil:
+			return printNode(cmd, *output, *a.Node)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func nodeDisableCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "disable NODE",
+		Short: "Disable a node: it earns nothing until it is approved",
+		Long: `Disable refuses everything that a node asks from now on. SVIDs that it holds
+live to their expiry.`,
+		Example: `  zonebroker node disable abcdefghijklmnopqrstuvwxyz --note stolen`,
+		Args:    cobra.ExactArgs(1),
+	}
+	server, output := serverFlag(cmd), outputFlag(cmd)
+	note := cmd.Flags().String("note", "", "why, for the history")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := newAdminClient(*server)
+		if err != nil {
+			return err
+		}
+		req := api.DisableRequest{Note: *note}
+		if err := req.Validate(); err != nil {
+			return usageError{err.Error()}
+		}
+		var n api.Node
+		if err := c.post(cmd.Context(), "/v1/nodes/"+url.PathEscape(args[0])+"/disable", req, &n); err != nil {
+			return err
+		}
+		return printNode(cmd, *output, n)
+	}
+	return cmd
+}

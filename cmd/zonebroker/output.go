@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// format is how data is printed.
+type format string
+
+const (
+	asTable format = "table"
+	asJSON  format = "json"
+)
+
+// String, Set and Type implement pflag.Value: a wrong value is a usage error.
+func (f *format) String() string { return string(*f) }
+
+func (f *format) Set(v string) error {
+	switch format(v) {
+	case asTable, asJSON:
+		*f = format(v)
+		return nil
+	}
+	return fmt.Errorf("want table or json")
+}
+
+func (f *format) Type() string { return "table|json" }
+
+func outputFlag(cmd *cobra.Command) *format {
+	f := asTable
+	cmd.Flags().VarP(&f, "output", "o", "how to print")
+	return &f
+}
+
+// printJSON prints v. A list is always a list: nil becomes [].
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// printList prints items as a JSON array or as a table with a line each.
+func printList[T any](w io.Writer, f format, items []T, header string, row func(T) []string) error {
+	if f == asJSON {
+		if items == nil {
+			items = []T{}
+		}
+		return printJSON(w, items)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, strings.ReplaceAll(header, " ", "\t"))
+	for _, item := range items {
+		cells := row(item)
+		for i, c := range cells {
+			if cells[i] = plain(c); cells[i] == "" {
+				cells[i] = "-"
+			}
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
+	}
+	return t.Flush()
+}
+
+// printRows writes "name  value" lines, without those that have no value.
+func printRows(w io.Writer, rows [][2]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		if v := plain(row[1]); v != "" {
+			fmt.Fprintf(t, "%s\t%s\n", row[0], v)
+		}
+	}
+	return t.Flush()
+}
+
+// plain keeps text from elsewhere from moving the cursor or forging lines.
+func plain(text string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c == '\n', c == '\t':
+			return ' '
+		case c < ' ', c >= 0x7f && c <= 0x9f, c == 0x2028, c == 0x2029:
+			return -1
+		}
+		return c
+	}, text)
+}
+
+// plainLines is plain for texts of our own that have lines.
+func plainLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = plain(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+// relative is for people: "3m ago", "in 40s", "" for the zero time.
+func relative(t, now time.Time) string {
+	switch d := now.Sub(t); {
+	case t.IsZero():
+		return ""
+	case d < 0:
+		return "in " + span(-d)
+	default:
+		return span(d) + " ago"
+	}
+}
+
+// span rounds: seconds up to two minutes, minutes up to two hours, hours up to
+// two days, then days.
+func span(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// both shows a time for people and for copying.
+func both(t, now time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("%s (%s)", t.UTC().Format(time.RFC3339), relative(t, now))
+}
