@@ -1,0 +1,125 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/zonebroker/zonebroker/migrations"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// Migrate makes the database and the roles where they are missing and the DSN's
+// role may make them, applies the migrations as the owner's role, and makes the
+// partitions of the coming weeks. Progress may be nil. A schema of a later
+// release is *migrations.NewerError, a changed file *migrations.ChangedError.
+func Migrate(ctx context.Context, ownerDSN string, progress func(string)) error {
+	if progress == nil {
+		progress = func(string) {}
+	}
+	if err := bootstrap(ctx, ownerDSN, progress); err != nil {
+		return err
+	}
+	cfg, err := ownerConfig(ownerDSN)
+	if err != nil {
+		return err
+	}
+	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(becomeOwner))
+	if err := errors.Join(migrations.Apply(ctx, db, progress), db.Close()); err != nil {
+		return err
+	}
+	return EnsurePartitions(ctx, ownerDSN, time.Time{})
+}
+
+func ownerConfig(dsn string) (*pgx.ConnConfig, error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		// The parser's error may quote the password.
+		return nil, errors.New("store: the owner's database URL does not parse")
+	}
+	cfg.ConnectTimeout = connectTimeout
+	cfg.RuntimeParams["application_name"] = "zonebroker owner"
+	cfg.RuntimeParams["search_path"] = "public"
+	cfg.RuntimeParams["timezone"] = "UTC"
+	return cfg, nil
+}
+
+func becomeOwner(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "SET ROLE "+OwnerRole)
+	return err
+}
+
+// connectOwner connects with the rights of the DSN's own role, and makes the
+// database if it is the only thing missing.
+func connectOwner(ctx context.Context, dsn string, progress func(string)) (*pgx.Conn, error) {
+	cfg, err := ownerConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	const noDatabase = "3D000"
+	if err == nil {
+		return conn, nil
+	}
+	if pgCode(err) != noDatabase {
+		return nil, reason.Wrap(reason.StoreUnavailable, "the database does not answer", err)
+	}
+	admin := cfg.Copy()
+	admin.Database = "postgres"
+	if conn, err = pgx.ConnectConfig(ctx, admin); err != nil {
+		return nil, fmt.Errorf("database %s does not exist: %w", cfg.Database, err)
+	}
+	_, err = conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{cfg.Database}.Sanitize())
+	const duplicateDatabase = "42P04"
+	if err = errors.Join(err, conn.Close(ctx)); err != nil && pgCode(err) != duplicateDatabase && pgCode(err) != uniqueViolation {
+		return nil, fmt.Errorf("database %s does not exist and this role may not make it: %w", cfg.Database, err)
+	}
+	progress("made database " + cfg.Database)
+	return pgx.ConnectConfig(ctx, cfg)
+}
+
+// bootstrap makes the roles and gives the owner the schema. Each step is skipped
+// where it is done, so that a role without rights can migrate what an
+// administrator prepared.
+func bootstrap(ctx context.Context, dsn string, progress func(string)) (err error) {
+	conn, err := connectOwner(ctx, dsn, progress)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	steps := []struct{ missing, do string }{
+		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_owner')`, `CREATE ROLE zb_owner NOLOGIN`},
+		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_writer')`, `CREATE ROLE zb_writer LOGIN`},
+		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_reader')`, `CREATE ROLE zb_reader LOGIN`},
+		{`SELECT NOT pg_has_role(session_user, 'zb_owner', 'MEMBER')`, `GRANT zb_owner TO session_user`},
+		{`SELECT NOT has_schema_privilege('zb_owner', 'public', 'CREATE')`, `GRANT USAGE, CREATE ON SCHEMA public TO zb_owner`},
+		{`SELECT NOT has_schema_privilege('zb_writer', 'public', 'USAGE')`, `GRANT USAGE ON SCHEMA public TO zb_writer`},
+		{`SELECT NOT has_schema_privilege('zb_reader', 'public', 'USAGE')`, `GRANT USAGE ON SCHEMA public TO zb_reader`},
+	}
+	for _, s := range steps {
+		var missing bool
+		if err := conn.QueryRow(ctx, s.missing).Scan(&missing); err != nil {
+			return fmt.Errorf("prepare database: %w", err)
+		}
+		if !missing {
+			continue
+		}
+		if _, err := conn.Exec(ctx, s.do); err != nil && !alreadyThere(err) {
+			return fmt.Errorf("the database role of the DSN may not run %q; let an administrator run it: %w", s.do, err)
+		}
+		progress(strings.ToLower(s.do))
+	}
+	return nil
+}
+
+// alreadyThere: roles belong to the whole server, and another broker's start may
+// have made one meanwhile.
+func alreadyThere(err error) bool {
+	const duplicateObject = "42710"
+	return pgCode(err) == duplicateObject || pgCode(err) == uniqueViolation
+}

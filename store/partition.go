@@ -1,0 +1,98 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// partitioned are the tables that are partitioned by recorded_at.
+var partitioned = []string{"attestation", "evidence_part", "svid", "drift_event"}
+
+const (
+	week        = 7 * 24 * time.Hour
+	weeksAhead  = 3
+	lockAttempt = 5
+)
+
+// EnsurePartitions makes the weekly partitions from yesterday's week to three
+// weeks ahead of now and of the database's clock, whichever reaches further, as
+// the owner's role. It is run at start and daily: without a partition nothing is
+// recorded, so nothing is issued.
+func EnsurePartitions(ctx context.Context, ownerDSN string, now time.Time) (err error) {
+	cfg, err := ownerConfig(ownerDSN)
+	if err != nil {
+		return err
+	}
+	// Attaching waits for transactions that use the table; writers must not queue
+	// behind that wait.
+	cfg.RuntimeParams["lock_timeout"] = "1s"
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return reason.Wrap(reason.StoreUnavailable, "the database does not answer", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	if err := becomeOwner(ctx, conn); err != nil {
+		return fmt.Errorf("partitions: %w", err)
+	}
+	var at time.Time
+	if err := conn.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&at); err != nil {
+		return fmt.Errorf("partitions: %w", err)
+	}
+	first, last := at, at
+	if !now.IsZero() && now.Before(first) {
+		first = now
+	}
+	if now.After(last) {
+		last = now
+	}
+	for from := weekOf(first.Add(-24 * time.Hour)); !from.After(weekOf(last).Add(weeksAhead * week)); from = from.Add(week) {
+		for _, table := range partitioned {
+			if err := ensurePartition(ctx, conn, table, from); err != nil {
+				return fmt.Errorf("partition of %s from %s: %w", table, from.Format(time.DateOnly), err)
+			}
+		}
+	}
+	return nil
+}
+
+// weekOf returns the Monday, 00:00 UTC, of the week of t.
+func weekOf(t time.Time) time.Time {
+	day := t.UTC().Truncate(24 * time.Hour)
+	return day.AddDate(0, 0, -(int(day.Weekday())+6)%7)
+}
+
+func ensurePartition(ctx context.Context, conn *pgx.Conn, table string, from time.Time) error {
+	name := table + "_p" + from.Format("20060102")
+	for i := 1; ; i++ {
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return addPartition(ctx, tx, table, name, from) })
+		if err == nil || i == lockAttempt || pgCode(err) != lockNotAvailable {
+			return err
+		}
+	}
+}
+
+func addPartition(ctx context.Context, tx pgx.Tx, table, name string, from time.Time) error {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtext('zonebroker partitions'))`); err != nil {
+		return err
+	}
+	var exists bool
+	const attached = `SELECT EXISTS (SELECT 1 FROM pg_inherits WHERE inhparent = $1::regclass AND inhrelid = to_regclass($2))`
+	if err := tx.QueryRow(ctx, attached, table, name).Scan(&exists); err != nil || exists {
+		return err
+	}
+	// Made beside the parent and attached: that locks out no writer, while CREATE
+	// TABLE … PARTITION OF would.
+	const bound = "2006-01-02T15:04:05Z"
+	ddl := fmt.Sprintf(`CREATE TABLE %[1]s (LIKE %[2]s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION);
+		CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON %[1]s EXECUTE FUNCTION refuse_change();
+		ALTER TABLE %[2]s ATTACH PARTITION %[1]s FOR VALUES FROM ('%[3]s') TO ('%[4]s')`,
+		name, table, from.Format(bound), from.Add(week).Format(bound))
+	_, err := tx.Exec(ctx, ddl)
+	return err
+}

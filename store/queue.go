@@ -1,0 +1,223 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// Numbers of wire.md, "Numbers".
+const (
+	queueLength = 2048
+	batchSize   = 512
+	// An item that waited longer is refused: its sender has given up, or will
+	// before the answer comes.
+	maxWait = 5 * time.Second
+)
+
+// States of an item. It is dropped by its sender or taken by the writer, never
+// both.
+const (
+	itemQueued int32 = iota
+	itemTaken
+	itemDropped
+)
+
+// item is one commit on its way through the writer.
+type item struct {
+	commit ledger.Commit
+	macs   rowMACs
+	keys   []string // what no other item of the same batch may touch
+	queued time.Time
+	state  atomic.Int32
+	done   chan struct{} // closed once pos and err are set
+	pos    ledger.Position
+	err    error
+}
+
+func (it *item) answer(pos ledger.Position, err error) {
+	it.pos, it.err = pos, err
+	close(it.done)
+}
+
+type queue struct {
+	mu     sync.Mutex
+	items  []*item // guarded by mu
+	closed bool    // guarded by mu
+	wake   chan struct{}
+}
+
+func (q *queue) init() { q.wake = make(chan struct{}, 1) }
+
+func (q *queue) put(it *item) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return reason.New(reason.StoreUnavailable, "the broker is stopping")
+	}
+	if len(q.items) >= queueLength {
+		return reason.New(reason.RequestOverloaded, "too many decisions wait to be recorded; try again")
+	}
+	q.items = append(q.items, it)
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// take returns the next batch: the oldest items, at most one a node or other
+// key. What cannot go into this batch keeps its place.
+func (q *queue) take(now time.Time) []*item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var batch []*item
+	used := make(map[string]bool, len(q.items))
+	rest := q.items[:0]
+	for _, it := range q.items {
+		if len(batch) == batchSize || overlaps(used, it.keys) {
+			// Later items of the same node must not overtake this one.
+			mark(used, it.keys)
+			rest = append(rest, it)
+			continue
+		}
+		if !it.state.CompareAndSwap(itemQueued, itemTaken) {
+			continue
+		}
+		if now.Sub(it.queued) > maxWait {
+			it.answer(ledger.Position{}, reason.New(reason.RequestOverloaded, "the decision waited too long to be recorded; try again"))
+			continue
+		}
+		mark(used, it.keys)
+		batch = append(batch, it)
+	}
+	clear(q.items[len(rest):])
+	q.items = rest
+	return batch
+}
+
+func overlaps(used map[string]bool, keys []string) bool {
+	for _, k := range keys {
+		if used[k] {
+			return true
+		}
+	}
+	return false
+}
+
+func mark(used map[string]bool, keys []string) {
+	for _, k := range keys {
+		used[k] = true
+	}
+}
+
+// fail answers everything that is queued; where closing, nothing is taken any
+// more.
+func (q *queue) fail(err error, closing bool) {
+	q.mu.Lock()
+	items := q.items
+	q.items = nil
+	q.closed = q.closed || closing
+	q.mu.Unlock()
+	for _, it := range items {
+		if it.state.CompareAndSwap(itemQueued, itemTaken) {
+			it.answer(ledger.Position{}, err)
+		}
+	}
+}
+
+// Append records c and everything in it in one transaction with its log entry
+// and returns after the commit. A context that ends while c is queued takes it
+// back; once c is in a batch, the outcome is awaited, because it may be written.
+func (s *Store) Append(ctx context.Context, c ledger.Commit) (ledger.Position, error) {
+	if s.forked.Load() {
+		return ledger.Position{}, errForked()
+	}
+	it, err := s.newItem(c)
+	if err != nil {
+		return ledger.Position{}, err
+	}
+	if err := s.queue.put(it); err != nil {
+		return ledger.Position{}, err
+	}
+	select {
+	case <-it.done:
+	case <-ctx.Done():
+		if it.state.CompareAndSwap(itemQueued, itemDropped) {
+			return ledger.Position{}, reason.Wrap(reason.StoreUnavailable, "the decision was not recorded in time; nothing was issued", context.Cause(ctx))
+		}
+		<-it.done
+	}
+	return it.pos, it.err
+}
+
+func errForked() error {
+	return reason.New(reason.LedgerFork, "the log does not extend its anchor; nothing is recorded until an operator decides")
+}
+
+// rowMACs are computed by the caller's goroutine, not by the one writer.
+type rowMACs struct {
+	node, admission, token, key []byte
+}
+
+func (s *Store) newItem(c ledger.Commit) (*item, error) {
+	if err := checkCommit(c); err != nil {
+		return nil, reason.Wrap(reason.Internal, "", err)
+	}
+	it := &item{commit: c, queued: time.Now(), done: make(chan struct{})}
+	var err error
+	mac := func(into *[]byte, table string, row canonicaler) {
+		if err == nil {
+			*into, err = s.rowMAC(table, row)
+		}
+	}
+	if c.Node != nil {
+		mac(&it.macs.node, "node", *c.Node)
+	}
+	if c.Admission != nil {
+		mac(&it.macs.admission, "admission", *c.Admission)
+		it.keys = append(it.keys, "admission "+c.Admission.ID.String())
+	}
+	if c.NewJoinToken != nil {
+		mac(&it.macs.token, "join_token", *c.NewJoinToken)
+	}
+	if c.Key != nil {
+		mac(&it.macs.key, "key", *c.Key)
+	}
+	if err != nil {
+		return nil, reason.Wrap(reason.Internal, "", err)
+	}
+	if c.State != nil {
+		it.keys = append(it.keys, "node "+string(c.State.Node))
+	}
+	if c.JoinToken != nil {
+		it.keys = append(it.keys, "token "+c.JoinToken.String())
+	}
+	return it, nil
+}
+
+// checkCommit refuses what no caller of ours composes.
+func checkCommit(c ledger.Commit) error {
+	switch {
+	case c.Record.ID == uuid.Nil || c.Record.Type == "" || len(c.Record.Body) == 0:
+		return errors.New("commit: a record without id, type or body")
+	case c.State == nil && (c.Node != nil || c.JoinToken != nil):
+		return errors.New("commit: a node or a used join token without a node state")
+	case c.State != nil && c.State.Node == "":
+		return errors.New("commit: a state without a node")
+	case c.State != nil && c.BasedOn == 0 && c.Node == nil:
+		return errors.New("commit: a new node without its row")
+	case c.State != nil && c.BasedOn < 0:
+		return errors.New("commit: a negative version")
+	case c.Node != nil && c.Node.ID != c.State.Node:
+		return errors.New("commit: node and state of two nodes")
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+)
+
+// maxPage bounds a page of anything.
+const maxPage = 500
+
+const selectRecord = `SELECT recorded_at, log_idx, record_id, type, node_id, zone, verdict, reason, attested_at, fresh_until,
+	policy_version, salt, body FROM attestation `
+
+func scanRecord(row pgx.CollectableRow) (ledger.Stored, error) {
+	var r ledger.Stored
+	var node, body string
+	var salt []byte
+	var attested, fresh pgtype.Timestamptz
+	err := row.Scan(&r.RecordedAt, &r.Index, &r.ID, &r.Type, &node, &r.Zone, &r.Verdict, &r.Reason, &attested, &fresh,
+		&r.PolicyVersion, &salt, &body)
+	r.RecordedAt, r.Node, r.Body = r.RecordedAt.UTC(), ledger.NodeID(node), []byte(body)
+	r.AttestedAt, r.FreshUntil = timeOf(attested), timeOf(fresh)
+	copy(r.Salt[:], salt)
+	return r, err
+}
+
+// Record returns one record with its index, time and drift; nil where there is
+// none. The time in the id narrows the search to a partition or two; an id with
+// a wrong time is still found, by looking into all.
+func (s *Store) Record(ctx context.Context, id uuid.UUID) (*ledger.Stored, error) {
+	const near = selectRecord + `WHERE log_id = $1 AND record_id = $2 AND recorded_at >= $3 AND recorded_at < $4 ORDER BY log_idx LIMIT 1`
+	const anywhere = selectRecord + `WHERE log_id = $1 AND record_id = $2 ORDER BY log_idx LIMIT 1`
+	var out *ledger.Stored
+	err := s.read(ctx, "read record", func(ctx context.Context, c *pgxpool.Conn) error {
+		at := ledger.RecordTime(id)
+		found, err := collectRecords(ctx, c, near, s.cfg.LogID, id, at.Add(-time.Hour), at.Add(24*time.Hour))
+		if err == nil && len(found) == 0 {
+			found, err = collectRecords(ctx, c, anywhere, s.cfg.LogID, id)
+		}
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		out = &found[0]
+		return s.addDrift(ctx, c, found)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func collectRecords(ctx context.Context, c *pgxpool.Conn, query string, args ...any) ([]ledger.Stored, error) {
+	rows, err := c.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanRecord)
+}
+
+// Records returns a page of records, newest first, by index.
+func (s *Store) Records(ctx context.Context, q ledger.Query) ([]ledger.Stored, error) {
+	query, args := recordsQuery(s.cfg.LogID, q)
+	var out []ledger.Stored
+	err := s.read(ctx, "list records", func(ctx context.Context, c *pgxpool.Conn) error {
+		var err error
+		if out, err = collectRecords(ctx, c, query, args...); err != nil {
+			return err
+		}
+		return s.addDrift(ctx, c, out)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// recordsQuery names only the filters that are set, so that each shape gets its
+// index. Nothing of q ends up in the text.
+func recordsQuery(logID string, q ledger.Query) (string, []any) {
+	where, args := []string{"log_id = $1"}, []any{logID}
+	add := func(used bool, condition string, arg any) {
+		if used {
+			args = append(args, arg)
+			where = append(where, fmt.Sprintf(condition, len(args)))
+		}
+	}
+	add(q.Node != "", "node_id = $%d AND node_id <> ''", string(q.Node))
+	add(q.Zone != "", "zone = $%d", q.Zone)
+	if q.Verdict == ledger.VerdictDeny {
+		where = append(where, "verdict = 'deny'")
+	} else {
+		add(q.Verdict != "", "verdict = $%d", q.Verdict)
+	}
+	add(q.Type != "", "type = $%d", q.Type)
+	add(!q.Since.IsZero(), "recorded_at >= $%d", q.Since)
+	add(!q.Until.IsZero(), "recorded_at < $%d", q.Until)
+	add(q.Before > 0, "log_idx < $%d", q.Before)
+	limit := q.Limit
+	if limit <= 0 || limit > maxPage {
+		limit = maxPage
+	}
+	args = append(args, limit)
+	return selectRecord + "WHERE " + strings.Join(where, " AND ") + fmt.Sprintf(" ORDER BY log_idx DESC LIMIT $%d", len(args)), args
+}
+
+// addDrift fills in what changed, for a page at a time.
+func (s *Store) addDrift(ctx context.Context, c *pgxpool.Conn, page []ledger.Stored) error {
+	if len(page) == 0 {
+		return nil
+	}
+	indexes := make([]int64, len(page))
+	at := make(map[int64]*ledger.Stored, len(page))
+	from, to := page[0].RecordedAt, page[0].RecordedAt
+	for i := range page {
+		r := &page[i]
+		indexes[i], at[r.Index] = r.Index, r
+		if r.RecordedAt.Before(from) {
+			from = r.RecordedAt
+		}
+		if r.RecordedAt.After(to) {
+			to = r.RecordedAt
+		}
+	}
+	const query = `SELECT log_idx, kind, before_value, after_value FROM drift_event
+		WHERE log_id = $1 AND log_idx = ANY ($2) AND recorded_at BETWEEN $3 AND $4 ORDER BY log_idx, ord`
+	rows, err := c.Query(ctx, query, s.cfg.LogID, indexes, from, to)
+	if err != nil {
+		return err
+	}
+	var idx int64
+	var d ledger.Drift
+	_, err = pgx.ForEachRow(rows, []any{&idx, &d.Kind, &d.Before, &d.After}, func() error {
+		at[idx].Drift = append(at[idx].Drift, d)
+		return nil
+	})
+	return err
+}
+
+// CheckpointRoot returns the root of the signed checkpoint of that size; false
+// where there was none.
+func (s *Store) CheckpointRoot(ctx context.Context, size int64) ([32]byte, bool, error) {
+	var root [32]byte
+	var found bool
+	err := s.read(ctx, "read checkpoint", func(ctx context.Context, c *pgxpool.Conn) error {
+		var raw []byte
+		err := c.QueryRow(ctx, `SELECT root FROM checkpoint WHERE log_id = $1 AND size = $2`, s.cfg.LogID, size).Scan(&raw)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		found = err == nil
+		copy(root[:], raw)
+		return err
+	})
+	return root, found, err
+}
+
+// LatestCheckpoint returns the newest signed note, "" before the first.
+func (s *Store) LatestCheckpoint(ctx context.Context) (string, error) {
+	var text string
+	err := s.read(ctx, "read checkpoint", func(ctx context.Context, c *pgxpool.Conn) error {
+		err := c.QueryRow(ctx, latestCheckpoint, s.cfg.LogID).Scan(&text)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return text, err
+}
+
+const latestCheckpoint = `SELECT note FROM checkpoint WHERE log_id = $1 ORDER BY size DESC LIMIT 1`

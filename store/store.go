@@ -1,0 +1,228 @@
+// Package store keeps the history in Postgres: the group-committing writer with
+// its Merkle log, the rows that grant something, and the checks of both.
+//
+// It trusts Postgres to be durable and nothing else about it: rows that grant
+// something carry an HMAC under a key that the database does not have, every
+// record stands in the log, and a checkpoint is signed only for a log that
+// extends what an anchor outside the database holds. Whoever writes the
+// database can make the broker refuse; VerifyHistory finds what was changed.
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/zonebroker/zonebroker/migrations"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// Roles of the database. A login role of another name must be a member of the
+// one that it acts as.
+const (
+	OwnerRole  = "zb_owner"  // owns the schema: migrations and partitions
+	WriterRole = "zb_writer" // the broker: may add to the history, never change it
+	ReaderRole = "zb_reader" // queries
+)
+
+const (
+	connectTimeout = 2 * time.Second
+	readTimeout    = 5 * time.Second
+	poolSize       = 8
+)
+
+// Config says which database and which log a Store serves.
+type Config struct {
+	// DSN of a role that is zb_writer or a member of it. Required.
+	DSN string
+	// RowKey authenticates granting rows. It must never be stored in Postgres.
+	RowKey [32]byte
+	// LogID names the log; replicas share it. Required.
+	LogID string
+	// Writer names this replica. Required.
+	Writer string
+	// Now is our clock; nil means time.Now. It dates nothing in the history.
+	Now func() time.Time
+	// Step is called at named points of the group commit, by tests that stop or
+	// kill the process there. Nil: nothing.
+	Step func(name string)
+	// OnForged hears of granting rows that fail their HMAC, and of stored bytes
+	// that do not have their digest. It must not block. Nil: nothing.
+	OnForged func(table, id string)
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// Store is the history of one log. Its methods are safe for concurrent use and
+// return reason.StoreUnavailable where the database does not answer in time.
+type Store struct {
+	cfg     Config
+	pool    *pgxpool.Pool
+	conn    *pgx.ConnConfig // of the writer's own connection
+	session string          // names this process in log_writer
+	queue   queue
+	forked  atomic.Bool
+	signing signing
+}
+
+// Open checks that the database can be reached and has this program's schema.
+// It returns *migrations.NewerError, *migrations.OlderError or
+// *migrations.ChangedError where it has another. Nothing is written until Run.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.DSN == "" || cfg.LogID == "" || cfg.Writer == "" || cfg.RowKey == [32]byte{} {
+		return nil, errors.New("store: DSN, LogID, Writer and RowKey are required")
+	}
+	cfg = withDefaults(cfg)
+	pc, err := pgxpool.ParseConfig(cfg.DSN)
+	if err != nil {
+		// The parser's error may quote the password.
+		return nil, errors.New("store: the database URL does not parse")
+	}
+	settle(pc.ConnConfig)
+	pc.MaxConns = poolSize
+	pc.AfterConnect = becomeWriter
+	suffix := make([]byte, 6)
+	if _, err := rand.Read(suffix); err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: cfg, conn: pc.ConnConfig.Copy(), session: cfg.Writer + "/" + hex.EncodeToString(suffix)}
+	s.queue.init()
+	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
+		return nil, err
+	}
+	if err := s.checkServer(ctx); err != nil {
+		s.pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func withDefaults(cfg Config) Config {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Step == nil {
+		cfg.Step = func(string) {}
+	}
+	if cfg.OnForged == nil {
+		cfg.OnForged = func(string, string) {}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return cfg
+}
+
+// Close ends the connections of readers. Run ends by its context.
+func (s *Store) Close() { s.pool.Close() }
+
+// settle bounds every wait of a connection, so that neither a lock nor a frozen
+// peer holds a request for long.
+func settle(c *pgx.ConnConfig) {
+	c.ConnectTimeout = connectTimeout
+	for k, v := range map[string]string{
+		"application_name":                    "zonebroker",
+		"search_path":                         "public",
+		"timezone":                            "UTC",
+		"statement_timeout":                   "5s",
+		"lock_timeout":                        "2s",
+		"idle_in_transaction_session_timeout": "2s",
+	} {
+		c.RuntimeParams[k] = v
+	}
+}
+
+// becomeWriter gives up whatever else the login role may do, and takes back a
+// setting that would acknowledge a commit before it is on disk.
+func becomeWriter(ctx context.Context, conn *pgx.Conn) error {
+	const setup = `SET ROLE ` + WriterRole + `;
+		SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
+	_, err := conn.PgConn().Exec(ctx, setup).ReadAll()
+	return err
+}
+
+func (s *Store) checkServer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	const durable = `SELECT current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', to_regclass('schema_file') IS NOT NULL`
+	var ok, migrated bool
+	if err := s.pool.QueryRow(ctx, durable).Scan(&ok, &migrated); err != nil {
+		if pgCode(err) == "22023" || pgCode(err) == "42501" {
+			return fmt.Errorf("the database role of the broker must be %s or a member of it: %w", WriterRole, err)
+		}
+		return s.unavailable(ctx, "open", err)
+	}
+	if !ok {
+		return errors.New("the database runs with fsync or full_page_writes off and would lose recorded history at a power cut: turn both on")
+	}
+	var applied []migrations.Applied
+	if migrated {
+		rows, err := s.pool.Query(ctx, migrations.AppliedSQL)
+		if err != nil {
+			return s.unavailable(ctx, "open", err)
+		}
+		if applied, err = pgx.CollectRows(rows, pgx.RowToStructByPos[migrations.Applied]); err != nil {
+			return s.unavailable(ctx, "open", err)
+		}
+	}
+	return migrations.Compare(applied)
+}
+
+// unavailable turns whatever the database or the way to it did into the one
+// code that callers know; the cause goes to the log.
+func (s *Store) unavailable(ctx context.Context, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*reason.Error](err); ok {
+		return e
+	}
+	s.cfg.Logger.WarnContext(ctx, "database failed", "op", op, "error", err)
+	return reason.Wrap(reason.StoreUnavailable, "the database does not answer; nothing is issued", fmt.Errorf("%s: %w", op, err))
+}
+
+// pgCode returns the SQLSTATE of err, "" where it did not come from the server.
+func pgCode(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code
+	}
+	return ""
+}
+
+// read runs fn on a pooled connection within the reading timeout.
+func (s *Store) read(ctx context.Context, op string, fn func(ctx context.Context, c *pgxpool.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	c, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return s.unavailable(ctx, op, err)
+	}
+	defer c.Release()
+	return s.unavailable(ctx, op, fn(ctx, c))
+}
+
+// ClockSkew returns the database's clock minus ours, less half of the round
+// trip.
+func (s *Store) ClockSkew(ctx context.Context) (time.Duration, error) {
+	var skew time.Duration
+	err := s.read(ctx, "clock", func(ctx context.Context, c *pgxpool.Conn) error {
+		before := s.cfg.Now()
+		var at time.Time
+		if err := c.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&at); err != nil {
+			return err
+		}
+		after := s.cfg.Now()
+		skew = at.Sub(before.Add(after.Sub(before) / 2))
+		return nil
+	})
+	return skew, err
+}

@@ -1,0 +1,267 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// transaction is one group commit. Its locks are taken in one order by every
+// writer: new nodes, nodes, join tokens, log.
+type transaction struct {
+	w     *writer
+	items []*item
+	seq   int64
+
+	lost    map[*item]error // refused by compare-and-set
+	winners []*item
+	log     sequenced
+	out     *outcome
+
+	committing bool // set once COMMIT may have reached the server
+}
+
+// outcome is what a committed transaction answers, in the order of its items.
+type outcome struct {
+	pos  map[*item]ledger.Position
+	lost map[*item]error
+}
+
+func (o *outcome) deliver(batch []*item) {
+	for _, it := range batch {
+		it.answer(o.pos[it], o.lost[it])
+	}
+}
+
+func (t *transaction) run(ctx context.Context) (*outcome, error) {
+	step := t.w.s.cfg.Step
+	step("store.begin")
+	if err := t.claim(ctx); err != nil {
+		return nil, err
+	}
+	step("store.cas")
+	for _, it := range t.items {
+		if t.lost[it] == nil {
+			t.winners = append(t.winners, it)
+		}
+	}
+	t.out = &outcome{pos: make(map[*item]ledger.Position, len(t.winners)), lost: t.lost}
+	if len(t.winners) == 0 {
+		t.w.rollback(ctx)
+		return t.out, nil
+	}
+	if err := t.lockLog(ctx); err != nil {
+		return nil, err
+	}
+	step("store.head")
+	if err := t.copyRows(ctx); err != nil {
+		return nil, err
+	}
+	if err := t.write(ctx); err != nil {
+		return nil, err
+	}
+	step("store.precommit")
+	t.committing = true
+	if _, err := t.w.conn.Exec(ctx, "COMMIT"); err != nil {
+		return nil, err
+	}
+	step("store.postcommit")
+	t.w.tail, t.w.tailSize = t.log.tail, t.log.size
+	return t.out, nil
+}
+
+// claim begins the transaction and decides who wins: new nodes, then the
+// compare-and-set of known ones, then join tokens, in one round trip.
+func (t *transaction) claim(ctx context.Context) error {
+	t.lost = make(map[*item]error)
+	b := &pgx.Batch{}
+	b.Queue("BEGIN")
+	fresh, known := t.split()
+	won := make(map[ledger.NodeID]bool, len(t.items))
+	note := func(rows pgx.Rows) error {
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		for _, id := range ids {
+			won[ledger.NodeID(id)] = true
+		}
+		return err
+	}
+	for _, it := range fresh {
+		b.Queue(insertNode, insertNodeArgs(it)...).Query(note)
+	}
+	var present []nodeKey
+	if len(fresh) > 0 {
+		queueConflicts(b, fresh, &present)
+	}
+	if len(known) > 0 {
+		b.Queue(compareAndSet, compareAndSetArgs(known)...).Query(note)
+	}
+	var tokens []*item
+	for _, it := range sortedTokens(t.items) {
+		b.Queue(useToken, *it.commit.JoinToken, string(it.commit.State.Node)).Query(func(rows pgx.Rows) error {
+			ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err == nil && len(ids) == 0 {
+				tokens = append(tokens, it)
+			}
+			return err
+		})
+	}
+	if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
+		return err
+	}
+	for _, it := range known {
+		if !won[it.commit.State.Node] {
+			t.lost[it] = errSpent()
+		}
+	}
+	for _, it := range fresh {
+		if !won[it.commit.State.Node] {
+			t.lost[it] = lostNew(it, present)
+		}
+	}
+	for _, it := range tokens {
+		if t.lost[it] == nil {
+			// Its node is written already: the transaction starts over without it.
+			return &itemError{item: it, err: errSpent()}
+		}
+	}
+	for _, it := range t.items {
+		if t.lost[it] != nil && it.commit.JoinToken != nil && !slices.Contains(tokens, it) {
+			// A token must not be used up by somebody who lost.
+			return &itemError{item: it, err: t.lost[it]}
+		}
+	}
+	return nil
+}
+
+// split returns the items of new nodes, sorted by node so that two writers meet
+// in the same order, and those of known ones.
+func (t *transaction) split() (fresh, known []*item) {
+	for _, it := range t.items {
+		switch {
+		case it.commit.State == nil:
+		case it.commit.BasedOn == 0:
+			fresh = append(fresh, it)
+		default:
+			known = append(known, it)
+		}
+	}
+	slices.SortFunc(fresh, func(a, b *item) int {
+		return strings.Compare(string(a.commit.State.Node), string(b.commit.State.Node))
+	})
+	return fresh, known
+}
+
+func sortedTokens(items []*item) []*item {
+	var out []*item
+	for _, it := range items {
+		if it.commit.JoinToken != nil {
+			out = append(out, it)
+		}
+	}
+	slices.SortFunc(out, func(a, b *item) int {
+		return strings.Compare(a.commit.JoinToken.String(), b.commit.JoinToken.String())
+	})
+	return out
+}
+
+// lockLog changes the node rows of winners, takes the log's lock, reads its head
+// and the database's clock, and gives every winner its place.
+func (t *transaction) lockLog(ctx context.Context) error {
+	b := &pgx.Batch{}
+	for _, it := range t.winners {
+		if it.commit.Node == nil || it.commit.BasedOn == 0 {
+			continue
+		}
+		ct := it
+		b.Queue(updateNode, updateNodeArgs(it)...).Query(func(rows pgx.Rows) error {
+			ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err == nil && len(ids) == 0 {
+				return &itemError{item: ct, err: errIdentity()}
+			}
+			return err
+		})
+	}
+	var size int64
+	var frontier []byte
+	var last, now time.Time
+	const head = `SELECT size, frontier, recorded_at FROM log_head WHERE log_id = $1 FOR UPDATE`
+	b.Queue(head, t.w.s.cfg.LogID).QueryRow(func(row pgx.Row) error { return row.Scan(&size, &frontier, &last) })
+	b.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
+		if errors.Is(err, pgx.ErrNoRows) {
+			return reason.New(reason.LedgerFork, "the head of the log is gone")
+		}
+		return err
+	}
+	f, err := ledger.UnmarshalFrontier(frontier)
+	if err != nil || f.Size() != size {
+		return reason.New(reason.LedgerFork, "the head of the log is not a tree of its size")
+	}
+	// The database's clock, and never backwards: time and index agree.
+	at := now.UTC().Truncate(time.Microsecond)
+	if at.Before(last) {
+		at = last.UTC()
+	}
+	tail := t.w.tail
+	if size != t.w.tailSize {
+		if tail, err = t.readTail(ctx, size); err != nil {
+			return err
+		}
+	}
+	t.log = sequence(f, tail, t.winners, at)
+	for i, it := range t.winners {
+		p := ledger.Position{Index: size + int64(i), Size: t.log.size, RecordedAt: at}
+		if it.commit.State != nil {
+			p.Version = it.commit.BasedOn + 1
+		}
+		t.out.pos[it] = p
+	}
+	return nil
+}
+
+func (t *transaction) readTail(ctx context.Context, size int64) ([]byte, error) {
+	start := size - size%tileWidth
+	if start == size {
+		return nil, nil
+	}
+	const tail = `SELECT coalesce(string_agg(entries, ''::bytea ORDER BY first_idx), ''::bytea) FROM log_entry WHERE log_id = $1 AND first_idx >= $2`
+	var raw []byte
+	if err := t.w.conn.QueryRow(ctx, tail, t.w.s.cfg.LogID, start).Scan(&raw); err != nil {
+		return nil, err
+	}
+	if int64(len(raw)) != (size-start)*ledger.EntrySize {
+		return nil, reason.Newf(reason.LedgerFork, "the log's open tail does not reach from %d to its head at %d", start, size)
+	}
+	return raw, nil
+}
+
+// write adds what is not copied: evidence, grants, the log itself, and the
+// writer's own mark.
+func (t *transaction) write(ctx context.Context) error {
+	b := &pgx.Batch{}
+	logID := t.w.s.cfg.LogID
+	if err := t.queueEvidence(ctx, b); err != nil {
+		return err
+	}
+	for _, it := range t.winners {
+		t.queueGrants(b, it)
+	}
+	t.log.queue(b, logID)
+	const mark = `INSERT INTO log_writer (log_id, writer, seq) VALUES ($1, $2, $3)
+		ON CONFLICT (log_id, writer) DO UPDATE SET seq = EXCLUDED.seq, updated_at = now()`
+	b.Queue(mark, logID, t.w.s.session, t.seq)
+	const head = `UPDATE log_head SET size = $2, frontier = $3, recorded_at = $4 WHERE log_id = $1`
+	b.Queue(head, logID, t.log.size, t.log.frontier, t.log.recordedAt)
+	if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("write batch: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,273 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+)
+
+const (
+	// verifyWindow is how many indices are checked at once.
+	verifyWindow = 4 * tileWidth
+	// maxProblems bounds the report: past it, the history is beyond listing.
+	maxProblems = 10_000
+)
+
+// VerifyHistory reads the whole log and compares it with the records, the
+// granting rows with the log, and the head with anchor (a signed note, "" for
+// none) and with every stored checkpoint, opened with the log's key. What it
+// finds stands in Problems, each with index and record id; an error means that
+// it could not finish. It reads one snapshot, so that brokers may go on writing.
+// Progress may be nil.
+func (s *Store) VerifyHistory(ctx context.Context, anchor string, key ledger.NoteVerifier, progress func(done, size int64)) (ledger.Verification, error) {
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	v := &verification{s: s, key: key, facts: newFacts(), wanted: make(map[int64][]wantedRoot), progress: progress}
+	err := s.snapshot(ctx, "verify history", func(tx pgx.Tx) error {
+		v.tx = tx
+		return v.run(ctx, anchor)
+	})
+	if err != nil {
+		return ledger.Verification{}, err
+	}
+	v.out.Size, v.out.Root = v.tree.Size(), v.tree.Root()
+	return v.out, nil
+}
+
+type verification struct {
+	s        *Store
+	tx       pgx.Tx
+	key      ledger.NoteVerifier
+	progress func(done, size int64)
+
+	out    ledger.Verification
+	tree   ledger.Frontier // over the log's entries
+	broken bool            // an entry is lost: no root can be computed any more
+	last   ledger.Entry    // the one before, for the order of times
+	wanted map[int64][]wantedRoot
+	facts  *facts
+}
+
+// wantedRoot is a root that the tree must have at some size.
+type wantedRoot struct {
+	name string
+	root [32]byte
+}
+
+func (v *verification) problem(format string, args ...any) {
+	if len(v.out.Problems) < maxProblems {
+		v.out.Problems = append(v.out.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+func (v *verification) run(ctx context.Context, anchor string) error {
+	// Whole tables are read below; the snapshot stays consistent meanwhile.
+	const patience = `SET LOCAL statement_timeout = '10min'; SET LOCAL idle_in_transaction_session_timeout = '1min'`
+	if _, err := v.tx.Exec(ctx, patience); err != nil {
+		return err
+	}
+	var size int64
+	var frontier []byte
+	rows, err := v.tx.Query(ctx, `SELECT size, frontier FROM log_head WHERE log_id = $1`, v.s.cfg.LogID)
+	if err != nil {
+		return err
+	}
+	heads, err := pgx.ForEachRow(rows, []any{&size, &frontier}, func() error { return nil })
+	if err != nil {
+		return err
+	}
+	if heads.RowsAffected() == 0 {
+		v.problem("the log has no head")
+	}
+	if err := v.loadCheckpoints(ctx, size); err != nil {
+		return err
+	}
+	v.expectAnchor(anchor, size)
+	v.compareRoots()
+	for from := int64(0); from < size; from += verifyWindow {
+		if err := v.window(ctx, from, min(from+verifyWindow, size)); err != nil {
+			return err
+		}
+		v.progress(min(from+verifyWindow, size), size)
+	}
+	if !v.broken && heads.RowsAffected() > 0 && !bytes.Equal(v.tree.Marshal(), frontier) {
+		v.problem("the head of the log (size %d) is not the tree over its entries", size)
+	}
+	if err := v.beyond(ctx, size); err != nil {
+		return err
+	}
+	return v.checkGrants(ctx)
+}
+
+func (v *verification) loadCheckpoints(ctx context.Context, size int64) error {
+	rows, err := v.tx.Query(ctx, `SELECT size, root, note FROM checkpoint WHERE log_id = $1 ORDER BY size`, v.s.cfg.LogID)
+	if err != nil {
+		return err
+	}
+	var at int64
+	var root []byte
+	var text string
+	_, err = pgx.ForEachRow(rows, []any{&at, &root, &text}, func() error {
+		cp, err := ledger.OpenCheckpoint(text, v.key)
+		if err != nil || cp.Size != at || !bytes.Equal(cp.Root[:], root) {
+			v.problem("the stored checkpoint of size %d is not what the log's key signed", at)
+			return nil
+		}
+		v.expect(fmt.Sprintf("the stored checkpoint of size %d", at), cp, size)
+		return nil
+	})
+	return err
+}
+
+func (v *verification) expectAnchor(anchor string, size int64) {
+	if anchor == "" {
+		return
+	}
+	cp, err := ledger.OpenCheckpoint(anchor, v.key)
+	if err != nil {
+		v.problem("the log anchor is not a checkpoint that the log's key signed")
+		return
+	}
+	v.expect(fmt.Sprintf("the log anchor of size %d", cp.Size), cp, size)
+}
+
+func (v *verification) expect(name string, cp ledger.Checkpoint, size int64) {
+	if cp.Size > size {
+		v.problem("%s reaches beyond the log, which has size %d: it was cut or rolled back", name, size)
+		return
+	}
+	v.wanted[cp.Size] = append(v.wanted[cp.Size], wantedRoot{name: name, root: cp.Root})
+}
+
+// compareRoots holds the tree at its present size against what was signed.
+func (v *verification) compareRoots() {
+	wanted := v.wanted[v.tree.Size()]
+	if len(wanted) == 0 || v.broken {
+		return
+	}
+	root := v.tree.Root()
+	for _, w := range wanted {
+		if w.root != root {
+			v.problem("%s has another root than the log: an entry below that index was changed", w.name)
+		}
+	}
+}
+
+// window checks the indices from a up to, but not including, b.
+func (v *verification) window(ctx context.Context, a, b int64) error {
+	entries, err := v.entries(ctx, a, b)
+	if err != nil {
+		return err
+	}
+	rows, err := v.rows(ctx, a, b)
+	if err != nil {
+		return err
+	}
+	for i := a; i < b; i++ {
+		entry, logged := entries[i]
+		found := rows[i]
+		switch {
+		case len(found) == 0 && logged:
+			v.problem("index %d record %s: the record is missing", i, entry.ID())
+		case len(found) == 0:
+			v.problem("index %d: record and log entry are missing", i)
+		case len(found) > 1:
+			v.problem("index %d record %s: %d records stand at this index", i, found[0].ID, len(found))
+		}
+		for _, r := range found {
+			v.row(r, entry, logged)
+		}
+		v.grow(i, entry, logged, found)
+	}
+	return nil
+}
+
+// grow appends the entry of index i to the tree. A lost entry is made again from
+// its record where there is one.
+func (v *verification) grow(i int64, entry ledger.Entry, logged bool, found []*row) {
+	if !logged {
+		if len(found) == 0 {
+			v.broken = true
+		} else {
+			entry = ledger.NewEntry(found[0].Record, found[0].RecordedAt)
+		}
+	}
+	if entry.RecordedAt().Before(v.last.RecordedAt()) && i > 0 {
+		v.problem("index %d record %s: recorded before the index before it", i, entry.ID())
+	}
+	v.last = entry
+	v.tree.Append(entry.Leaf())
+	v.compareRoots()
+}
+
+// entries reads what the log holds, and compares leaf tiles with entry bundles.
+func (v *verification) entries(ctx context.Context, a, b int64) (map[int64]ledger.Entry, error) {
+	out := make(map[int64]ledger.Entry, b-a)
+	first, end := a/tileWidth, (b+tileWidth-1)/tileWidth
+	bundles, err := readTiles(ctx, v.tx, v.s.cfg.LogID, levelEntries, first, end)
+	if err != nil {
+		return nil, err
+	}
+	leaves, err := readTiles(ctx, v.tx, v.s.cfg.LogID, levelLeaves, first, end)
+	if err != nil {
+		return nil, err
+	}
+	for n := first; n < end; n++ {
+		bundle, whole := bundles[n]
+		if !whole {
+			open, err := readOpen(ctx, v.tx, v.s.cfg.LogID, n)
+			if err != nil {
+				return nil, err
+			}
+			for i, e := range open {
+				out[n*tileWidth+int64(i)] = e
+			}
+		}
+		for i := 0; i+ledger.EntrySize <= len(bundle); i += ledger.EntrySize {
+			out[n*tileWidth+int64(i/ledger.EntrySize)] = ledger.Entry(bundle[i:])
+		}
+		v.compareTile(n, b, out, leaves[n], whole)
+	}
+	return out, nil
+}
+
+func (v *verification) compareTile(n, end int64, entries map[int64]ledger.Entry, leaves []byte, whole bool) {
+	if full := (n+1)*tileWidth <= end; full && (!whole || leaves == nil) {
+		v.problem("index %d to %d: the log's tile is missing", n*tileWidth, (n+1)*tileWidth-1)
+	}
+	for i := range int64(len(leaves) / hashSize) {
+		idx := n*tileWidth + i
+		e, ok := entries[idx]
+		if leaf := e.Leaf(); ok && !bytes.Equal(leaf[:], leaves[i*hashSize:(i+1)*hashSize]) {
+			v.problem("index %d record %s: the leaf in the log's tile is not that of its entry", idx, e.ID())
+		}
+	}
+}
+
+// beyond looks for what stands behind the head.
+func (v *verification) beyond(ctx context.Context, size int64) error {
+	const records = `SELECT log_idx, record_id::text FROM attestation WHERE log_id = $1 AND (log_idx >= $2 OR log_idx < 0) ORDER BY log_idx LIMIT 100`
+	const entries = `SELECT first_idx, '' FROM log_entry WHERE log_id = $1 AND first_idx >= $2
+		UNION ALL SELECT n * 256, '' FROM log_tile WHERE log_id = $1 AND level IN (0, -1) AND n >= $2 / 256 ORDER BY 1 LIMIT 100`
+	for _, q := range []struct{ sql, what string }{{records, "a record"}, {entries, "an entry"}} {
+		rows, err := v.tx.Query(ctx, q.sql, v.s.cfg.LogID, size)
+		if err != nil {
+			return err
+		}
+		var idx int64
+		var id string
+		_, err = pgx.ForEachRow(rows, []any{&idx, &id}, func() error {
+			v.problem("index %d record %s: %s stands behind the head of the log at %d", idx, id, q.what, size)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,295 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// facts is what the log says about rights, in the order of the log.
+type facts struct {
+	rows  map[string]string // "table id" -> hash of the granting row as last recorded
+	nodes map[ledger.NodeID]*nodeFacts
+	used  map[string]ledger.NodeID // join token id -> node that it admitted
+}
+
+// nodeFacts is what a node's row must look like after its last record.
+type nodeFacts struct {
+	rowHash    string // of the last approval or disabling; "" after an attestation
+	last       ledger.Attestation
+	attested   bool
+	accepted   uuid.UUID // last accepted attestation
+	akApproved bool
+}
+
+func newFacts() *facts {
+	return &facts{rows: make(map[string]string), nodes: make(map[ledger.NodeID]*nodeFacts), used: make(map[string]ledger.NodeID)}
+}
+
+func (f *facts) grant(g ledger.Grant) {
+	switch g.Type {
+	case ledger.TypeAdmission, ledger.TypeAdmissionEnded:
+		f.rows["admission "+g.Subject] = g.RowHash
+	case ledger.TypeTokenCreated:
+		f.rows["join_token "+g.Subject] = g.RowHash
+	case ledger.TypeKeyPublished:
+		f.rows["key "+g.Subject] = g.RowHash
+	case ledger.TypePolicyActivated, ledger.TypeTrustActivated:
+		f.rows["object "+g.Subject] = g.RowHash
+	case ledger.TypeNodeApproved, ledger.TypeNodeDisabled:
+		n := f.node(ledger.NodeID(g.Subject))
+		n.rowHash = g.RowHash
+		if g.Type == ledger.TypeNodeApproved {
+			n.akApproved = true
+		}
+	}
+}
+
+func (f *facts) attestation(a ledger.Attestation) {
+	n := f.node(a.Node)
+	n.rowHash, n.last, n.attested = "", a, true
+	if a.Verdict == ledger.VerdictAllow {
+		n.accepted = a.ID
+	}
+	if slices.Contains(a.Events, string(reason.NodeAKChanged)) {
+		n.akApproved = false
+	}
+	if a.AdmittedBy == ledger.AdmitJoinToken {
+		f.used[a.Admission] = a.Node
+	}
+}
+
+func (f *facts) node(id ledger.NodeID) *nodeFacts {
+	n := f.nodes[id]
+	if n == nil {
+		n = &nodeFacts{akApproved: true}
+		f.nodes[id] = n
+	}
+	return n
+}
+
+// checkGrants compares every granting row with the log: a row without a record
+// was put there by somebody, a record without its row was taken away.
+func (v *verification) checkGrants(ctx context.Context) error {
+	admitted, err := v.checkAdmissions(ctx)
+	if err != nil {
+		return err
+	}
+	if err := v.checkTokens(ctx, admitted); err != nil {
+		return err
+	}
+	if err := v.checkKeys(ctx); err != nil {
+		return err
+	}
+	if err := v.checkObjects(ctx); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.facts.rows)) {
+		v.problem("%s: the log grants it, and its row is missing", name)
+	}
+	if err := v.checkNodes(ctx, admitted); err != nil {
+		return err
+	}
+	return v.checkEvidence(ctx)
+}
+
+// grantRow settles one row with the log.
+func (v *verification) grantRow(table, id string, r canonicaler, mac []byte) {
+	name := table + " " + id
+	if mac != nil && !v.s.genuine(table, id, r, mac) {
+		v.problem("%s: its HMAC does not hold: not written by a broker", name)
+	}
+	want, ok := v.facts.rows[name]
+	delete(v.facts.rows, name)
+	if got, err := ledger.RowHash(r); !ok {
+		v.problem("%s: no record of the log grants it", name)
+	} else if err != nil || got != want {
+		v.problem("%s: it is not the row that the log's record granted", name)
+	}
+}
+
+// origin is what an admission or a join token hands to a node.
+type origin struct {
+	machine string
+	groups  []string
+	eks     [][32]byte // nil for a join token
+}
+
+func (v *verification) checkAdmissions(ctx context.Context) (map[uuid.UUID]origin, error) {
+	rows, err := v.tx.Query(ctx, selectAdmission+`ORDER BY change_seq`)
+	if err != nil {
+		return nil, err
+	}
+	all, err := pgx.CollectRows(rows, scanAdmission)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[uuid.UUID]origin, len(all))
+	for _, a := range all {
+		v.grantRow("admission", a.ID.String(), a.Admission, a.mac)
+		out[a.ID] = origin{machine: a.Machine, groups: a.Groups, eks: a.EKHashes}
+	}
+	return out, nil
+}
+
+func (v *verification) checkTokens(ctx context.Context, admitted map[uuid.UUID]origin) error {
+	rows, err := v.tx.Query(ctx, selectToken+`ORDER BY token_id`)
+	if err != nil {
+		return err
+	}
+	all, err := pgx.CollectRows(rows, scanToken)
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		v.grantRow("join_token", t.ID.String(), t.JoinToken, t.mac)
+		admitted[t.ID] = origin{machine: t.Machine, groups: t.Groups}
+		if used := v.facts.used[t.ID.String()]; used != t.UsedBy {
+			v.problem("join_token %s: its row says used by %q, the log by %q", t.ID, t.UsedBy, used)
+		}
+	}
+	return nil
+}
+
+func (v *verification) checkKeys(ctx context.Context) error {
+	rows, err := v.tx.Query(ctx, selectKey+`ORDER BY key_id`)
+	if err != nil {
+		return err
+	}
+	all, err := pgx.CollectRows(rows, scanKey)
+	for _, k := range all {
+		v.grantRow("key", k.ID, k.Key, k.mac)
+	}
+	return err
+}
+
+func (v *verification) checkObjects(ctx context.Context) error {
+	const query = `SELECT kind, digest, sha256(bytes) = digest FROM object ORDER BY kind, version`
+	rows, err := v.tx.Query(ctx, query)
+	if err != nil {
+		return err
+	}
+	var kind string
+	var digest []byte
+	var whole bool
+	_, err = pgx.ForEachRow(rows, []any{&kind, &digest, &whole}, func() error {
+		o := ledger.Object{Kind: kind}
+		copy(o.Digest[:], digest)
+		v.grantRow("object", hex.EncodeToString(digest), o, nil)
+		if !whole {
+			v.problem("object %x: its bytes do not have its digest", digest)
+		}
+		return nil
+	})
+	return err
+}
+
+func (v *verification) checkNodes(ctx context.Context, admitted map[uuid.UUID]origin) error {
+	rows, err := v.tx.Query(ctx, selectNode+`ORDER BY n.node_id`)
+	if err != nil {
+		return err
+	}
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		snap, mac, err := scanNode(row)
+		if err != nil {
+			return struct{}{}, err
+		}
+		n := snap.Node
+		if !v.s.genuine("node", string(n.ID), n, mac) {
+			v.problem("node %s: its HMAC does not hold: not written by a broker", n.ID)
+		}
+		fact := v.facts.nodes[n.ID]
+		delete(v.facts.nodes, n.ID)
+		if fact == nil || !fact.attested {
+			v.problem("node %s: no attestation of the log names it", n.ID)
+			return struct{}{}, nil
+		}
+		if diff := fact.differs(n, admitted); len(diff) > 0 {
+			v.problem("node %s: %s differs from what record %s left", n.ID, strings.Join(diff, ", "), fact.last.ID)
+		}
+		if snap.State.Last != fact.accepted {
+			v.problem("node %s: its state names %s as last accepted, the log %s", n.ID, snap.State.Last, fact.accepted)
+		}
+		return struct{}{}, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(v.facts.nodes)) {
+		v.problem("node %s: record %s names it, and its row is missing", id, v.facts.nodes[id].last.ID)
+	}
+	return nil
+}
+
+// differs names what of a node's row is not as its records left it. An approval
+// or disabling commits to the whole row; an attestation to what it pinned.
+func (f *nodeFacts) differs(n ledger.Node, admitted map[uuid.UUID]origin) []string {
+	if f.rowHash != "" {
+		if got, err := ledger.RowHash(n); err != nil || got != f.rowHash {
+			return []string{"row"}
+		}
+		return nil
+	}
+	a := f.last
+	admission := ""
+	if n.Admission != uuid.Nil {
+		admission = n.Admission.String()
+	}
+	from := admitted[n.Admission]
+	var out []string
+	for _, c := range []struct {
+		name string
+		same bool
+	}{
+		{"root of trust", hex.EncodeToString(n.RootHash[:]) == a.RootHash && n.RootKind == a.RootKind},
+		{"AK", hex.EncodeToString(n.AKName) == a.AKName},
+		{"AK approval", n.AKApproved == f.akApproved},
+		{"status", string(n.Status) == a.NodeStatus},
+		{"admission", admission == a.Admission && n.AdmittedBy == a.AdmittedBy},
+		{"admitted EK", from.eks == nil || slices.Contains(from.eks, n.RootHash)},
+		{"manufacturer", n.Manufacturer == a.Manufacturer},
+		{"machine", n.Machine == from.machine},
+		{"groups", slices.Equal(n.Groups, from.groups)},
+	} {
+		if !c.same {
+			out = append(out, c.name)
+		}
+	}
+	return out
+}
+
+// checkEvidence looks for parts that a record names and nobody has, or whose
+// bytes were changed.
+func (v *verification) checkEvidence(ctx context.Context) error {
+	const changed = `SELECT encode(digest, 'hex') FROM evidence WHERE sha256(bytes) <> digest LIMIT 100`
+	const missing = `SELECT DISTINCT encode(p.digest, 'hex') FROM evidence_part p
+		WHERE p.log_id = $1 AND NOT EXISTS (SELECT 1 FROM evidence e WHERE e.digest = p.digest) LIMIT 100`
+	for _, q := range []struct {
+		sql, what string
+		args      []any
+	}{
+		{changed, "its bytes do not have its digest", nil},
+		{missing, "a record names it, and it is missing", []any{v.s.cfg.LogID}},
+	} {
+		rows, err := v.tx.Query(ctx, q.sql, q.args...)
+		if err != nil {
+			return err
+		}
+		digests, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		for _, d := range digests {
+			v.problem("evidence %s: %s", d, q.what)
+		}
+	}
+	return nil
+}
