@@ -1,0 +1,223 @@
+package store_test
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/store"
+	"github.com/zonebroker/zonebroker/store/storetest"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// TestMain turns the binary into a broker process that tests freeze and kill.
+func TestMain(m *testing.M) {
+	if os.Getenv(childRole) != "" {
+		os.Exit(childMain())
+	}
+	os.Exit(m.Run())
+}
+
+// world is a log with honest records: what brokers would have written.
+type world struct {
+	t  testing.TB
+	db *storetest.Database
+	s  *store.Store
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	db := storetest.New(t)
+	return &world{t: t, db: db, s: db.Open(t, nil)}
+}
+
+func recordID(t testing.TB) uuid.UUID {
+	t.Helper()
+	id, err := ledger.NewRecordID(time.Now(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func salt() (s [32]byte) {
+	_, _ = rand.Read(s[:])
+	return s
+}
+
+// testNode is node number i with AK number ak, admitted by adm.
+func testNode(i, ak int, adm ledger.Admission) ledger.Node {
+	root := sha256.Sum256(fmt.Appendf(nil, "ek %d", i))
+	akPublic := fmt.Appendf(nil, "ak %d.%d", i, ak)
+	name := sha256.Sum256(akPublic)
+	return ledger.Node{
+		ID: ledger.DeriveNodeID("example.org", "ek", root), RootKind: "ek", RootHash: root,
+		EKPublic: fmt.Appendf(nil, "ek %d", i), AKPublic: akPublic, AKName: append([]byte{0, 0x0b}, name[:]...),
+		Manufacturer: "STM", AdmittedBy: ledger.AdmitInventory, Admission: adm.ID, Machine: adm.Machine, Groups: adm.Groups,
+		Status: ledger.StatusActive, AKApproved: true, CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
+	}
+}
+
+// grantCommit is a record of a grant and the row that it grants.
+func grantCommit(t testing.TB, kind, subject string, c ledger.Commit) ledger.Commit {
+	t.Helper()
+	hash, err := ledger.GrantRowHash(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := ledger.Grant{Type: kind, ID: recordID(t), By: "uid:0", Subject: subject, RowHash: hash, At: time.Now().UnixMilli()}
+	if c.Record, err = g.Record(salt()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func admission(t testing.TB, machine string, eks ...[32]byte) ledger.Admission {
+	t.Helper()
+	return ledger.Admission{
+		ID: recordID(t), Kind: ledger.AdmitInventory, Machine: machine, Groups: []string{"rack-7"}, EKHashes: eks,
+		By: "uid:0", CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
+	}
+}
+
+func admissionCommit(t testing.TB, a ledger.Admission) ledger.Commit {
+	t.Helper()
+	return grantCommit(t, ledger.TypeAdmission, a.ID.String(), ledger.Commit{Admission: &a})
+}
+
+func (w *world) append(c ledger.Commit) ledger.Position {
+	w.t.Helper()
+	p, err := w.s.Append(w.t.Context(), c)
+	if err != nil {
+		w.t.Fatalf("append: %v", err)
+	}
+	return p
+}
+
+// admit admits and enrols node i and returns it at version 1.
+func (w *world) enrol(i int) ledger.Snapshot {
+	w.t.Helper()
+	root := sha256.Sum256(fmt.Appendf(nil, "ek %d", i))
+	adm := admission(w.t, fmt.Sprintf("machine-%d", i), root)
+	w.append(admissionCommit(w.t, adm))
+	n := testNode(i, 0, adm)
+	c := attestation(w.t, ledger.Snapshot{Node: n}, ledger.VerdictAllow)
+	c.Node = &n
+	p := w.append(c)
+	c.State.Version = p.Version
+	return ledger.Snapshot{Found: true, Node: n, State: *c.State}
+}
+
+// attestation is what a broker commits for a node in snap: the first one where
+// the version is 0.
+func attestation(t testing.TB, snap ledger.Snapshot, verdict string) ledger.Commit {
+	t.Helper()
+	n, id, now := snap.Node, recordID(t), time.Now()
+	quote := append([]byte("quote "), id[:]...)
+	digest := sha256.Sum256(quote)
+	a := ledger.Attestation{
+		Type: ledger.TypeAttestation, ID: id, Node: n.ID, RootKind: n.RootKind, RootHash: hex.EncodeToString(n.RootHash[:]),
+		Verdict: verdict, Reasons: []ledger.Reason{}, Events: []string{}, Zone: "payments", Tier: 2, Purpose: "renew", Format: "tpm2",
+		TrustDomain: "example.org", AttestedAt: now.UnixMilli(), JudgedAt: now.UnixMilli(),
+		Policy: ledger.PolicyRef{Version: 1, Hash: "sha256:00"}, AKName: hex.EncodeToString(n.AKName),
+		Evidence:     []ledger.EvidenceID{{Kind: ledger.PartQuote, SHA256: hex.EncodeToString(digest[:])}},
+		Manufacturer: n.Manufacturer, AdmittedBy: n.AdmittedBy, Admission: n.Admission.String(), NodeStatus: string(n.Status),
+		Firmware: "18446744073709551615", SVIDs: []ledger.IssuedSVID{}, Replica: "test",
+	}
+	st := snap.State
+	st.Node, st.LastAttemptAt, st.Zone, st.Tier, st.Verdict, st.Reason = n.ID, now, "payments", 2, verdict, ""
+	if verdict == ledger.VerdictAllow {
+		a.FreshUntil = now.Add(5 * time.Minute).UnixMilli()
+		a.SVIDs = []ledger.IssuedSVID{{
+			Profile: "x509", Serial: hex.EncodeToString(id[:]), SPIFFEID: "spiffe://example.org/zone/payments/node/" + string(n.ID),
+			NotBefore: now.Unix(), NotAfter: now.Add(time.Hour).Unix(), TBSSHA256: "aa", CAKeyID: "bb", Key: "tpm",
+		}}
+		st.Last, st.HasClock, st.Clock, st.Firmware = id, true, 1<<63+7, 1<<64-1
+		st.PCRs, st.EventLog = []byte(`{"4":"aa"}`), sha256.Sum256([]byte("log"))
+		st.AttestedAt, st.FreshUntil, st.LastOKAt = now, now.Add(5*time.Minute), now
+	} else {
+		a.Reasons = []ledger.Reason{{Code: string(reason.PolicyPCRMismatch), Detail: "PCR 4"}}
+		st.Reason = string(reason.PolicyPCRMismatch)
+	}
+	rec, err := a.Record(salt())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ledger.Commit{
+		Record: rec, BasedOn: snap.State.Version, State: &st, SVIDs: a.SVIDs,
+		Evidence: []ledger.EvidencePart{{Kind: ledger.PartQuote, Digest: digest, Bytes: quote}},
+		Drift:    ledger.Changes(snap.State, st),
+	}
+}
+
+// event is a record that touches no node.
+func event(t testing.TB) ledger.Commit {
+	t.Helper()
+	g := ledger.Grant{Type: "test.event", ID: recordID(t), By: "uid:0"}
+	rec, err := g.Record(salt())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ledger.Commit{Record: rec}
+}
+
+var logKeys = sync.OnceValues(func() (note.Signer, note.Verifier) {
+	skey, _, err := ledger.NewLogKey(rand.Reader, ledger.Origin("example.org", "main"))
+	if err != nil {
+		panic(err)
+	}
+	s, v, err := ledger.ParseLogKey(skey)
+	if err != nil {
+		panic(err)
+	}
+	return s, v
+})
+
+// memoryAnchor is a log anchor outside the database.
+type memoryAnchor struct {
+	mu   sync.Mutex
+	text string
+}
+
+func (a *memoryAnchor) Load() (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.text, nil
+}
+
+func (a *memoryAnchor) Store(text string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.text = text
+	return nil
+}
+
+func wantCode(t testing.TB, err error, want reason.Code) {
+	t.Helper()
+	if got := reason.Of(err); got != want {
+		t.Errorf("code = %q (%v), want %q", got, err, want)
+	}
+}
+
+// verify checks the history and wants it whole.
+func (w *world) verify(anchor string) ledger.Verification {
+	w.t.Helper()
+	_, key := logKeys()
+	v, err := w.s.VerifyHistory(w.t.Context(), anchor, key, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, p := range v.Problems {
+		w.t.Errorf("problem: %s", p)
+	}
+	return v
+}
