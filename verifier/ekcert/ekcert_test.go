@@ -10,8 +10,12 @@ import (
 	"crypto/x509/pkix"
 	encoding_asn1 "encoding/asn1"
 	"math/big"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -162,6 +166,12 @@ func TestVerifyProfile(t *testing.T) {
 	runRefusals(t, m, []refusal{
 		{"tpm-57 T20 expired", func(r *request) { r.now = r.template.NotAfter.Add(time.Second) }, reason.EKCertValidity},
 		{"tpm-57 not yet valid", func(r *request) { r.now = r.template.NotBefore.Add(-time.Second) }, reason.EKCertValidity},
+		{"tpm-57 a CA that is not yet valid", func(r *request) {
+			r.template.IsCA, r.now = true, r.template.NotBefore.Add(-time.Second)
+		}, reason.EKCertValidity},
+		{"notBefore is the zero time, which would mean the machine's clock", func(r *request) {
+			r.template.NotBefore, r.opts.AllowExpired, r.now = time.Time{}, true, noon.AddDate(30, 0, 0)
+		}, reason.EKCertValidity},
 		{"tpm-57 not yet valid where expired is allowed", func(r *request) {
 			r.opts.AllowExpired, r.now = true, r.template.NotBefore.Add(-time.Second)
 		}, reason.EKCertValidity},
@@ -207,6 +217,14 @@ func TestVerifyProfile(t *testing.T) {
 		{"tpm-59 manufacturer of ten digits", san(altName(false, tpmAttribute{1, "id:53544D2000"})), reason.EKCertSAN},
 		{"T22 alternative name cut short", san(altName(false, stm...)[:40]), reason.EKCertEncoding},
 		{"T22 directory name cut short", san([]byte{0x30, 4, 0xa4, 2, 0x30, 9}), reason.EKCertSAN},
+		{"T22 bytes behind the names", san(append(altName(false, stm...), 0)), reason.EKCertSAN},
+		{"T22 bytes behind the directory name", func(r *request) {
+			b := append(altName(false, stm[0]), 0x05, 0) // both lengths are below 126
+			b[1], b[3] = b[1]+2, b[3]+2
+			setSAN(r.template, b)
+		}, reason.EKCertSAN},
+		{"T22 bytes behind an attribute's value", san(withTrailingValue()), reason.EKCertSAN},
+		{"T22 manufacturer of another string type", san(withStringType(asn1.T61String)), reason.EKCertSAN},
 		{"tpm-60 vendor of swtpm", san(altName(false, tpmAttribute{1, "id:00001014"}, stm[1], stm[2])), reason.EKCertVendorDenied},
 		{"tpm-60 unregistered look-alike", san(altName(false, tpmAttribute{1, "id:53544D00"})), reason.EKCertVendorDenied},
 		{"tpm-60 not among the zone's vendors", func(r *request) { r.opts.Vendors = []string{"IFX"} }, reason.EKCertVendorDenied},
@@ -279,6 +297,40 @@ func TestVerifyChain(t *testing.T) {
 		_, err := r.verify(t)
 		wantCode(t, err, reason.EKCertUntrusted)
 	})
+}
+
+// system is a CA that the operating system trusts, as far as this process goes:
+// crypto/x509 reads SSL_CERT_FILE once, at its first use.
+var system *maker
+
+func TestMain(m *testing.M) {
+	os.Exit(runWithSystemRoots(m))
+}
+
+func runWithSystemRoots(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "ekcert")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	var setup testing.B
+	system = newMaker(&setup)
+	file := filepath.Join(dir, "system.pem")
+	if err := os.WriteFile(file, system.root.pem(), 0o600); err != nil {
+		panic(err)
+	}
+	os.Setenv("SSL_CERT_FILE", file)
+	os.Setenv("SSL_CERT_DIR", dir)
+	return m.Run()
+}
+
+// TestVerifyIgnoresTheSystem: no roots means nobody, not whoever the operating
+// system trusts as a web server.
+func TestVerifyIgnoresTheSystem(t *testing.T) {
+	r := system.request(rsaKey().Public())
+	r.roots = ekcert.Roots{}
+	_, err := r.verify(t)
+	wantCode(t, err, reason.EKCertUntrusted)
 }
 
 // TestVerifyOrder piles faults up: the code is that of the first check.

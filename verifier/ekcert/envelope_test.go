@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"math/big"
 	"testing"
 
@@ -46,6 +47,7 @@ func TestVerifyEnvelope(t *testing.T) {
 		{"tpm-62 a second certificate behind", func(d []byte) []byte { return append(d, d...) }, reason.EKCertEncoding},
 		{"tpm-62 header longer than the index", func(d []byte) []byte { return append(header(len(d)+1), d...) }, reason.EKCertEncoding},
 		{"tpm-62 header shorter than the certificate", func(d []byte) []byte { return append(header(len(d)-1), d...) }, reason.EKCertEncoding},
+		{"tpm-62 junk behind the header's length", func(d []byte) []byte { return append(append(header(len(d)), d...), 1, 2, 3) }, reason.EKCertEncoding},
 		{"tpm-62 header of a partial certificate", func(d []byte) []byte {
 			h := header(len(d))
 			h[2] = 1
@@ -173,6 +175,7 @@ func TestVerifyForeignKeys(t *testing.T) {
 		{"tpm-63 RSASSA-PSS", spkiRSA("1.2.840.113549.1.1.10", n, e), reason.EKCertKeyType},
 		{"tpm-63 unknown algorithm", spkiRSA("1.2.3.4", n, e), reason.EKCertKeyType},
 		{"tpm-63 RSAES-OAEP around junk", junkOAEP(), reason.EKCertEncoding},
+		{"tpm-63 RSAES-OAEP, bytes behind the key", trailingOAEP(n, e), reason.EKCertEncoding},
 		{"tpm-55 RSAES-OAEP of another key", spkiRSA("1.2.840.113549.1.1.7", n, []byte{3}), reason.EKCertKeyMismatch},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -182,6 +185,21 @@ func TestVerifyForeignKeys(t *testing.T) {
 			wantCode(t, err, c.code)
 		})
 	}
+}
+
+// trailingOAEP has a byte behind the RSAPublicKey, inside the BIT STRING.
+func trailingOAEP(n, e []byte) []byte {
+	in := cryptobyte.String(spkiRSA("1.2.840.113549.1.1.7", n, e))
+	var body, alg, bits cryptobyte.String
+	if !in.ReadASN1(&body, asn1.SEQUENCE) || !body.ReadASN1Element(&alg, asn1.SEQUENCE) || !body.ReadASN1(&bits, asn1.BIT_STRING) {
+		panic("no SPKI")
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(alg)
+		b.AddASN1BitString(append(bytes.Clone(bits[1:]), 0))
+	})
+	return b.BytesOrPanic()
 }
 
 func junkOAEP() []byte {
@@ -230,13 +248,14 @@ func TestNewRoots(t *testing.T) {
 		t.Errorf("%d anchors, want 2", r.Len())
 	}
 	for name, b := range map[string][]byte{
-		"empty file":        {},
-		"junk":              []byte("junk"),
-		"no anchor":         m.issuer.pem(),
-		"a private key":     []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
-		"a PEM of junk":     []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-		"DER and more":      append(bytes.Clone(m.root.cert.Raw), 0),
-		"good, then a junk": append(m.root.pem(), []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")...),
+		"empty file":                        {},
+		"junk":                              []byte("junk"),
+		"no anchor":                         m.issuer.pem(),
+		"a private key":                     []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+		"a PEM of junk":                     []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+		"a certificate under another label": pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: m.root.cert.Raw}),
+		"DER and more":                      append(bytes.Clone(m.root.cert.Raw), 0),
+		"good, then a junk":                 append(m.root.pem(), []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")...),
 	} {
 		if _, err := ekcert.NewRoots(b); err == nil {
 			t.Errorf("%s: no error", name)

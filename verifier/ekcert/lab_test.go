@@ -150,6 +150,37 @@ func altName(joined bool, attrs ...tpmAttribute) []byte {
 	return b.BytesOrPanic()
 }
 
+// oneAttribute is an alternative name with one manufacturer, written by f.
+func oneAttribute(f func(b *cryptobyte.Builder)) []byte {
+	b := cryptobyte.NewBuilder(nil)
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.Tag(4).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddASN1(asn1.SET, func(b *cryptobyte.Builder) {
+					b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+						b.AddASN1ObjectIdentifier(encoding_asn1.ObjectIdentifier{2, 23, 133, 2, 1})
+						f(b)
+					})
+				})
+			})
+		})
+	})
+	return b.BytesOrPanic()
+}
+
+func withStringType(tag asn1.Tag) []byte {
+	return oneAttribute(func(b *cryptobyte.Builder) {
+		b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes([]byte(stm[0].value)) })
+	})
+}
+
+func withTrailingValue() []byte {
+	return oneAttribute(func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes([]byte(stm[0].value)) })
+		b.AddASN1NULL()
+	})
+}
+
 var (
 	oidSAN = encoding_asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidSDA = encoding_asn1.ObjectIdentifier{2, 5, 29, 9}

@@ -116,6 +116,7 @@ func TestCertifyRefused(t *testing.T) {
 			c.key = eccSigner(p384, svidAttributes)
 			c.key.public.curve = 0x0004
 		}, reason.TPM2CertifyKeyAttributes},
+		{"nameAlg SHA-384", func(c *certificate) { c.key.public.nameAlg = sha384Alg }, reason.TPM2CertifyKeyAttributes},
 		{"scheme NULL", func(c *certificate) { c.key.public.scheme = []uint16{nullAlg} }, reason.TPM2CertifyKeyAttributes},
 		{"off the curve", func(c *certificate) { c.key.public.y = flip(c.key.public.y, 0) }, reason.TPM2CertifyKeyAttributes},
 		{"tpm-96 extraData of another quote", func(c *certificate) { c.attest.extra = flip(c.attest.extra, 0) }, reason.TPM2CertifyNonceMismatch},

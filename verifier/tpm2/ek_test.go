@@ -124,6 +124,7 @@ func TestParseEKRefused(t *testing.T) {
 		{"tpm-54 low-range attributes, high-range policy", "L-1", func(p *public) { p.policy = unhex(policyB) }, reason.TPM2EKTemplate},
 		{"tpm-54 symmetric NULL", "", func(p *public) { p.sym = []uint16{nullAlg} }, reason.TPM2EKTemplate},
 		{"tpm-54 symmetric CBC", "", func(p *public) { p.sym = []uint16{0x0006, p.sym[1], 0x0042} }, reason.TPM2EKTemplate},
+		{"tpm-54 SM4", "", func(p *public) { p.sym = []uint16{0x0013, p.sym[1], 0x0043} }, reason.TPM2EKTemplate},
 		{"tpm-54 AES-192", "", func(p *public) { p.sym = []uint16{0x0006, 192, 0x0043} }, reason.TPM2EKTemplate},
 		{"tpm-54 scheme OAEP", "L-1", func(p *public) { p.scheme = []uint16{0x0017, sha256Alg} }, reason.TPM2EKTemplate},
 		{"tpm-54 nameAlg SHA-1", "L-1", func(p *public) { p.nameAlg = sha1Alg }, reason.TPM2EKTemplate},

@@ -11,10 +11,7 @@ import (
 // Attested is a TPMS_ATTEST of type quote that an AK signed over the expected
 // qualifying data. What it quotes is not judged yet: that is Attested.Quote.
 // The zero value attests nothing.
-type Attested struct {
-	valid bool
-	a     attest
-}
+type Attested struct{ a attest }
 
 // AuthenticateQuote verifies that the TPM holding ak made this quote over
 // qualifying, which is 1 to 64 bytes (the 32 of the binding). attest is a
@@ -39,7 +36,7 @@ func AuthenticateQuote(ak AK, attest, signature, qualifying []byte) (Attested, e
 	if len(qualifying) == 0 || !bytes.Equal(a.extraData, qualifying) {
 		return Attested{}, reason.New(reason.TPM2QuoteNonceMismatch, "extraData is not the binding of this challenge and key")
 	}
-	return Attested{valid: true, a: a}, nil
+	return Attested{a: a}, nil
 }
 
 // Clock returns the signed clock triple and safe.
@@ -81,7 +78,7 @@ func (t Attested) Quote(want Selection, pcrs map[int][]byte) (Quote, error) {
 // checkSelection: the attester chooses what it quotes, so anything but exactly
 // what was asked for would let it present one PCR, or one bank, as another.
 func (t Attested) checkSelection(want Selection) error {
-	if !t.valid || want == (Selection{}) {
+	if want == (Selection{}) {
 		return errQuoteSelection()
 	}
 	if t.a.count > maxBanks {

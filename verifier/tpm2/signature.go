@@ -75,9 +75,11 @@ func verifySignature(ak AK, message, raw []byte) error {
 	return reason.New(reason.TPM2AKParameters, "there is no AK to verify with")
 }
 
+// verifyRSA leaves numbers above the modulus to the verification: a signature by
+// another key of the same size may be one, and is invalid, not misshapen.
 func (s signature) verifyRSA(key *rsa.PublicKey, digest []byte) error {
-	if len(s.first) != key.Size() || bytes.Compare(s.first, key.N.Bytes()) >= 0 {
-		return errSignatureEncoding("an RSA signature is a number below the modulus, of its length")
+	if len(s.first) != key.Size() {
+		return errSignatureEncoding("an RSA signature has the length of the modulus")
 	}
 	if rsa.VerifyPKCS1v15(key, crypto.SHA256, digest, s.first) != nil {
 		return errSignatureInvalid()
