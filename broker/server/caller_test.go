@@ -6,9 +6,14 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"math/big"
+	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"testing"
 	"time"
+
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/zonebroker/zonebroker/broker/server"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -74,6 +79,40 @@ func TestClientCertificates(t *testing.T) {
 				t.Errorf("%d, caller %+v\n%s", got.StatusCode, h.pipeline.last(), got.text)
 			}
 		})
+	}
+}
+
+// TestForeignTrustDomainsHaveNoLane: a source that knows federated domains must
+// not let their nodes in.
+func TestForeignTrustDomainsHaveNoLane(t *testing.T) {
+	other := newAuthority(t, "other.zonebroker")
+	h := start(t, func(c *server.Config) {
+		c.Bundles = x509bundle.NewSet(x509bundle.FromX509Authorities(spiffeid.RequireTrustDomainFromString("other.zonebroker"), []*x509.Certificate{other.cert}))
+	})
+	cert := other.svid(t, "spiffe://other.zonebroker/zone/z/node/"+nodeID, nil)
+	if got := h.do(h.client(cert), "POST", "/v1/challenge", renewal); got.problem.Code != "auth.invalid" {
+		t.Errorf("%d %q", got.StatusCode, got.problem.Code)
+	}
+}
+
+// TestBadCertificateEndsItsConnection: the next try pays for a handshake again.
+func TestBadCertificateEndsItsConnection(t *testing.T) {
+	h := start(t, nil)
+	c := h.client(newAuthority(t, trustDomain).node(t, nodeID))
+	var reused bool
+	trace := func(r *http.Request) {
+		*r = *r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+			GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused },
+		}))
+	}
+	for range 2 {
+		if got := h.do(c, "GET", "/healthz/live", "", trace); got.problem.Code != "auth.invalid" {
+			t.Fatal(got.text)
+		}
+		if reused {
+			t.Error("the connection of a bad certificate was kept")
+		}
+		time.Sleep(50 * time.Millisecond) // GOAWAY travels on its own
 	}
 }
 

@@ -71,6 +71,16 @@ func TestT63_RateLimits(t *testing.T) {
 			t.Errorf("the bundle is %d", got.StatusCode)
 		}
 	})
+	t.Run("all_nodes", func(t *testing.T) {
+		h := start(t, func(c *server.Config) { slow(&c.Limits.Nodes, 1) })
+		var codes []string
+		for _, node := range []string{nodeID, otherNode} {
+			codes = append(codes, h.do(h.client(h.ca.node(t, node)), "POST", "/v1/challenge", renewal).problem.Code)
+		}
+		if fmt.Sprint(codes) != "[ request.rate_limited]" {
+			t.Errorf("%q", codes)
+		}
+	})
 	t.Run("bad_certificates_cost_what_strangers_cost", func(t *testing.T) {
 		h := start(t, func(c *server.Config) { slow(&c.Limits.PerIP, 2) })
 		bad := newAuthority(t, trustDomain).node(t, nodeID)

@@ -130,6 +130,32 @@ func TestT57_SlowClients(t *testing.T) {
 			eventually(t, "the slot is free again", h.InWork)
 		})
 	}
+	t.Run("declared_size_above_cap_is_not_waited_for", func(t *testing.T) {
+		h := start(t, nil)
+		c := dialTLS(t, h, "http/1.1")
+		fmt.Fprintf(c, "POST /v1/attest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", api.MaxBody+1)
+		_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || res.StatusCode != 413 {
+			t.Errorf("%v %v", res, err)
+		}
+	})
+	t.Run("the_deadline_is_for_the_body_alone", func(t *testing.T) {
+		h := start(t, impatient)
+		h.pipeline.attest = func(ctx context.Context, _ api.AttestRequest) (api.AttestResponse, error) {
+			select {
+			case <-ctx.Done():
+				return api.AttestResponse{}, errors.New("cancelled though the client waits")
+			case <-time.After(time.Second): // longer than the body may take
+			}
+			return api.AttestResponse{AttestationID: recordID, Node: nodeID, SPIFFEID: "spiffe://x", Bundle: []byte(`{"keys":[]}`)}, nil
+		}
+		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // HTTP/1.1
+		defer tr.CloseIdleConnections()
+		if got := h.do(&http.Client{Transport: tr}, "POST", "/v1/attest", attestation); got.StatusCode != 200 {
+			t.Errorf("%d %s", got.StatusCode, got.text)
+		}
+	})
 	t.Run("a_slow_crowd_keeps_nobody_else_out", func(t *testing.T) {
 		h := start(t, func(c *server.Config) { c.Limits.MaxConnsPerIP = 100 })
 		for range 80 {
