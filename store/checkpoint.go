@@ -89,12 +89,22 @@ func (s *Store) stopOnFork(ctx context.Context, err error) error {
 
 // snapshot runs fn in one read-only snapshot.
 func (s *Store) snapshot(ctx context.Context, op string, fn func(tx pgx.Tx) error) error {
-	c, err := s.pool.Acquire(ctx)
+	short, cancel := bounded(ctx)
+	defer cancel()
+	c, err := s.pool.Acquire(short)
 	if err != nil {
 		return s.unavailable(ctx, op, err)
 	}
 	defer c.Release()
-	err = pgx.BeginTxFunc(ctx, c, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, fn)
+	tx, err := c.BeginTx(short, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return s.unavailable(ctx, op, err)
+	}
+	err = fn(tx)
+	end, cancelEnd := bounded(context.WithoutCancel(ctx))
+	defer cancelEnd()
+	// It wrote nothing; how it ends changes nothing.
+	_ = tx.Rollback(end)
 	return s.unavailable(ctx, op, err)
 }
 
@@ -104,8 +114,8 @@ func (s *Store) proveHead(ctx context.Context, tx pgx.Tx, signer note.Signer, he
 	if err != nil {
 		return none, err
 	}
-	var stored string
-	if err := tx.QueryRow(ctx, latestCheckpoint, s.cfg.LogID).Scan(&stored); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	stored, err := readNewest(ctx, tx, s.cfg.LogID)
+	if err != nil {
 		return none, err
 	}
 	for _, known := range []struct{ name, text string }{
@@ -192,6 +202,8 @@ func (v selfVerifier) Verify(msg, sig []byte) bool {
 }
 
 func (s *Store) keepCheckpoint(ctx context.Context, cp ledger.Checkpoint, text string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	const put = `INSERT INTO checkpoint (log_id, size, root, note) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`
 	if _, err := s.pool.Exec(ctx, put, s.cfg.LogID, cp.Size, cp.Root[:], text); err != nil {
 		return s.unavailable(ctx, "store checkpoint", err)
@@ -203,8 +215,21 @@ func (s *Store) keepCheckpoint(ctx context.Context, cp ledger.Checkpoint, text s
 	return err
 }
 
+func readNewest(ctx context.Context, tx pgx.Tx, logID string) (string, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var text string
+	err := tx.QueryRow(ctx, latestCheckpoint, logID).Scan(&text)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return text, err
+}
+
 // readHead reads the head of the log; the empty tree where there is none yet.
 func readHead(ctx context.Context, tx pgx.Tx, logID string) (ledger.Frontier, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	var size int64
 	var raw []byte
 	err := tx.QueryRow(ctx, `SELECT size, frontier FROM log_head WHERE log_id = $1`, logID).Scan(&size, &raw)

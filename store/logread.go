@@ -57,6 +57,8 @@ func readTiles(ctx context.Context, tx pgx.Tx, logID string, level int, first, e
 	if level == levelEntries {
 		width = tileWidth * ledger.EntrySize
 	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	rows, err := tx.Query(ctx, query, logID, level, first, end)
 	if err != nil {
 		return nil, err
@@ -77,6 +79,8 @@ func readTiles(ctx context.Context, tx pgx.Tx, logID string, level int, first, e
 // up to the first gap.
 func readOpen(ctx context.Context, tx pgx.Tx, logID string, n int64) ([]ledger.Entry, error) {
 	const query = `SELECT first_idx, entries FROM log_entry WHERE log_id = $1 AND first_idx >= $2 AND first_idx < $3 ORDER BY first_idx`
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	rows, err := tx.Query(ctx, query, logID, n*tileWidth, (n+1)*tileWidth)
 	if err != nil {
 		return nil, err

@@ -92,6 +92,10 @@ func bootstrap(ctx context.Context, dsn string, progress func(string)) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	// Replicas that start together take turns; the lock goes with the connection.
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock(hashtext('zonebroker bootstrap'))`); err != nil {
+		return fmt.Errorf("prepare database: %w", err)
+	}
 	steps := []struct{ missing, do string }{
 		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_owner')`, `CREATE ROLE zb_owner NOLOGIN`},
 		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_writer')`, `CREATE ROLE zb_writer LOGIN`},
@@ -117,9 +121,9 @@ func bootstrap(ctx context.Context, dsn string, progress func(string)) (err erro
 	return nil
 }
 
-// alreadyThere: roles belong to the whole server, and another broker's start may
-// have made one meanwhile.
+// alreadyThere: roles belong to the whole server, and the start of a broker on
+// another database of it may have made or granted one at this moment.
 func alreadyThere(err error) bool {
-	const duplicateObject = "42710"
-	return pgCode(err) == duplicateObject || pgCode(err) == uniqueViolation
+	const duplicateObject, changedMeanwhile = "42710", "XX000"
+	return pgCode(err) == duplicateObject || pgCode(err) == uniqueViolation || pgCode(err) == changedMeanwhile
 }

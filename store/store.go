@@ -198,6 +198,12 @@ func pgCode(err error) string {
 	return ""
 }
 
+// bounded gives one query, or a page of them, its time: a snapshot that is read
+// for minutes must still notice within seconds that nobody answers.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, readTimeout)
+}
+
 // read runs fn on a pooled connection within the reading timeout.
 func (s *Store) read(ctx context.Context, op string, fn func(ctx context.Context, c *pgxpool.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)

@@ -68,7 +68,7 @@ func (v *verification) problem(format string, args ...any) {
 func (v *verification) run(ctx context.Context, anchor string) error {
 	// Whole tables are read below; the snapshot stays consistent meanwhile.
 	const patience = `SET LOCAL statement_timeout = '10min'; SET LOCAL idle_in_transaction_session_timeout = '1min'`
-	if _, err := v.tx.Exec(ctx, patience); err != nil {
+	if err := v.set(ctx, patience); err != nil {
 		return err
 	}
 	var size int64
@@ -102,6 +102,13 @@ func (v *verification) run(ctx context.Context, anchor string) error {
 		return err
 	}
 	return v.checkGrants(ctx)
+}
+
+func (v *verification) set(ctx context.Context, statement string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	_, err := v.tx.Exec(ctx, statement)
+	return err
 }
 
 func (v *verification) loadCheckpoints(ctx context.Context, size int64) error {
@@ -164,7 +171,9 @@ func (v *verification) window(ctx context.Context, a, b int64) error {
 	if err != nil {
 		return err
 	}
-	rows, err := v.rows(ctx, a, b)
+	page, cancel := bounded(ctx)
+	defer cancel()
+	rows, err := v.rows(page, a, b)
 	if err != nil {
 		return err
 	}

@@ -15,9 +15,9 @@ import (
 
 const (
 	// A batch is tried again until then; its items are answered afterwards.
-	batchDeadline = 8 * time.Second
-	// Bound of one attempt: five statement timeouts never add up to it.
-	attemptTimeout = 7 * time.Second
+	batchDeadline = 6 * time.Second
+	// Bound of one attempt: one statement that runs into its timeout, no two.
+	attemptTimeout = 6 * time.Second
 	firstBackoff   = 10 * time.Millisecond
 	maxBackoff     = 300 * time.Millisecond
 )

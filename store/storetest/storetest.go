@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -186,9 +185,10 @@ func removeAfterExit(dir string) error {
 	if err := cmd.Start(); err != nil {
 		return errors.Join(err, r.Close(), w.Close())
 	}
-	keep = w
+	// The pipe stays open for as long as this process lives; without a reference
+	// the collector would close it.
+	held.Store(w)
 	return r.Close()
 }
 
-// keep holds the pipe open for as long as this process lives.
-var keep io.Closer
+var held atomic.Pointer[os.File]
