@@ -78,7 +78,7 @@ func TestForgedEvidence(t *testing.T) {
 			foreign := s.evidence(ch)
 			req.TPM2.Certify = foreign.TPM2.Certify
 			return req
-		}, reason.TPM2SignatureInvalid},
+		}, reason.TPM2CertifyMismatch},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			req := tt.make(r.challenge(r.renewRequest()))
@@ -230,19 +230,35 @@ func TestTPM23_TPM27_ExpiredToken(t *testing.T) {
 	wantCode(t, err, reason.ChallengeExpired)
 }
 
-// TestTPM28_SnapshotRestored: the clock of a restored snapshot goes back.
-func TestTPM28_TPM29_SnapshotRestored(t *testing.T) {
+// TestSnapshotRestored: counters or clock of a restored snapshot go back.
+func TestSnapshotRestored(t *testing.T) {
 	c := newCluster(t)
 	p := c.start(t)
-	h := newHost(t, c.rig)
-	h.admit(p)
-	h.mustAttest(p)
-	h.snapshotRestore(t, func() {
-		h.boot(build.Machine{}.Log())
-		h.mustAttest(p)
-	})
-	_, err := h.attest(p)
-	wantCode(t, err, reason.TPM2RolledBack)
+	for _, tt := range []struct {
+		name      string
+		meanwhile func(h *host)
+	}{
+		{"tpm-28_clock_smaller_with_the_same_counters", func(h *host) {
+			h.boot(build.Machine{}.Log())
+			h.setClock(600_000)
+		}},
+		{"tpm-29_resetCount_smaller", func(h *host) {
+			h.boot(build.Machine{}.Log())
+			h.boot(build.Machine{}.Log())
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t, c.rig)
+			h.admit(p)
+			h.mustAttest(p)
+			h.snapshotRestore(t, func() {
+				tt.meanwhile(h)
+				h.mustAttest(p)
+			})
+			_, err := h.attest(p)
+			wantCode(t, err, reason.TPM2RolledBack)
+		})
+	}
 }
 
 // TestTPM51_ReplayedCredential: the secret of one enrolment proves nothing in

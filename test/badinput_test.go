@@ -33,8 +33,8 @@ func TestStartStopsWithOneSentence(t *testing.T) {
 		{"a missing key file", func(t *testing.T, p *replica) { must(t, os.Remove(filepath.Join(p.dir, "secrets", "log.key"))) }, nil, "log.key"},
 		{"a schema newer than the binary", func(t *testing.T, p *replica) {
 			p.cluster.start(t).stop(t)
-			p.cluster.as(t, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, true)`)
-		}, nil, "newer"},
+			p.cluster.as(t, `INSERT INTO schema_file (version, name, sha256) VALUES (9999, '9999_later.sql', sha256(''))`)
+		}, nil, "schema 9999"},
 		{"a clock that is off", func(*testing.T, *replica) {}, []string{"ZONEBROKER_CLOCK_OFFSET=5s"}, "clock"},
 		{"a database that is away", func(t *testing.T, p *replica) { p.cluster.writer = "postgres://zb_writer@127.0.0.1:1/none" }, nil, "store.unavailable"},
 	} {

@@ -262,27 +262,33 @@ func TestWaysBack(t *testing.T) {
 		}
 		wantEvent(t, second, reason.NodeAKChanged)
 	})
-	t.Run("other EK of the same machine waits for an operator", func(t *testing.T) {
-		h := newHost(t, c.rig)
-		args := []string{"node", "admit", "--group", "rack-7", "--machine", "two-eks"}
-		for _, e := range h.ekHashes() {
-			args = append(args, "--ek-hash", e)
-		}
-		p.ctl(t, nil, args...)
-		h.ek = "rsa"
-		first := h.mustAttest(p)
-		must(t, os.RemoveAll(h.state))
-		h.ek = "p256"
-		_, err := h.attest(p)
+	t.Run("other TPM of the same machine waits for an operator", func(t *testing.T) {
+		old, repaired := newHost(t, c.rig), newHost(t, c.rig)
+		args := append([]string{"node", "admit", "--group", "rack-7", "--machine", "host-17"}, old.ekHashes()...)
+		p.ctl(t, nil, append(args, repaired.ekHashes()...)...)
+		first := old.mustAttest(p)
+		_, err := repaired.attest(p)
 		wantCode(t, err, reason.NodeAdmissionPending)
 		var nodes []api.Node
 		p.ctl(t, &nodes, "node", "list")
 		for _, n := range nodes {
-			if n.Machine == "two-eks" && n.ID != first.Node {
+			if n.Machine == "host-17" && n.ID != first.Node {
 				p.ctl(t, nil, "node", "approve", n.ID)
 			}
 		}
+		if second := repaired.mustAttest(p); second.Node == first.Node {
+			t.Error("two roots of trust share a node")
+		}
+	})
+	t.Run("other EK of the same TPM is no second node", func(t *testing.T) {
+		h := newHost(t, c.rig)
+		h.admit(p)
+		h.ek = "rsa"
 		h.mustAttest(p)
+		must(t, os.RemoveAll(h.state))
+		h.ek = "p256"
+		_, err := h.attest(p)
+		wantCode(t, err, reason.NodeIdentityConflict)
 	})
 }
 

@@ -84,7 +84,7 @@ func (h *host) admit(p *replica) {
 	h.t.Helper()
 	args := []string{"node", "admit", "--group", "rack-7"}
 	for _, e := range h.ekHashes() {
-		args = append(args, "--ek-hash", e)
+		args = append(args, e)
 	}
 	p.ctl(h.t, nil, args...)
 }

@@ -64,8 +64,13 @@ func initDir(dir, trustDomain, listen string, now time.Time) (string, error) {
 	if _, err := os.Lstat(filepath.Join(dir, configFile)); !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("%s exists already; a broker's keys are made once", filepath.Join(dir, configFile))
 	}
-	for _, d := range []string{dir, filepath.Join(dir, secretsDir), filepath.Join(dir, policyDir), filepath.Join(dir, rootsDir)} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
+	// The folder itself can be passed through, not listed: under root a private
+	// Postgres inside it runs as another user.
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return "", err
+	}
+	for _, d := range []string{secretsDir, policyDir, rootsDir} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return "", err
 		}
 	}
