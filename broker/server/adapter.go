@@ -156,8 +156,7 @@ func checkForm(r *request) error {
 }
 
 // decode reads the body into v and validates it. The deadline is for the body
-// alone: HTTP/1 goes on reading while a handler works, and would take a
-// deadline that passes then for a client that hung up.
+// alone: net/http lifts it once the body is read.
 func (r *request) decode(v interface{ Validate() error }) error {
 	_ = r.rc.SetReadDeadline(time.Now().Add(r.limit))
 	err := api.Decode(r.body, r.route.body, v)
@@ -167,7 +166,6 @@ func (r *request) decode(v interface{ Validate() error }) error {
 	if err != nil {
 		return err
 	}
-	_ = r.rc.SetReadDeadline(time.Time{})
 	return v.Validate()
 }
 
