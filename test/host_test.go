@@ -82,11 +82,7 @@ func (h *host) ekHashes() []string {
 // admit puts the host into the inventory of a replica's cluster.
 func (h *host) admit(p *replica) {
 	h.t.Helper()
-	args := []string{"node", "admit", "--group", "rack-7"}
-	for _, e := range h.ekHashes() {
-		args = append(args, e)
-	}
-	p.ctl(h.t, nil, args...)
+	p.ctl(h.t, nil, append([]string{"node", "admit", "--group", "rack-7"}, h.ekHashes()...)...)
 }
 
 func (h *host) config(p *replica) agent.Config {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -345,8 +344,6 @@ func (p *replica) ctl(t testing.TB, into any, args ...string) {
 		t.Fatalf("%v: %v\n%s", args, err, out)
 	}
 }
-
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func hashHex(b []byte) string {
 	d := sha256.Sum256(b)

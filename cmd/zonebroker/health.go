@@ -34,15 +34,15 @@ fails. It exits 1 when one fails, 4 when no broker answers.`,
 			return err
 		}
 		if h.Status != "ok" {
-			return unhealthy
+			return errUnhealthy
 		}
 		return nil
 	}
 	return cmd
 }
 
-// unhealthy has no code of its own: the checks say what is wrong.
-var unhealthy = errors.New("the broker cannot do its whole job; the checks above say what to do")
+// errUnhealthy has no code of its own: the checks say what is wrong.
+var errUnhealthy = errors.New("the broker cannot do its whole job; the checks above say what to do")
 
 func printHealth(cmd *cobra.Command, output format, h api.Health, took time.Duration) error {
 	if output == asJSON {
