@@ -60,7 +60,7 @@ var remedies = map[reason.Code]string{
 	reason.NodeDisabled:         "An operator runs `zonebroker node approve NODE` if the node may come back.",
 	reason.NodeForkSuspected:    "Two machines used one identity. Find the copy, then run `zonebroker node approve NODE`.",
 	reason.NodeIdentityConflict: "An operator looks at both machines: `zonebroker node list`. The EK or AK belongs to another node.",
-	reason.NodeNotAdmitted:      "An operator runs `zonebroker node admit --ek-hash HASH`, or hands out a token of `zonebroker token create`.",
+	reason.NodeNotAdmitted:      "An operator runs `zonebroker node admit EK-HASH`, or hands out a token of `zonebroker token create`.",
 	reason.NodeQuarantined:      "Attest again for a quarantine identity, and ask an operator.",
 
 	reason.PolicyBindingClass:     "Use an SVID key that the TPM certifies: start zoneagent with a TPM-resident key.",

@@ -69,7 +69,11 @@ type report struct {
 // fail prints err and returns the exit code.
 func fail(w io.Writer, err error) int {
 	r := describe(err)
-	fmt.Fprintf(w, "error: %s: %s\n", plain(r.code), plainLines(r.what))
+	what := plainLines(r.what)
+	if r.code != "" {
+		what = plain(r.code) + ": " + what
+	}
+	fmt.Fprintf(w, "error: %s\n", what)
 	for _, line := range []struct{ name, text string }{{"why", r.why}, {"fix", r.fix}, {"request id", r.request}} {
 		if line.text != "" {
 			fmt.Fprintf(w, "  %s: %s\n", line.name, plain(line.text))
@@ -93,7 +97,7 @@ func describe(err error) report {
 		return r
 	}
 	if e, ok := errors.AsType[found](err); ok {
-		return report{code: string(e.code), what: e.why, fix: api.Remedy(e.code), exit: exitError}
+		return report{code: string(e.code), what: e.why, exit: exitError}
 	}
 	if e, ok := errors.AsType[*unreachable](err); ok {
 		return report{
@@ -108,7 +112,7 @@ func describe(err error) report {
 	if e, ok := errors.AsType[*reason.Error](err); ok {
 		return report{code: string(e.Code), what: reason.Lookup(e.Code).Meaning, why: err.Error(), fix: api.Remedy(e.Code), exit: exitError}
 	}
-	return report{code: "error", what: err.Error(), exit: exitError}
+	return report{what: err.Error(), exit: exitError}
 }
 
 // describeRefused: only a verdict about who asks or who is asked about is
