@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// maxDepth bounds nesting. The deepest request of the contract has four
-	// levels; more is somebody trying the stack.
+	// maxDepth bounds the nesting of foreign documents inside ours, such as a
+	// bundle. Everything else nests as deep as our types do, four levels.
 	maxDepth = 16
 	// maxItems bounds the members of one object or array of the contract: a
 	// body of empty strings must not turn into a hundred times its size.
@@ -61,7 +61,7 @@ func DecodeBytes(data []byte, v any) error {
 		return malformed("", "not JSON")
 	}
 	w := walker{data: data}
-	return w.value("", reflect.ValueOf(v).Elem(), 1)
+	return w.value("", reflect.ValueOf(v).Elem())
 }
 
 func malformed(pointer, what string) error {
@@ -90,28 +90,22 @@ func (w *walker) space() {
 }
 
 // value decodes the value at the cursor into dst, by the type of dst.
-func (w *walker) value(at string, dst reflect.Value, depth int) error {
+func (w *walker) value(at string, dst reflect.Value) error {
 	w.space()
-	if depth > maxDepth {
-		return malformed("", fmt.Sprintf("nested deeper than %d", maxDepth))
-	}
 	switch t := dst.Type(); {
 	case t == rawType:
-		return w.raw(at, dst, depth)
+		return w.raw(at, dst)
 	case reflect.PointerTo(t).Implements(unmarshalerType):
 		return w.scalar(at, dst)
 	case t.Kind() == reflect.Pointer:
-		if w.data[w.pos] == 'n' {
-			return malformed(at, "null is not allowed; leave the member out")
-		}
 		dst.Set(reflect.New(t.Elem()))
-		return w.value(at, dst.Elem(), depth)
+		return w.value(at, dst.Elem())
 	case t.Kind() == reflect.Struct:
-		return w.object(at, dst, depth)
+		return w.object(at, dst)
 	case t.Kind() == reflect.Map:
-		return w.mapping(at, dst, depth)
+		return w.mapping(at, dst)
 	case t.Kind() == reflect.Slice:
-		return w.array(at, dst, depth)
+		return w.array(at, dst)
 	default:
 		return w.scalar(at, dst)
 	}
@@ -173,23 +167,23 @@ func (w *walker) comma() {
 	}
 }
 
-func (w *walker) object(at string, dst reflect.Value, depth int) error {
+func (w *walker) object(at string, dst reflect.Value) error {
 	fields := fieldsOf(dst.Type())
 	return w.members(at, maxItems, func(here, name string) error {
 		index, ok := fields[name]
 		if !ok {
 			return malformed(here, "unknown member")
 		}
-		return w.value(here, dst.Field(index), depth+1)
+		return w.value(here, dst.Field(index))
 	})
 }
 
-func (w *walker) mapping(at string, dst reflect.Value, depth int) error {
+func (w *walker) mapping(at string, dst reflect.Value) error {
 	m := reflect.MakeMap(dst.Type())
 	dst.Set(m)
 	return w.members(at, maxItems, func(here, name string) error {
 		v := reflect.New(dst.Type().Elem()).Elem()
-		if err := w.value(here, v, depth+1); err != nil {
+		if err := w.value(here, v); err != nil {
 			return err
 		}
 		m.SetMapIndex(reflect.ValueOf(name), v)
@@ -197,7 +191,7 @@ func (w *walker) mapping(at string, dst reflect.Value, depth int) error {
 	})
 }
 
-func (w *walker) array(at string, dst reflect.Value, depth int) error {
+func (w *walker) array(at string, dst reflect.Value) error {
 	if w.data[w.pos] != '[' {
 		return malformed(at, "not an array")
 	}
@@ -213,7 +207,7 @@ func (w *walker) array(at string, dst reflect.Value, depth int) error {
 			return reason.Newf(reason.RequestTooLarge, "%s: more than %d items", at, maxItems)
 		}
 		v := reflect.New(dst.Type().Elem()).Elem()
-		if err := w.value(fmt.Sprintf("%s/%d", at, n), v, depth+1); err != nil {
+		if err := w.value(fmt.Sprintf("%s/%d", at, n), v); err != nil {
 			return err
 		}
 		out = reflect.Append(out, v)
@@ -255,9 +249,9 @@ func (w *walker) literal() {
 
 // raw keeps a foreign document as it is, but holds it to depth, members and
 // UTF-8 like everything else.
-func (w *walker) raw(at string, dst reflect.Value, depth int) error {
+func (w *walker) raw(at string, dst reflect.Value) error {
 	start := w.pos
-	if err := w.foreign(at, depth); err != nil {
+	if err := w.foreign(at, 1); err != nil {
 		return err
 	}
 	dst.SetBytes(bytes.Clone(w.data[start:w.pos]))

@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/json"
 	"reflect"
-	"strings"
 	"time"
 )
 
@@ -14,8 +13,8 @@ func Encode(v any) ([]byte, error) {
 	return json.Marshal(filled(reflect.ValueOf(v)).Interface())
 }
 
-// filled returns a copy of v without nil lists and maps, except where the
-// member may be left out.
+// filled returns a copy of v without nil lists and maps. What may be left out is
+// left out all the same: omitempty means empty, not nil.
 func filled(v reflect.Value) reflect.Value {
 	t := v.Type()
 	if t == timeType {
@@ -29,9 +28,6 @@ func filled(v reflect.Value) reflect.Value {
 	switch t.Kind() {
 	case reflect.Struct:
 		for i := range t.NumField() {
-			if strings.Contains(t.Field(i).Tag.Get("json"), ",omitempty") && v.Field(i).IsZero() {
-				continue
-			}
 			out.Field(i).Set(filled(v.Field(i)))
 		}
 	case reflect.Slice:

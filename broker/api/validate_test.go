@@ -160,6 +160,9 @@ func TestChallengeValidate(t *testing.T) {
 		{"nonce_at_enrolment", renew, func(c *api.Challenge) { c.Purpose = api.PurposeEnrol }, reason.RequestMalformed},
 		{"credential_at_renewal", enrol, func(c *api.Challenge) { c.Purpose = api.PurposeRenew }, reason.RequestMalformed},
 		{"token_missing", renew, func(c *api.Challenge) { c.Token = "" }, reason.RequestMalformed},
+		{"token_with_newline", renew, func(c *api.Challenge) { c.Token = "a\nb" }, reason.RequestMalformed},
+		{"token_too_long", renew, func(c *api.Challenge) { c.Token = strings.Repeat("a", 2049) }, reason.RequestTooLarge},
+		{"credential_without_blob", enrol, func(c *api.Challenge) { c.Credential = &api.Credential{Secret: of(256)} }, reason.RequestMalformed},
 		{"credential_without_secret", enrol, func(c *api.Challenge) { c.Credential = &api.Credential{Blob: of(50)} }, reason.RequestMalformed},
 		{"nonce_too_large", renew, func(c *api.Challenge) { c.Nonce = of(65) }, reason.RequestTooLarge},
 	}

@@ -116,7 +116,7 @@ func theNode() api.Node {
 	return api.Node{
 		ID: testNode, Status: "active", Standing: "fresh", Zone: "payments", Tier: 2, Verdict: "allow", RootHash: testHash,
 		Machine: "rack7-n1", Groups: []string{"rack-7"}, Last: testRecord, AttestedAt: now.Add(-90 * time.Second),
-		FreshUntil: now.Add(210 * time.Second), CreatedAt: now.Add(-72 * time.Hour),
+		FreshUntil: now.Add(240 * time.Second), CreatedAt: now.Add(-72 * time.Hour),
 	}
 }
 
@@ -358,7 +358,7 @@ func TestRelative(t *testing.T) {
 	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	for d, want := range map[time.Duration]string{
 		0: "0s ago", 90 * time.Second: "90s ago", 5 * time.Minute: "5m ago", 3 * time.Hour: "3h ago", 72 * time.Hour: "3d ago",
-		-40 * time.Second: "in 40s", -3 * time.Hour: "in 3h",
+		-40 * time.Second: "in 40s", -time.Hour + time.Second: "in 60m", -3 * time.Hour: "in 3h",
 	} {
 		if got := relative(now.Add(-d), now); got != want {
 			t.Errorf("%s: %q, want %q", d, got, want)

@@ -117,15 +117,16 @@ func relative(t, now time.Time) string {
 // span rounds: seconds up to two minutes, minutes up to two hours, hours up to
 // two days, then days.
 func span(d time.Duration) string {
+	in := func(unit time.Duration) int { return int((d + unit/2) / unit) }
 	switch {
 	case d < 2*time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
+		return fmt.Sprintf("%ds", in(time.Second))
 	case d < 2*time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
+		return fmt.Sprintf("%dm", in(time.Minute))
 	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
+		return fmt.Sprintf("%dh", in(time.Hour))
 	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
+	return fmt.Sprintf("%dd", in(24*time.Hour))
 }
 
 // both shows a time for people and for copying.
