@@ -16,16 +16,15 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/claim"
 	"github.com/zonebroker/zonebroker/broker/issuer"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps/hostdepstest"
 )
 
 // TestOpenSSLAcceptsTheChain lets a foreign and strict reader judge both chains:
 // the SVID with its non-critical claim under the replica's CA, and the broker's
 // TLS certificate under the trust anchor.
 func TestOpenSSLAcceptsTheChain(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		t.Fatal("openssl is missing; install it with: apt-get install openssl")
-	}
+	openssl := hostdepstest.Program(t, hostdeps.OpenSSL, "openssl")
 	now := time.Now()
 	dir := t.TempDir()
 	svid, ca := issueSVID(t, now)

@@ -37,7 +37,7 @@ func TestFirstLight(t *testing.T) {
 	if got.Zone != "lab" || len(got.Node) != 26 {
 		t.Fatalf("earned %+v, want a node in zone lab", got)
 	}
-	if msg, err := exec.Command("openssl", "verify", "-x509_strict", "-CAfile", svid+".bundle.pem", svid).CombinedOutput(); err != nil {
+	if msg, err := exec.Command(c.rig.programs.Path("openssl"), "verify", "-x509_strict", "-CAfile", svid+".bundle.pem", svid).CombinedOutput(); err != nil {
 		t.Errorf("OpenSSL refuses the chain: %v\n%s", err, msg)
 	}
 	c.rig.run(t, nil, "zonebroker", "claim", "verify", svid, "--bundle", svid+".bundle.json")

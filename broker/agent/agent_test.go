@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +16,8 @@ import (
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
 	"github.com/zonebroker/zonebroker/broker/agent/swtpm"
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps/hostdepstest"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -31,14 +32,7 @@ type host struct {
 
 func newHost(t testing.TB, b *broker) *host {
 	t.Helper()
-	name := os.Getenv("ZONEBROKER_SWTPM")
-	if name == "" {
-		name = "swtpm"
-	}
-	program, err := exec.LookPath(name)
-	if err != nil {
-		t.Fatalf("swtpm is needed: %s, or set ZONEBROKER_SWTPM", swtpm.Install)
-	}
+	program := hostdepstest.Program(t, hostdeps.SWTPM, "swtpm")
 	dir, err := os.MkdirTemp("", "zba") // short: the path of a socket has 107 bytes
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,8 @@ import (
 	"github.com/zonebroker/zonebroker/broker/agent/swtpm"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/client"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps/hostdepstest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -75,14 +77,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 func startTPM(t *testing.T) string {
 	t.Helper()
-	name := os.Getenv("ZONEBROKER_SWTPM")
-	if name == "" {
-		name = "swtpm"
-	}
-	program, err := exec.LookPath(name)
-	if err != nil {
-		t.Fatalf("swtpm is needed: %s, or set ZONEBROKER_SWTPM", swtpm.Install)
-	}
+	program := hostdepstest.Program(t, hostdeps.SWTPM, "swtpm")
 	dir, err := os.MkdirTemp("", "zbc")
 	if err != nil {
 		t.Fatal(err)

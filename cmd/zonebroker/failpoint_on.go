@@ -54,6 +54,9 @@ var failpoint = func() func(string) {
 			if signal == syscall.SIGKILL {
 				select {}
 			}
+			// The signal stops all threads soon, not at once: this one must not pass the
+			// step before.
+			time.Sleep(100 * time.Millisecond)
 		}
 	}
 }()

@@ -60,12 +60,10 @@ type owner struct {
 func startOwner(t *testing.T, dir string, uid uint32) *owner {
 	t.Helper()
 	binary := filepath.Join(scratch(t), "owner")
-	text, err := os.ReadFile(os.Args[0])
-	if err == nil {
-		err = os.WriteFile(binary, text, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
+	// Copied by another process: a descriptor of ours that is open for writing
+	// would be inherited by whatever a parallel test forks, and make the file busy.
+	if out, err := exec.Command("cp", os.Args[0], binary).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
 	}
 	o := &owner{cmd: exec.Command(binary)}
 	o.cmd.Env = append(os.Environ(), ownerVariable+"="+dir)

@@ -3,7 +3,6 @@ package swtpm_test
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"slices"
 	"testing"
 
@@ -12,24 +11,16 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"github.com/zonebroker/zonebroker/broker/agent/swtpm"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps/hostdepstest"
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
-// program returns the swtpm of the environment; a test run without one fails,
-// because a silent skip would hide that nothing was tested.
 func program(t testing.TB) string {
 	t.Helper()
-	name := os.Getenv("ZONEBROKER_SWTPM")
-	if name == "" {
-		name = "swtpm"
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Fatalf("swtpm is needed: %s, or set ZONEBROKER_SWTPM", swtpm.Install)
-	}
-	return path
+	return hostdepstest.Program(t, hostdeps.SWTPM, "swtpm")
 }
 
 // folder returns a short folder: the names of tests would make socket paths too

@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps/hostdepstest"
 )
 
 // software is a real TPM in a process of its own.
@@ -27,18 +29,7 @@ type software struct {
 
 func program(t testing.TB, name string) string {
 	t.Helper()
-	path := ""
-	if name == "swtpm" {
-		path = os.Getenv("ZONEBROKER_SWTPM")
-	}
-	if path == "" {
-		path = name
-	}
-	found, err := exec.LookPath(path)
-	if err != nil {
-		t.Fatalf("%s is not installed; install it with: apt-get install swtpm swtpm-tools", name)
-	}
-	return found
+	return hostdepstest.Program(t, hostdeps.SWTPM, name)
 }
 
 // startTPM starts a TPM over the state in dir; "" makes a new one.

@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps"
+	"github.com/zonebroker/zonebroker/deploy/hostdeps/hostdepstest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -270,10 +272,7 @@ func TestSlots(t *testing.T) {
 
 // TestForeignTool lets tpm2-tools judge a quote of ours.
 func TestForeignTool(t *testing.T) {
-	check, err := exec.LookPath("tpm2_checkquote")
-	if err != nil {
-		t.Fatal("tpm2_checkquote is not installed; install it with: apt-get install tpm2-tools")
-	}
+	check := hostdepstest.Program(t, hostdeps.TPM2Tools, "tpm2_checkquote")
 	for _, kind := range []tpm2collect.Kind{tpm2collect.P256, tpm2collect.RSA} {
 		t.Run(string(kind), func(t *testing.T) {
 			host := startTPM(t, "").open(t, tpm2collect.Config{AK: kind})
