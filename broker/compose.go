@@ -73,8 +73,13 @@ func (b *Broker) compose(a *attempt, prepared *issuer.Prepared) (ledger.Commit, 
 	}
 	c := ledger.Commit{
 		Record: rec, BasedOn: a.challenge.Version, State: &state,
-		Evidence: a.parts, SVIDs: body.SVIDs, Drift: ledger.Changes(a.snap.State, state),
+		Evidence: a.parts, SVIDs: body.SVIDs,
 	}
+	seen, err := observed(a, state)
+	if err != nil {
+		return ledger.Commit{}, err
+	}
+	c.Drift = ledger.Changes(a.snap.State, seen)
 	if a.verdict.rowDirty {
 		c.Node = &a.verdict.node
 	}
@@ -156,6 +161,17 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 		st.ExpiresAt = end
 	}
 	return st, nil
+}
+
+// observed is the state as this attempt showed it, for the drift rows: a denial
+// moves no baseline, and still what changed is worth a before and an after.
+func observed(a *attempt, next ledger.NodeState) (ledger.NodeState, error) {
+	pcrs, err := pcrObject(a.appraisal.PCRs())
+	if err != nil || pcrs == nil {
+		return next, err
+	}
+	next.PCRs, next.Firmware = pcrs, a.appraisal.FirmwareVersion()
+	return next, nil
 }
 
 // evidenceParts lists the evidence by content, in the order in which judging

@@ -257,19 +257,18 @@ func (b *Broker) wireNode(s ledger.Snapshot) api.Node {
 }
 
 // standing computes what a node holds from expiry alone: no flag that somebody
-// forgot to clear can keep it trusted.
+// forgot to clear can keep it trusted, and a later denial does not call back an
+// SVID that still lives. The last verdict stands beside it.
 func standing(st ledger.NodeState, now time.Time) string {
 	switch {
 	case st.Last == uuid.Nil && st.Verdict == ledger.VerdictDeny:
 		return "denied"
 	case st.Last == uuid.Nil:
 		return "none"
-	case now.Before(st.FreshUntil) && st.Verdict != ledger.VerdictDeny:
+	case now.Before(st.FreshUntil):
 		return "fresh"
-	case now.Before(st.ExpiresAt) && st.Verdict != ledger.VerdictDeny:
+	case now.Before(st.ExpiresAt):
 		return "stale"
-	case st.Verdict == ledger.VerdictDeny:
-		return "denied"
 	default:
 		return "expired"
 	}

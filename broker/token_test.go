@@ -107,7 +107,9 @@ func TestStandingComesFromExpiry(t *testing.T) {
 		{"before fresh_until", st, 59 * time.Second, "fresh"},
 		{"at fresh_until", st, time.Minute, "stale"},
 		{"at the certificate's end", st, time.Hour, "expired"},
-		{"denied since", denied, 0, "denied"},
+		{"denied since, with a live SVID", denied, 0, "fresh"},
+		{"denied since, past its end", denied, time.Hour, "expired"},
+		{"never accepted", ledger.NodeState{Verdict: ledger.VerdictDeny}, 0, "denied"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := broker.Standing(tt.st, issued.Add(tt.at)); got != tt.want {

@@ -66,7 +66,7 @@ type PendingNode struct {
 
 // Node is a node as operators see it. Standing is computed from expiry at the
 // time of the answer, never from a flag: "fresh", "stale" (past fresh_until,
-// inside grace), "expired", "denied", "none"; Status is the operator's word.
+// inside grace), "expired"; "denied" and "none" for a node that never earned one.
 type Node struct {
 	ID            string    `json:"id"`
 	Status        string    `json:"status"`
