@@ -113,6 +113,7 @@ func (p *commitProxy) serve(client net.Conn) {
 }
 
 func TestAmbiguousCommit(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"before", "after", "late"} {
 		t.Run(mode, func(t *testing.T) {
 			w := newWorld(t)

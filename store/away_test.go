@@ -141,6 +141,7 @@ func everyMethod(ctx context.Context, t testing.TB, s *store.Store) map[string]f
 }
 
 func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
 	for name, breakIt := range map[string]func(*line){
 		"cut":       (*line).cut,
 		"swallowed": func(l *line) { l.hole.Store(true) },

@@ -94,6 +94,7 @@ func TestSignCheckpointTakesAnOlderAnchor(t *testing.T) {
 }
 
 func TestForkStopsSigning(t *testing.T) {
+	t.Parallel()
 	signer, _ := logKeys()
 	skey, _, err := ledger.NewLogKey(rand.Reader, signer.Name())
 	if err != nil {

@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +29,11 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv(childRole) != "" {
 		os.Exit(childMain())
+	}
+	// These tests wait for clocks and disks far more than they compute.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -242,4 +249,13 @@ func pgState(err error) string {
 		return e.Code
 	}
 	return ""
+}
+
+func hexOf(b []byte) string { return hex.EncodeToString(b) }
+
+func wantProblem(t *testing.T, w *world, want string) {
+	t.Helper()
+	if got := w.problems(""); !strings.Contains(got, want) {
+		t.Errorf("%q is not among the problems:\n%s", want, got)
+	}
 }

@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +45,7 @@ func newWatchedWorld(t *testing.T) (*world, *forgeries) {
 // TestSuperuserGrantsNothing: rows that somebody without the row key writes are
 // as if absent, are told of, and are found by the verification.
 func TestSuperuserGrantsNothing(t *testing.T) {
+	t.Parallel()
 	t.Run("another_AK_in_node", func(t *testing.T) {
 		w, heard := newWatchedWorld(t)
 		snap := w.enrol(1)
@@ -177,6 +177,7 @@ func wantForged(t *testing.T, w *world, heard *forgeries, name string) {
 // TestRestoredRights: rows with a good HMAC that were put back to an older state
 // are found by the log.
 func TestRestoredRights(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		sql  string
 		want string
@@ -253,23 +254,6 @@ func TestJoinTokenAdmitsOnce(t *testing.T) {
 		t.Errorf("the token was used by %s", used)
 	}
 	w.verify("")
-}
-
-// TestLoserKeepsTokenUnused: whoever loses the compare-and-set must not use up
-// the token.
-func TestLoserKeepsTokenUnused(t *testing.T) {
-	w := newWorld(t)
-	snap := w.enrol(1)
-	jt := joinToken(t)
-	w.append(tokenCommit(t, jt))
-	n := snap.Node
-	c := attestation(t, ledger.Snapshot{Node: n}, ledger.VerdictAllow)
-	c.Node, c.JoinToken = &n, &jt.ID
-	_, err := w.s.Append(t.Context(), c)
-	wantCode(t, err, reason.ChallengeSpent)
-	if got, err := w.s.JoinTokenByHash(t.Context(), jt.SecretHash, time.Now()); got == nil || err != nil {
-		t.Errorf("the token is gone: %v", err)
-	}
 }
 
 func TestAdmissionsFollowTheLog(t *testing.T) {
@@ -367,5 +351,5 @@ func tokenCommit(t testing.TB, jt ledger.JoinToken) ledger.Commit {
 func policyCommit(t testing.TB, text string) ledger.Commit {
 	t.Helper()
 	o := ledger.Object{Kind: "policy", Digest: sha256.Sum256([]byte(text)), Bytes: []byte(text)}
-	return grantCommit(t, ledger.TypePolicyActivated, hex.EncodeToString(o.Digest[:]), ledger.Commit{Object: &o})
+	return grantCommit(t, ledger.TypePolicyActivated, hexOf(o.Digest[:]), ledger.Commit{Object: &o})
 }

@@ -60,6 +60,7 @@ func TestMigrateMakesTheDatabase(t *testing.T) {
 }
 
 func TestReplicasMigrateTogether(t *testing.T) {
+	t.Parallel()
 	db := storetest.Empty(t)
 	var wg sync.WaitGroup
 	for range 3 {
@@ -73,6 +74,7 @@ func TestReplicasMigrateTogether(t *testing.T) {
 }
 
 func TestForeignSchemaStops(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		sql  string
 		want func(error) bool

@@ -64,6 +64,7 @@ func (w *world) problems(anchor string) string {
 }
 
 func TestT60_Tampering(t *testing.T) {
+	t.Parallel()
 	// Index 3 is the first attestation of node 2; 100 lies in a tile, the last
 	// indices do not.
 	const accepted = `log_idx = (SELECT min(log_idx) FROM attestation WHERE log_idx > 100 AND type = 'attestation')`
@@ -148,6 +149,7 @@ func TestT60_Tampering(t *testing.T) {
 }
 
 func TestT60_HeadAndCheckpoints(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		sql  string
 		want string
@@ -180,6 +182,7 @@ func TestT60_HeadAndCheckpoints(t *testing.T) {
 // TestT60_RewrittenFromScratch: somebody cuts the log and writes another, whole
 // one. Only what stands outside the database can show it, and signing stops.
 func TestT60_RewrittenFromScratch(t *testing.T) {
+	t.Parallel()
 	w, anchor := tampered(t)
 	signer, _ := logKeys()
 	w.db.Exec(t, freely+`TRUNCATE attestation, evidence_part, svid, drift_event, evidence, log_entry, log_tile, checkpoint, node, node_state, admission;
@@ -202,6 +205,7 @@ func TestT60_RewrittenFromScratch(t *testing.T) {
 }
 
 func TestFencesHoldForTheSuperuser(t *testing.T) {
+	t.Parallel()
 	w, _ := tampered(t)
 	for _, sql := range []string{
 		`UPDATE attestation SET zone = 'x'`, `DELETE FROM attestation`, `TRUNCATE attestation`,
