@@ -124,6 +124,7 @@ func serve(ctx context.Context, o serveOptions, logger *slog.Logger, ready func(
 	defer func() {
 		stopStore()
 		storeDone.Wait()
+		st.Close()
 		err = errors.Join(err, storeErr)
 	}()
 	b, err := newBroker(o.dir, cfg, keys, st, logger)
