@@ -217,10 +217,10 @@ func (d *demo) story(ctx context.Context, o demoOptions, r *running, ca *swtpm.C
 	if err := d.prove(ctx, r); err != nil {
 		return err
 	}
-	d.tryNext(r)
 	if o.once {
 		return nil
 	}
+	d.tryNext(r)
 	<-ctx.Done()
 	return nil
 }
