@@ -25,6 +25,10 @@ func TestStartStopsWithOneSentence(t *testing.T) {
 		want  string
 	}{
 		{"an unknown key in the configuration", func(t *testing.T, p *replica) { appendTo(t, p, "zonebroker.yaml", "trust_domian: x\n") }, nil, "trust_domian"},
+		{"a trust domain that is not the log key's", func(t *testing.T, p *replica) {
+			edit(t, p, "zonebroker.yaml", "trust_domain: "+trustDomain, "trust_domain: other.example")
+		}, nil, "trust_domain or log_id in zonebroker.yaml is not that of the key"},
+		{"a log that is not the log key's", func(t *testing.T, p *replica) { appendTo(t, p, "zonebroker.yaml", "log_id: second\n") }, nil, "trust_domain or log_id in zonebroker.yaml is not that of the key"},
 		{"an unknown key in a zone", func(t *testing.T, p *replica) { appendTo(t, p, "zones/z0.yaml", "tire: 4\n") }, nil, "z0.yaml:10:1"},
 		{"an empty policy folder", func(t *testing.T, p *replica) { must(t, os.Remove(filepath.Join(p.dir, "zones", "z0.yaml"))) }, nil, "policy.missing"},
 		{"a key file that others can read", func(t *testing.T, p *replica) {
@@ -58,6 +62,17 @@ func appendTo(t *testing.T, p *replica, name, text string) {
 	defer f.Close()
 	_, err = f.WriteString(text)
 	must(t, err)
+}
+
+func edit(t *testing.T, p *replica, name, from, to string) {
+	t.Helper()
+	path := filepath.Join(p.dir, name)
+	raw, err := os.ReadFile(path)
+	must(t, err)
+	if !strings.Contains(string(raw), from) {
+		t.Fatalf("%s does not hold %q", name, from)
+	}
+	must(t, os.WriteFile(path, []byte(strings.Replace(string(raw), from, to, 1)), 0o600))
 }
 
 // TestReloadRefusesAHalfPolicy: a bad folder at SIGHUP leaves the old policy.

@@ -42,8 +42,9 @@ measurements with the host's TPM over it, and receives an X.509-SVID of the zone
 that the host has earned. All keys are made in the TPM and stay there.
 
 The broker has to prove who it is before anything is sent: give its trust anchor
-with --anchor, the pin of the anchor's key with --pin, or a SPIFFE bundle with
---bundle. There is no insecure default and no trust on first use.
+with --anchor, the pin of the anchor's key with --pin (or ZONEBROKER_PIN), or a
+SPIFFE bundle with --bundle. There is no insecure default and no trust on first
+use.
 
 Data goes to standard output, progress and errors to standard error.
 

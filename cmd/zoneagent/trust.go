@@ -17,18 +17,23 @@ type brokerFlags struct {
 func (f *brokerFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.server, "server", os.Getenv("ZONEAGENT_SERVER"), "broker, https://host:port (environment: ZONEAGENT_SERVER)")
 	cmd.Flags().StringVar(&f.anchor, "anchor", "", "file with the broker's trust anchor certificate (PEM)")
-	cmd.Flags().StringVar(&f.pin, "pin", "", "pin of the trust anchor's key, sha256:HEX")
+	cmd.Flags().StringVar(&f.pin, "pin", "", "pin of the trust anchor's key, sha256:HEX (environment: ZONEBROKER_PIN, where none of --anchor, --pin and --bundle is given)")
 	cmd.Flags().StringVar(&f.bundle, "bundle", "", "file with a SPIFFE bundle of the broker's trust domain")
 	cmd.Flags().StringVar(&f.trustDomain, "trust-domain", "", "trust domain that the broker must be of (default: the one it proves, then kept)")
 }
 
-// trust reads what was given; several of them are alternatives.
+// trust reads what was given; several of them are alternatives. A pin from the
+// environment counts only alone: beside an anchor it would let another in.
 func (f *brokerFlags) trust() (client.Trust, error) {
 	var trust client.Trust
-	if f.pin != "" {
-		t, err := client.Pin(f.pin)
+	pin, from := f.pin, "--pin"
+	if f.pin == "" && f.anchor == "" && f.bundle == "" {
+		pin, from = os.Getenv("ZONEBROKER_PIN"), "ZONEBROKER_PIN"
+	}
+	if pin != "" {
+		t, err := client.Pin(pin)
 		if err != nil {
-			return trust, usageError{"--pin: " + err.Error()}
+			return trust, usageError{from + ": " + err.Error()}
 		}
 		trust = trust.And(t)
 	}

@@ -11,9 +11,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -80,6 +80,7 @@ type running struct {
 	dir, address, pin string
 	broker            *broker.Broker
 	database          string // connection string for psql
+	postmaster        int    // process number of the private Postgres, 0 without
 }
 
 // serve runs a broker until ctx ends; ready is called once it answers.
@@ -89,7 +90,7 @@ func serve(ctx context.Context, o serveOptions, logger *slog.Logger, ready func(
 		return err
 	}
 	cfg.override(o)
-	keys, err := loadKeys(o.dir, cfg.TrustDomain)
+	keys, err := loadKeys(o.dir, cfg)
 	if err != nil {
 		return err
 	}
@@ -162,6 +163,9 @@ func answer(ctx context.Context, dir string, cfg config, keys brokerKeys, db *da
 		return err
 	}
 	r := &running{dir: dir, address: srv.Addr(), pin: keys.anchor.Pin(), broker: b, database: db.writer}
+	if db.private != nil {
+		r.postmaster = db.private.PID()
+	}
 	if err := writeEnv(r); err != nil {
 		return err
 	}
@@ -184,11 +188,19 @@ func newServer(dir string, cfg config, b *broker.Broker, certs *serverCertificat
 	})
 }
 
-// writeEnv leaves a file by which the CLI and people find the broker.
+// writeEnv leaves a file that a shell on this machine sources (set -a; . DIR/env),
+// so that zonebroker and zoneagent find this broker. It holds nothing secret.
 func writeEnv(r *running) error {
-	text := fmt.Sprintf("ZONEBROKER_SERVER=https://%s\nZONEBROKER_PIN=%s\n", r.address, r.pin)
+	dir, err := filepath.Abs(r.dir)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("ZONEBROKER_DIR=%s\nZONEAGENT_SERVER=https://%s\nZONEBROKER_PIN=%s\n", shellWord(dir), r.address, r.pin)
 	return os.WriteFile(filepath.Join(r.dir, envFile), []byte(text), 0o600)
 }
+
+// shellWord quotes text so that a shell reads it as one word.
+func shellWord(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // serverCertificates keeps a TLS certificate signed by the trust anchor, and
 // makes the next at half life.
@@ -203,11 +215,11 @@ type serverCertificates struct {
 func (s *serverCertificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	if s.cert != nil && now.Before(s.cert.Leaf.NotAfter.Add(-issuer.ServerLifetime/2)) {
+	at := now()
+	if s.cert != nil && at.Before(s.cert.Leaf.NotAfter.Add(-issuer.ServerLifetime/2)) {
 		return s.cert, nil
 	}
-	c, err := issuer.ServerCertificate(s.anchor, s.trustDomain, now)
+	c, err := issuer.ServerCertificate(s.anchor, s.trustDomain, at)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/claim"
 	"github.com/zonebroker/zonebroker/broker/issuer"
+	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/broker/policy"
 	"github.com/zonebroker/zonebroker/broker/server"
 	"github.com/zonebroker/zonebroker/deploy/hostdeps"
@@ -39,11 +40,11 @@ type brokerKeys struct {
 	cluster  [32]byte
 	row      [32]byte // derived: authenticates granting rows
 	log      note.Signer
-	logCheck note.Verifier
+	logCheck ledger.NoteVerifier
 	anchor   *issuer.Anchor
 }
 
-func loadKeys(dir, trustDomain string) (brokerKeys, error) {
+func loadKeys(dir string, cfg config) (brokerKeys, error) {
 	var k brokerKeys
 	var err error
 	if k.cluster, err = readClusterKey(dir); err != nil {
@@ -54,19 +55,8 @@ func loadKeys(dir, trustDomain string) (brokerKeys, error) {
 		return k, err
 	}
 	k.row = [32]byte(row)
-	skey, err := readSecret(filepath.Join(dir, secretsDir, logKeyFile))
-	if err != nil {
+	if err := k.loadLogKey(dir, cfg); err != nil {
 		return k, err
-	}
-	if k.log, err = note.NewSigner(strings.TrimSpace(string(skey))); err != nil {
-		return k, fmt.Errorf("key file %s: %w", filepath.Join(dir, secretsDir, logKeyFile), err)
-	}
-	vkey, err := readCapped(filepath.Join(dir, logPublic), maxConfig)
-	if err != nil {
-		return k, err
-	}
-	if k.logCheck, err = note.NewVerifier(strings.TrimSpace(string(vkey))); err != nil {
-		return k, fmt.Errorf("%s: %w", filepath.Join(dir, logPublic), err)
 	}
 	pem, err := readSecret(filepath.Join(dir, secretsDir, anchorKey))
 	if err != nil {
@@ -76,6 +66,25 @@ func loadKeys(dir, trustDomain string) (brokerKeys, error) {
 		return k, fmt.Errorf("key file %s: %w", filepath.Join(dir, secretsDir, anchorKey), err)
 	}
 	return k, nil
+}
+
+// loadLogKey refuses a key that is named for another log: records of one trust
+// domain would be sealed as those of another. log.pub is for auditors; what is
+// verified with is derived from the key itself.
+func (k *brokerKeys) loadLogKey(dir string, cfg config) error {
+	path := filepath.Join(dir, secretsDir, logKeyFile)
+	skey, err := readSecret(path)
+	if err != nil {
+		return err
+	}
+	if k.log, k.logCheck, err = ledger.ParseLogKey(string(skey)); err != nil {
+		return fmt.Errorf("key file %s: %w", path, err)
+	}
+	if want := ledger.Origin(cfg.TrustDomain, cfg.LogID); k.log.Name() != want {
+		return fmt.Errorf("key file %s is the key of log %s, not of %s: trust_domain or log_id in %s is not that of the key",
+			path, k.log.Name(), want, configFile)
+	}
+	return nil
 }
 
 // loadPolicy reads the folder as a whole, or says everything that is wrong.
