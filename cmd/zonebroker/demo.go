@@ -64,11 +64,13 @@ removes everything; --keep leaves the folder, --once ends after the story.`,
 
 // demo is one run of the story.
 type demo struct {
-	out   io.Writer
-	dir   string
-	found hostdeps.Found
-	pin   string
-	began time.Time
+	out    io.Writer
+	dir    string
+	found  hostdeps.Found
+	began  time.Time
+	keeper *keeper
+	ended  chan struct{} // closed when the broker has ended
+	cause  error         // why; read it after ended
 }
 
 func (d *demo) say(format string, args ...any) {
@@ -76,55 +78,76 @@ func (d *demo) say(format string, args ...any) {
 }
 
 func runDemo(ctx context.Context, o demoOptions, in io.Reader, out, errOut io.Writer) (err error) {
-	d := &demo{out: out, began: time.Now()}
+	d := &demo{out: out, began: time.Now(), ended: make(chan struct{})}
 	if d.found, err = hostdeps.Ensure(ctx, hostdeps.Options{Yes: o.yes, In: in, Err: errOut}, hostdeps.Postgres, hostdeps.SWTPM); err != nil {
 		return err
 	}
-	if d.dir, err = embedded.TempDir("zonebroker-demo-"); err != nil {
+	if d.dir, err = embedded.TempDir(demoPrefix); err != nil {
 		return err
 	}
-	if o.keep {
-		defer func() { fmt.Fprintf(out, "kept: %s\n", d.dir) }()
-	} else {
-		defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
+	defer func() {
+		if o.keep {
+			fmt.Fprintf(out, "kept: %s\n", d.dir)
+		} else {
+			err = errors.Join(err, os.RemoveAll(d.dir))
+		}
+		if d.keeper != nil { // last: until here it has something to keep
+			err = errors.Join(err, d.keeper.release())
+		}
+	}()
+	if d.keeper, err = startKeeper(d.dir, o.keep); err != nil {
+		return err
 	}
 	ca, err := d.furnish()
 	if err != nil {
 		return err
 	}
+	return d.run(ctx, o, ca)
+}
+
+// run serves the broker while the story is told.
+func (d *demo) run(ctx context.Context, o demoOptions, ca *swtpm.CA) (err error) {
 	logFile, err := os.OpenFile(filepath.Join(d.dir, "broker.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer logFile.Close()
-
 	serveCtx, stop := context.WithCancel(ctx)
 	ready := make(chan *running, 1)
-	ended := make(chan error, 1)
 	go func() {
-		ended <- serve(serveCtx, serveOptions{dir: d.dir}, slog.New(slog.NewJSONHandler(logFile, nil)), func(r *running) { ready <- r })
+		defer close(d.ended)
+		d.cause = serve(serveCtx, serveOptions{dir: d.dir}, slog.New(slog.NewJSONHandler(logFile, nil)), func(r *running) { ready <- r })
 	}()
 	defer func() {
 		stop()
-		err = errors.Join(err, <-ended)
+		<-d.ended
+		if err == nil {
+			err = d.cause
+		}
 	}()
 	select {
 	case r := <-ready:
+		d.keeper.name(r.postmaster)
 		return d.story(ctx, o, r, ca)
-	case err := <-ended:
-		ended <- nil
-		return fmt.Errorf("the broker did not start (see %s): %w", logFile.Name(), err)
+	case <-d.ended:
+		return fmt.Errorf("the broker did not start (--keep leaves its log, broker.log): %w", d.why())
 	}
+}
+
+// why says what ended the broker.
+func (d *demo) why() error {
+	if d.cause == nil {
+		return errors.New("it was told to stop")
+	}
+	return d.cause
 }
 
 // furnish makes the broker's folder: keys, the lab's CA as the only root, and
 // one zone whose reference set is that of the golden boot.
 func (d *demo) furnish() (*swtpm.CA, error) {
-	pin, err := initDir(d.dir, demoDomain, "127.0.0.1:0", time.Now())
-	if err != nil {
+	if _, err := initDir(d.dir, demoDomain, "127.0.0.1:0", time.Now()); err != nil {
 		return nil, err
 	}
-	d.pin = pin
 	ca, err := swtpm.OpenCA(filepath.Join(d.dir, "lab-ca"), time.Now())
 	if err != nil {
 		return nil, err
@@ -196,6 +219,7 @@ func (d *demo) story(ctx context.Context, o demoOptions, r *running, ca *swtpm.C
 	if err != nil {
 		return err
 	}
+	d.keeper.name(tpm.PID())
 	defer func() {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
@@ -221,8 +245,15 @@ func (d *demo) story(ctx context.Context, o demoOptions, r *running, ca *swtpm.C
 		return nil
 	}
 	d.tryNext(r)
-	<-ctx.Done()
-	return nil
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.ended:
+		if ctx.Err() != nil { // it ended because the demo does
+			return nil
+		}
+		return fmt.Errorf("the broker ended by itself (--keep leaves its log, broker.log): %w", d.why())
+	}
 }
 
 // boot extends the PCRs as the firmware that wrote the log would have.
@@ -318,12 +349,12 @@ func (d *demo) prove(ctx context.Context, r *running) error {
 func (d *demo) tryNext(r *running) {
 	fmt.Fprintf(d.out, `
 Try, in another terminal:
-  export ZONEBROKER_DIR=%s
+  set -a; . %s; set +a
   zonebroker node list
   zonebroker history list
   zonebroker history verify
-  zoneagent verify-broker --server https://%s --pin %s
+  zoneagent verify-broker
   psql '%s'
 Ctrl-C ends everything.
-`, d.dir, r.address, r.pin, r.database)
+`, shellWord(filepath.Join(d.dir, envFile)), r.database)
 }

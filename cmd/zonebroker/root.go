@@ -9,6 +9,7 @@ var constructors = []func() *cobra.Command{
 	newInitCmd,
 	newServeCmd,
 	newDemoCmd,
+	newKeeperCmd,
 	newDepsCmd,
 	newNodeCmd,
 	newTokenCmd,
