@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -93,6 +94,9 @@ func TestAppraisalFindings(t *testing.T) {
 			tt.change(a)
 			got, _ := a.appraise()
 			findings := got.Findings()
+			if last := findings[len(findings)-1]; last.Code != "" && !strings.Contains(last.Detail, "neither certify nor csr") {
+				t.Errorf("what is missing is not said: %s", last.Detail)
+			}
 			for i := range findings {
 				if findings[i].Detail == "" {
 					t.Errorf("%s says nothing for people", findings[i].Check)

@@ -231,6 +231,9 @@ func TestAppraiseGrammarIsNoRefusal(t *testing.T) {
 	for _, f := range got.Findings() {
 		if f.Check == "eventlog.grammar" && f.Code != "" {
 			codes = append(codes, f.Code)
+			if f.Detail == "" {
+				t.Errorf("%s does not say where", f.Code)
+			}
 		}
 	}
 	if len(codes) == 0 || got.SecureBoot() != "unknown" || got.SecureBootUnproved() == nil {
