@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
 )
@@ -103,57 +102,4 @@ func (b *Broker) flushPending(ctx context.Context) error {
 		return nil
 	}
 	return b.cfg.Store.AddPending(ctx, ps)
-}
-
-// refusalCounter adds up refusals that are not records: those of strangers, and
-// repeats of a node's last one.
-type refusalCounter struct {
-	mu sync.Mutex
-	by map[refusalKey]int64
-}
-
-type refusalKey struct {
-	hour time.Time
-	code string
-	node ledger.NodeID
-}
-
-// maxRefusalKeys bounds the counter; codes are few and nodes are admitted, so
-// only an outage of the database fills it.
-const maxRefusalKeys = 10_000
-
-func (c *refusalCounter) add(k refusalKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.by == nil {
-		c.by = make(map[refusalKey]int64)
-	}
-	if _, ok := c.by[k]; !ok && len(c.by) >= maxRefusalKeys {
-		return
-	}
-	c.by[k]++
-}
-
-func (b *Broker) flushRefusals(ctx context.Context) error {
-	c := &b.refusals
-	c.mu.Lock()
-	by := c.by
-	c.by = nil
-	c.mu.Unlock()
-	if len(by) == 0 {
-		return nil
-	}
-	counts := make([]ledger.RefusalCount, 0, len(by))
-	for k, n := range by {
-		counts = append(counts, ledger.RefusalCount{Hour: k.hour, Code: k.code, Node: k.node, Count: n})
-	}
-	if err := b.cfg.Store.CountRefusals(ctx, counts); err != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.by == nil {
-			c.by = by
-		}
-		return err
-	}
-	return nil
 }

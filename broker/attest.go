@@ -36,8 +36,8 @@ type attempt struct {
 // whatever goes wrong on the way is a refusal.
 func (b *Broker) Attest(ctx context.Context, _ Caller, req api.AttestRequest) (api.AttestResponse, error) {
 	now := b.cfg.Now()
-	if err := b.canIssue(ctx, now, req.Checkpoint); err != nil {
-		return api.AttestResponse{}, err
+	if err := b.canIssue(now); err != nil {
+		return api.AttestResponse{}, b.turnAway(err)
 	}
 	a := &attempt{req: req, now: now, policy: b.policy.Load()}
 	if a.policy == nil {
@@ -51,6 +51,14 @@ func (b *Broker) Attest(ctx context.Context, _ Caller, req api.AttestRequest) (a
 	if err := b.verify(ctx, a); err != nil {
 		return api.AttestResponse{}, b.turnAway(err)
 	}
+	// From here on the author is known, and bounded by who it is: without that one
+	// host could fill a history that cannot be deleted.
+	if !b.nodes.allow(a.challenge.Node, now) {
+		return api.AttestResponse{}, reason.New(reason.RequestRateLimited, "too many attestations of this node; renew at renew_at")
+	}
+	if err := b.compareCheckpoint(ctx, req.Checkpoint); err != nil {
+		return api.AttestResponse{}, err
+	}
 	b.cfg.Step("broker.decide")
 	if err := b.decide(ctx, a); err != nil {
 		return api.AttestResponse{}, err
@@ -63,17 +71,14 @@ func (b *Broker) Attest(ctx context.Context, _ Caller, req api.AttestRequest) (a
 
 // canIssue is the signer's pulse: no evidence is judged while nothing could be
 // issued or recorded.
-func (b *Broker) canIssue(ctx context.Context, now time.Time, checkpoint string) error {
+func (b *Broker) canIssue(now time.Time) error {
 	if b.forked.Load() {
 		return reason.New(reason.LedgerFork, "the log does not extend its anchor; issuing has stopped")
 	}
 	if err := b.clockErr(); err != nil {
 		return err
 	}
-	if err := b.cfg.Issuer.Ready(now); err != nil {
-		return err
-	}
-	return b.compareCheckpoint(ctx, checkpoint)
+	return b.cfg.Issuer.Ready(now)
 }
 
 // compareCheckpoint holds what the agent was once given against the log. Only a
@@ -155,6 +160,13 @@ func (b *Broker) spent(snap ledger.Snapshot) error {
 // verify has the evidence judged. It returns an error only for evidence whose
 // author is unknown; a refusal of an authenticated node is a decision.
 func (b *Broker) verify(ctx context.Context, a *attempt) error {
+	if a.challenge.Enrol != nil {
+		done, err := b.enrolSlot(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	a.evidence = evidenceOf(a.req)
 	want, err := b.expectation(ctx, a)
 	if err != nil {
@@ -186,13 +198,10 @@ func evidenceOf(req api.AttestRequest) verifier.Evidence {
 		t.EKChain = append(t.EKChain, c)
 	}
 	for k, v := range e.PCRs {
-		// The contract's keys are checked decimals; anything else becomes an
-		// index that no selection has and is refused as unquoted.
-		i, err := strconv.Atoi(k)
-		if err != nil {
-			i = -1
+		// The contract's keys are checked decimals.
+		if i, err := strconv.Atoi(k); err == nil {
+			t.PCRs[i] = v
 		}
-		t.PCRs[i] = v
 	}
 	if c := e.Certify; c != nil {
 		t.Certify = &tpm2.CertifyEvidence{Public: c.Public, Attest: c.Attest, Signature: c.Signature}
@@ -257,17 +266,18 @@ func (b *Broker) issue(ctx context.Context, a *attempt) (api.AttestResponse, err
 	return b.answer(a, commit, pos, chain)
 }
 
-// refuse records a denial of an authenticated node: the first of a kind and a
-// few repeats in full, the rest as a count, so that nobody can fill a history
-// that cannot be deleted.
+// refuse records a denial of an authenticated node: the first few of a kind and
+// hour in full, the rest as a count, so that nobody can fill a history that
+// cannot be deleted, not by alternating two faults either.
 func (b *Broker) refuse(ctx context.Context, a *attempt) error {
 	refusal := &api.Refusal{Reasons: a.verdict.reasons}
 	first := string(refusal.Reasons[0].Code)
 	if !a.verdict.admitted {
-		return b.turnAway(&api.Refusal{Reasons: a.verdict.reasons})
+		return b.turnAway(&api.Refusal{Reasons: a.verdict.reasons, Stranger: true})
 	}
-	if st := a.snap.State; st.Verdict == ledger.VerdictDeny && st.Reason == first && st.Repeats >= maxFullRepeats {
-		b.refusals.add(refusalKey{hour: a.now.UTC().Truncate(time.Hour), code: first, node: a.challenge.Node})
+	key := refusalKey{hour: a.now.UTC().Truncate(time.Hour), code: first, node: a.challenge.Node}
+	if !b.refusals.full(key) {
+		b.refusals.add(key)
 		return refusal
 	}
 	commit, err := b.compose(a, nil)
@@ -279,9 +289,6 @@ func (b *Broker) refuse(ctx context.Context, a *attempt) error {
 	}
 	return refusal
 }
-
-// maxFullRepeats bounds the full records of one kind of refusal in a row.
-const maxFullRepeats = 5
 
 // record appends the commit. It outlives the client: a decision that was on its
 // way into the log is finished whether or not somebody still listens.

@@ -26,6 +26,7 @@ const (
 	pendingCap      = 1000
 	pollEvery       = time.Second
 	checkpointEvery = time.Second
+	nodeRate        = 10 // attestations a minute of one node, whatever their outcome
 	caEvery         = time.Minute
 	recordTimeout   = 10 * time.Second
 	maxSkew         = 2 * time.Second // between our clock and the database's
@@ -80,6 +81,7 @@ type Broker struct {
 	logs       logCache
 	refusals   refusalCounter
 	next       *nextCA
+	nodes      nodeRates
 }
 
 // New checks the configuration and returns a Broker that has read nothing yet.
@@ -109,6 +111,11 @@ func (b *Broker) Start(ctx context.Context) error {
 	if err := b.checkClock(ctx); err != nil {
 		return err
 	}
+	// The log is held against its anchor before anything is written: a database
+	// that was rolled back stays as it was found.
+	if err := b.signCheckpoint(ctx); err != nil {
+		return err
+	}
 	if err := b.pollAdmissions(ctx); err != nil {
 		return fmt.Errorf("read admissions: %w", err)
 	}
@@ -118,12 +125,7 @@ func (b *Broker) Start(ctx context.Context) error {
 	if err := b.rotateCA(ctx); err != nil {
 		return fmt.Errorf("publish the first CA: %w", err)
 	}
-	note, err := b.cfg.Store.LatestCheckpoint(ctx)
-	if err != nil {
-		return fmt.Errorf("read checkpoint: %w", err)
-	}
-	b.checkpoint.Store(&note)
-	return b.signCheckpoint(ctx)
+	return nil
 }
 
 // Run keeps the replica going until ctx ends: admissions, pending machines,
@@ -150,7 +152,8 @@ func (b *Broker) every(ctx context.Context, d time.Duration, name string, job fu
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-			if err := job(ctx); err != nil && ctx.Err() == nil {
+			// A fork was said once, when it was found.
+			if err := job(ctx); err != nil && ctx.Err() == nil && !b.forked.Load() {
 				b.cfg.Logger.WarnContext(ctx, "background job failed", "job", name, "error", err)
 			}
 		}

@@ -119,16 +119,13 @@ func (b *Broker) challengeEnrol(ctx context.Context, req api.ChallengeRequest, p
 // that owns both EK and AK can learn it and quote over it.
 func (b *Broker) credential(ctx context.Context, c *challenge, ek tpm2.EK, p *activePolicy) (api.Challenge, error) {
 	if !b.enrolRate.AllowN(b.cfg.Now(), 1) {
-		return api.Challenge{}, reason.New(reason.RequestOverloaded, "too many enrolments at once; try again in a second")
+		return api.Challenge{}, tooManyEnrolments()
 	}
-	wait, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	select {
-	case b.enrolSlots <- struct{}{}:
-		defer func() { <-b.enrolSlots }()
-	case <-wait.Done():
-		return api.Challenge{}, reason.New(reason.RequestOverloaded, "too many enrolments at once; try again in a second")
+	done, err := b.enrolSlot(ctx)
+	if err != nil {
+		return api.Challenge{}, err
 	}
+	defer done()
 	token, err := b.sealFresh(c, p, tokenTTLEnrol)
 	if err != nil {
 		return api.Challenge{}, err
@@ -141,6 +138,24 @@ func (b *Broker) credential(ctx context.Context, c *challenge, ek tpm2.EK, p *ac
 		Token: token, Purpose: c.Purpose, ExpiresAt: time.UnixMilli(c.ExpiresAt).UTC(), Select: c.Select,
 		Credential: &api.Credential{Blob: blob, Secret: secret},
 	}, nil
+}
+
+// enrolSlot waits for one of the few slots of enrolment cryptography, which
+// strangers can ask for: credentials, and the certificates of machines that
+// nobody knows yet. The caller gives it back.
+func (b *Broker) enrolSlot(ctx context.Context) (done func(), err error) {
+	wait, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	select {
+	case b.enrolSlots <- struct{}{}:
+		return func() { <-b.enrolSlots }, nil
+	case <-wait.Done():
+		return nil, tooManyEnrolments()
+	}
+}
+
+func tooManyEnrolments() error {
+	return reason.New(reason.RequestOverloaded, "too many enrolments at once; try again in a second")
 }
 
 // admit answers "is this host ours?". Genuine is not admitted: without an entry

@@ -135,12 +135,15 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 	st.PolicyVersion = a.policy.version
 	if !v.allow {
 		reason := string(v.reasons[0].Code)
-		if st.Verdict == ledger.VerdictDeny && st.Reason == reason {
-			st.Repeats++
-		} else {
-			st.Repeats = 1
+		if st.Verdict != ledger.VerdictDeny || st.Reason != reason {
+			st.Repeats = 0
 		}
+		st.Repeats++
 		st.Verdict, st.Reason = ledger.VerdictDeny, reason
+		if v.history.void != uuid.Nil {
+			// The answer that the host never saw stays lost, also if this one is a denial.
+			st.Last = v.history.confirmed
+		}
 		return st, nil
 	}
 	pcrs, err := pcrObject(a.appraisal.PCRs())

@@ -46,9 +46,10 @@ func (b *Broker) decide(ctx context.Context, a *attempt) error {
 	if adm := b.admissions.cached(v.node.RootHash); adm != nil && adm.Revoked {
 		v.deny(reason.New(reason.TPM2EKRevoked, "this EK was admitted once and is revoked"))
 	}
-	if len(v.reasons) == 0 {
-		b.judgeLineage(a)
+	if len(v.reasons) > 0 {
+		return nil
 	}
+	b.judgeLineage(a)
 	refusals := a.appraisal.Refusals()
 	v.reasons = append(v.reasons, refusals...)
 	// Policy sees only evidence that passed every check of the verifier.
@@ -109,6 +110,7 @@ func (b *Broker) settleNode(ctx context.Context, a *attempt) error {
 		if a.appraisal.Manufacturer() != v.node.Manufacturer && c.Enrol != nil && a.appraisal.Genuine() {
 			v.node.Manufacturer, v.rowDirty = a.appraisal.Manufacturer(), true
 		}
+		v.adopt(c.Enrol)
 		return nil
 	}
 	if c.Enrol == nil {
@@ -131,13 +133,25 @@ func (b *Broker) settleNode(ctx context.Context, a *attempt) error {
 	return b.otherEK(ctx, v)
 }
 
-// otherEK: a machine of the inventory that already has a node under another of
-// its EKs waits for an operator; otherwise one machine could be two nodes.
+// adopt takes over a newer admission at a re-enrolment: an operator who admits a
+// known machine again means its new groups.
+func (v *verdict) adopt(e *enrolmentSeal) {
+	if e == nil || e.Admission == v.node.Admission || e.Admitted != ledger.AdmitInventory && e.Admitted != ledger.AdmitOperator {
+		return
+	}
+	v.node.AdmittedBy, v.node.Admission = e.Admitted, e.Admission
+	v.node.Machine, v.node.Groups, v.rowDirty = e.Machine, nonNil(e.Groups), true
+}
+
+// otherEK: an admission that already has a node under another of its EKs makes
+// the next one wait for an operator; otherwise one machine could be two nodes.
+// Two that enrol at once are told apart by the store, which keeps one active
+// node an admission.
 func (b *Broker) otherEK(ctx context.Context, v *verdict) error {
-	if v.node.Machine == "" {
+	if v.node.Admission == uuid.Nil || v.node.AdmittedBy == ledger.AdmitJoinToken {
 		return nil
 	}
-	ids, err := b.cfg.Store.NodeByMachine(ctx, v.node.Machine)
+	ids, err := b.cfg.Store.NodesByAdmission(ctx, v.node.Admission)
 	if err != nil {
 		return err
 	}
@@ -160,7 +174,7 @@ func (b *Broker) judgeLineage(a *attempt) {
 		v.events = append(v.events, string(reason.NodeStateLost))
 	case err == nil && prev == st.Last:
 		v.history.confirmed = st.Last
-	case err == nil && prev == st.Confirmed:
+	case err == nil && prev == st.Confirmed && st.Confirmed != uuid.Nil:
 		v.history = lineage{confirmed: st.Confirmed, void: st.Last}
 		v.events = append(v.events, string(reason.NodeAnswerLost))
 	default:

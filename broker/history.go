@@ -120,16 +120,37 @@ func (b *Broker) Reference(ctx context.Context, c Caller, node, attestation stri
 	if err := json.Unmarshal(r.Body, &body); err != nil {
 		return api.ReferenceMaterial{}, err
 	}
-	if string(body.Node) != node || r.Type != ledger.TypeAttestation {
-		return api.ReferenceMaterial{}, reason.New(reason.RequestNotFound, "that record is no attestation of this node")
+	if string(body.Node) != node || r.Type != ledger.TypeAttestation || body.Verdict != ledger.VerdictAllow {
+		return api.ReferenceMaterial{}, reason.New(reason.RequestNotFound, "that record is no accepted attestation of this node")
+	}
+	if err := b.pinned(ctx, body); err != nil {
+		return api.ReferenceMaterial{}, err
 	}
 	return b.material(ctx, body)
 }
 
+// pinned demands that the record's AK is the node's: a record that somebody put
+// into the database could be signed by an AK of their own.
+func (b *Broker) pinned(ctx context.Context, body ledger.Attestation) error {
+	snap, err := b.cfg.Store.NodeByID(ctx, body.Node)
+	if err != nil {
+		return err
+	}
+	if !snap.Found || hex.EncodeToString(snap.Node.AKName) != body.AKName {
+		return reason.New(reason.RequestNotFound, "the record was signed by another AK than the node's; learn from a newer attestation")
+	}
+	return nil
+}
+
 func (b *Broker) material(ctx context.Context, body ledger.Attestation) (api.ReferenceMaterial, error) {
+	// What becomes golden is not taken on the database's word: the stored evidence
+	// has to earn the same appraisal once more, under the AK that is pinned.
 	j, err := b.JudgeAgain(ctx, body)
 	if err != nil {
 		return api.ReferenceMaterial{}, err
+	}
+	if !j.Same || j.Refusal != nil {
+		return api.ReferenceMaterial{}, reason.New(reason.StoreRowForged, "the stored evidence does not give the recorded appraisal; run zonebroker history verify")
 	}
 	out := api.ReferenceMaterial{
 		Node: string(body.Node), AttestationID: body.ID.String(),

@@ -135,6 +135,9 @@ func (b *Broker) grant(ctx context.Context, kind, by, subject, note string, fill
 // the anchor holds means that history was rolled back or rewritten: nothing is
 // issued any more.
 func (b *Broker) signCheckpoint(ctx context.Context) error {
+	if b.forked.Load() {
+		return reason.New(reason.LedgerFork, "signing has stopped")
+	}
 	text, err := b.cfg.SignCheckpoint(ctx)
 	if err != nil {
 		if reason.Of(err) == reason.LedgerFork {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"regexp"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,35 +16,14 @@ import (
 
 const (
 	defaultTokenTTL = time.Hour
-	maxTokenTTL     = 7 * 24 * time.Hour
-	maxGroups       = 32
 	pageLimit       = 500
 	defaultPage     = 50
 )
 
-// labelForm is what machine labels and groups may look like: they end up in
-// selectors, logs and tables.
-var labelForm = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,64}$`)
-
-func checkLabels(machine string, groups []string) error {
-	if machine != "" && !labelForm.MatchString(machine) {
-		return reason.New(reason.RequestMalformed, "machine: 1 to 64 of a-z A-Z 0-9 . _ -")
-	}
-	if len(groups) > maxGroups {
-		return reason.Newf(reason.RequestMalformed, "at most %d groups", maxGroups)
-	}
-	for _, g := range groups {
-		if !labelForm.MatchString(g) {
-			return reason.New(reason.RequestMalformed, "group: 1 to 64 of a-z A-Z 0-9 . _ -")
-		}
-	}
-	return nil
-}
-
 // AdmitNode puts the EKs of one machine into the inventory.
 func (b *Broker) AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) (api.Admission, error) {
-	if len(req.EKHashes) == 0 || len(req.EKHashes) > 8 {
-		return api.Admission{}, reason.New(reason.RequestMalformed, "ek_hashes: 1 to 8 hex SHA-256 values of one machine")
+	if err := req.Validate(); err != nil {
+		return api.Admission{}, err
 	}
 	var hashes [][32]byte
 	for _, h := range req.EKHashes {
@@ -55,7 +33,7 @@ func (b *Broker) AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) 
 		}
 		hashes = append(hashes, d)
 	}
-	return b.admitEKs(ctx, c, ledger.AdmitInventory, hashes, req.Machine, req.Groups)
+	return b.admitEKs(ctx, c, ledger.AdmitInventory, hashes, api.ApproveRequest{Machine: req.Machine, Groups: req.Groups})
 }
 
 func parseDigest(s string) ([32]byte, error) {
@@ -66,10 +44,11 @@ func parseDigest(s string) ([32]byte, error) {
 	return [32]byte(raw), nil
 }
 
-func (b *Broker) admitEKs(ctx context.Context, c Caller, kind string, eks [][32]byte, machine string, groups []string) (api.Admission, error) {
-	if err := checkLabels(machine, groups); err != nil {
+func (b *Broker) admitEKs(ctx context.Context, c Caller, kind string, eks [][32]byte, req api.ApproveRequest) (api.Admission, error) {
+	if err := req.Validate(); err != nil {
 		return api.Admission{}, err
 	}
+	machine, groups := req.Machine, req.Groups
 	id, err := ledger.NewRecordID(b.cfg.Now(), b.cfg.Rand)
 	if err != nil {
 		return api.Admission{}, err
@@ -78,7 +57,7 @@ func (b *Broker) admitEKs(ctx context.Context, c Caller, kind string, eks [][32]
 		ID: id, Kind: kind, Machine: machine, Groups: nonNil(groups), EKHashes: eks,
 		By: c.Operator, CreatedAt: b.cfg.Now().UTC().Truncate(time.Microsecond),
 	}
-	err = b.appendGrant(ctx, ledger.TypeAdmission, c.Operator, id.String(), "", func(cm *ledger.Commit) {
+	err = b.appendGrant(ctx, ledger.TypeAdmission, c.Operator, id.String(), req.Note, func(cm *ledger.Commit) {
 		cm.Admission = &adm
 		cm.EndPending = &eks[0]
 	})
@@ -104,11 +83,17 @@ func (b *Broker) Approve(ctx context.Context, c Caller, subject string, req api.
 		if err != nil {
 			return api.Approval{}, err
 		}
-		adm, err := b.admitEKs(ctx, c, ledger.AdmitOperator, [][32]byte{ek}, req.Machine, req.Groups)
+		adm, err := b.admitEKs(ctx, c, ledger.AdmitOperator, [][32]byte{ek}, req)
 		if err != nil {
 			return api.Approval{}, err
 		}
 		return api.Approval{Admission: &adm}, nil
+	}
+	if err := req.Validate(); err != nil {
+		return api.Approval{}, err
+	}
+	if req.Machine != "" || len(req.Groups) > 0 {
+		return api.Approval{}, reason.New(reason.RequestMalformed, "a known node keeps its machine and groups; admit its EK again to change them")
 	}
 	node, err := b.changeNode(ctx, c, subject, ledger.TypeNodeApproved, req.Note, func(s *ledger.Snapshot) {
 		s.Node.Status, s.Node.AKApproved = ledger.StatusActive, true
@@ -123,6 +108,9 @@ func (b *Broker) Approve(ctx context.Context, c Caller, subject string, req api.
 // Disable ends a node: its requests are refused from the next one on; its SVIDs
 // live to their end.
 func (b *Broker) Disable(ctx context.Context, c Caller, node string, req api.DisableRequest) (api.Node, error) {
+	if err := req.Validate(); err != nil {
+		return api.Node{}, err
+	}
 	return b.changeNode(ctx, c, node, ledger.TypeNodeDisabled, req.Note, func(s *ledger.Snapshot) {
 		s.Node.Status = ledger.StatusDisabled
 	})
@@ -131,9 +119,6 @@ func (b *Broker) Disable(ctx context.Context, c Caller, node string, req api.Dis
 // changeNode changes a node by compare-and-set, so that it cannot overwrite a
 // decision that was made meanwhile; it tries again a few times.
 func (b *Broker) changeNode(ctx context.Context, c Caller, id, kind, note string, change func(*ledger.Snapshot)) (api.Node, error) {
-	if len(note) > 500 {
-		return api.Node{}, reason.New(reason.RequestMalformed, "note: at most 500 bytes")
-	}
 	for range 5 {
 		snap, err := b.cfg.Store.NodeByID(ctx, ledger.NodeID(id))
 		if err != nil {
@@ -160,15 +145,12 @@ func (b *Broker) changeNode(ctx context.Context, c Caller, id, kind, note string
 
 // CreateToken makes a one-time join token. Only its hash is kept.
 func (b *Broker) CreateToken(ctx context.Context, c Caller, req api.TokenRequest) (api.Token, error) {
-	if err := checkLabels(req.Machine, req.Groups); err != nil {
+	if err := req.Validate(); err != nil {
 		return api.Token{}, err
 	}
 	ttl := time.Duration(req.TTL) * time.Second
 	if ttl == 0 {
 		ttl = defaultTokenTTL
-	}
-	if ttl < 0 || ttl > maxTokenTTL {
-		return api.Token{}, reason.New(reason.RequestMalformed, "ttl_seconds: at most 604800 (7 days)")
 	}
 	secret := make([]byte, 32)
 	if _, err := readFull(b.cfg.Rand, secret); err != nil {

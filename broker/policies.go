@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"strings"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
@@ -36,36 +37,56 @@ func (b *Broker) ActivatePolicy(ctx context.Context, set *policy.Set, by string)
 	if err != nil || len(digest) != 32 {
 		return 0, reason.Wrap(reason.PolicyError, "policy hash is not SHA-256", err)
 	}
-	version, err := b.publish(ctx, ledger.TypePolicyActivated, by, &ledger.Object{
+	version, known, err := b.publish(ctx, ledger.TypePolicyActivated, by, &ledger.Object{
 		Kind: objectPolicy, Digest: [32]byte(digest), Bytes: set.Canonical(),
 	})
 	if err != nil {
 		return 0, err
 	}
+	if known {
+		if err := b.recordReturn(ctx, by, hex.EncodeToString(digest)); err != nil {
+			return 0, err
+		}
+	}
 	b.policy.Store(&activePolicy{set: set, version: version})
 	return version, nil
 }
 
-// publish keeps an object by content and returns its version.
-func (b *Broker) publish(ctx context.Context, kind, by string, o *ledger.Object) (int64, error) {
+// recordReturn records that an earlier policy is in force again, unless it is
+// the one that was activated last: going back is a change like any other.
+func (b *Broker) recordReturn(ctx context.Context, by, digest string) error {
+	last, err := b.cfg.Store.Records(ctx, ledger.Query{Type: ledger.TypePolicyActivated, Limit: 1})
+	if err != nil || len(last) == 0 {
+		return err
+	}
+	var g ledger.Grant
+	if err := json.Unmarshal(last[0].Body, &g); err != nil {
+		return err
+	}
+	if g.Subject == digest {
+		return nil
+	}
+	return b.appendGrant(ctx, ledger.TypePolicyActivated, by, digest, "in force again", func(*ledger.Commit) {})
+}
+
+// publish keeps an object by content and returns its version, and whether it was
+// kept before.
+func (b *Broker) publish(ctx context.Context, kind, by string, o *ledger.Object) (version int64, known bool, err error) {
 	old, err := b.cfg.Store.ObjectByDigest(ctx, o.Kind, o.Digest)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if old != nil {
-		return old.Version, nil
+		return old.Version, true, nil
 	}
 	_, pos, err := b.grant(ctx, kind, by, hex.EncodeToString(o.Digest[:]), "", func(c *ledger.Commit) { c.Object = o })
-	if err != nil {
-		return 0, err
-	}
-	return pos.Version, nil
+	return pos.Version, false, err
 }
 
 // publishTrust keeps the manufacturer roots in force, so that a record can be
 // judged again by the roots of its day.
 func (b *Broker) publishTrust(ctx context.Context) error {
 	t := b.cfg.Trust
-	_, err := b.publish(ctx, ledger.TypeTrustActivated, "replica:"+b.cfg.Replica, &ledger.Object{Kind: objectTrust, Digest: t.Digest, Bytes: t.Bytes})
+	_, _, err := b.publish(ctx, ledger.TypeTrustActivated, "replica:"+b.cfg.Replica, &ledger.Object{Kind: objectTrust, Digest: t.Digest, Bytes: t.Bytes})
 	return err
 }

@@ -28,8 +28,9 @@ type Store interface {
 	NodeByRoot(ctx context.Context, rootHash [32]byte) (ledger.Snapshot, error)
 	NodeByAK(ctx context.Context, akName []byte) (ledger.Snapshot, error)
 
-	// NodeByMachine returns the ids of the nodes enrolled for a machine label.
-	NodeByMachine(ctx context.Context, machine string) ([]ledger.NodeID, error)
+	// NodesByAdmission returns the ids of the nodes enrolled under one admission
+	// that are not disabled.
+	NodesByAdmission(ctx context.Context, admission uuid.UUID) ([]ledger.NodeID, error)
 
 	// AdmissionByEK reads the admission of one EK hash; nil, nil where there is
 	// none or its HMAC fails.

@@ -103,14 +103,14 @@ func (l *line) cut() {
 func everyMethod(ctx context.Context, t testing.TB, s *store.Store) map[string]func() error {
 	signer, key := logKeys()
 	return map[string]func() error{
-		"Append":          func() error { _, err := s.Append(ctx, event(t)); return err },
-		"NodeByID":        func() error { _, err := s.NodeByID(ctx, "x"); return err },
-		"NodeByRoot":      func() error { _, err := s.NodeByRoot(ctx, [32]byte{}); return err },
-		"NodeByAK":        func() error { _, err := s.NodeByAK(ctx, []byte("x")); return err },
-		"NodeByMachine":   func() error { _, err := s.NodeByMachine(ctx, "x"); return err },
-		"AdmissionByEK":   func() error { _, err := s.AdmissionByEK(ctx, [32]byte{}); return err },
-		"AdmissionsSince": func() error { _, _, err := s.AdmissionsSince(ctx, 0, 1); return err },
-		"JoinTokenByHash": func() error { _, err := s.JoinTokenByHash(ctx, [32]byte{}, time.Now()); return err },
+		"Append":           func() error { _, err := s.Append(ctx, event(t)); return err },
+		"NodeByID":         func() error { _, err := s.NodeByID(ctx, "x"); return err },
+		"NodeByRoot":       func() error { _, err := s.NodeByRoot(ctx, [32]byte{}); return err },
+		"NodeByAK":         func() error { _, err := s.NodeByAK(ctx, []byte("x")); return err },
+		"NodesByAdmission": func() error { _, err := s.NodesByAdmission(ctx, uuid.New()); return err },
+		"AdmissionByEK":    func() error { _, err := s.AdmissionByEK(ctx, [32]byte{}); return err },
+		"AdmissionsSince":  func() error { _, _, err := s.AdmissionsSince(ctx, 0, 1); return err },
+		"JoinTokenByHash":  func() error { _, err := s.JoinTokenByHash(ctx, [32]byte{}, time.Now()); return err },
 		"AddPending": func() error {
 			return s.AddPending(ctx, []ledger.Pending{{FirstSeen: time.Now(), LastSeen: time.Now()}})
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -162,16 +163,13 @@ func (s *Store) node(ctx context.Context, query string, arg any) (ledger.Snapsho
 	return snap, nil
 }
 
-// NodeByMachine returns the ids of the nodes enrolled for a machine label, none
-// for "".
-func (s *Store) NodeByMachine(ctx context.Context, machine string) ([]ledger.NodeID, error) {
-	if machine == "" {
-		return nil, nil
-	}
-	const query = `SELECT node_id FROM node WHERE machine = $1 AND machine <> '' ORDER BY node_id LIMIT 1000`
+// NodesByAdmission returns the ids of the nodes enrolled under one admission that
+// are not disabled.
+func (s *Store) NodesByAdmission(ctx context.Context, admission uuid.UUID) ([]ledger.NodeID, error) {
+	const query = `SELECT node_id FROM node WHERE admission = $1 AND status <> 'disabled' ORDER BY node_id LIMIT 100`
 	var out []ledger.NodeID
-	err := s.read(ctx, "read machine", func(ctx context.Context, c *pgxpool.Conn) error {
-		rows, err := c.Query(ctx, query, machine)
+	err := s.read(ctx, "read nodes of an admission", func(ctx context.Context, c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, query, admission)
 		if err != nil {
 			return err
 		}

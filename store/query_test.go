@@ -108,12 +108,16 @@ func TestNodesPage(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	ids, err := w.s.NodeByMachine(t.Context(), "machine-2")
-	if err != nil || len(ids) != 1 {
-		t.Errorf("nodes of a machine: %v, %v", ids, err)
+	snap, err := w.s.NodeByID(t.Context(), want[0])
+	if err != nil {
+		t.Fatal(err)
 	}
-	if ids, err = w.s.NodeByMachine(t.Context(), ""); err != nil || ids != nil {
-		t.Errorf("nodes of no machine: %v, %v", ids, err)
+	ids, err := w.s.NodesByAdmission(t.Context(), snap.Node.Admission)
+	if err != nil || len(ids) == 0 || ids[0] != want[0] {
+		t.Errorf("nodes of an admission: %v, %v", ids, err)
+	}
+	if ids, err = w.s.NodesByAdmission(t.Context(), uuid.New()); err != nil || ids != nil {
+		t.Errorf("nodes of no admission: %v, %v", ids, err)
 	}
 }
 

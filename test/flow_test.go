@@ -271,11 +271,18 @@ func TestWaysBack(t *testing.T) {
 		wantCode(t, err, reason.NodeAdmissionPending)
 		var nodes []api.Node
 		p.ctl(t, &nodes, "node", "list")
+		var second string
 		for _, n := range nodes {
 			if n.Machine == "host-17" && n.ID != first.Node {
-				p.ctl(t, nil, "node", "approve", n.ID)
+				second = n.ID
 			}
 		}
+		// One machine, one active node: the old one goes first.
+		if _, stderr, code := c.rig.try(t, []string{"ZONEBROKER_DIR=" + p.dir}, "zonebroker", "node", "approve", second); code == 0 {
+			t.Errorf("two active nodes of one admission: %s", stderr)
+		}
+		p.ctl(t, nil, "node", "disable", first.Node)
+		p.ctl(t, nil, "node", "approve", second)
 		if second := repaired.mustAttest(p); second.Node == first.Node {
 			t.Error("two roots of trust share a node")
 		}

@@ -11,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -108,6 +112,39 @@ func TestInvariant12_WritingToTheDatabaseEarnsNothing(t *testing.T) {
 		}
 		c.wantBroken(t, p)
 	})
+	t.Run("the approval of a node that was rolled back", func(t *testing.T) {
+		c := newCluster(t)
+		p := c.start(t)
+		h := newHost(t, c.rig)
+		h.admit(p)
+		h.mustAttest(p)
+		h.clear()
+		h.boot(build.Machine{}.Log())
+		_, err := h.attest(p)
+		wantCode(t, err, reason.TPM2RolledBack)
+		for _, sql := range []string{
+			`UPDATE node_state SET rebaseline = true`,
+			`UPDATE node_state SET has_clock = false`,
+			`UPDATE node_state SET reset_count = 0, clock = 0`,
+		} {
+			c.as(t, sql)
+			if res, err := h.attest(p); err == nil {
+				t.Errorf("%s earned %s", sql, res.SPIFFEID)
+			}
+		}
+	})
+	t.Run("a golden boot", func(t *testing.T) {
+		c := newCluster(t)
+		p := c.start(t)
+		h := newHost(t, c.rig)
+		h.admit(p)
+		res := h.mustAttest(p)
+		c.as(t, `UPDATE evidence SET bytes = set_byte(bytes, 70, (get_byte(bytes, 70) + 1) % 256) WHERE octet_length(bytes) > 500`)
+		_, stderr, code := c.rig.try(t, []string{"ZONEBROKER_DIR=" + p.dir}, "zonebroker", "reference", "learn", "--node", res.Node, "-o", "-", "--name", "x")
+		if code == 0 {
+			t.Errorf("a reference set was learnt from changed evidence: %s", stderr)
+		}
+	})
 	t.Run("a node enabled again", func(t *testing.T) {
 		c := newCluster(t)
 		p := c.start(t)
@@ -167,4 +204,42 @@ func copyTree(t testing.TB, dst, src string) {
 	if out, err := exec.Command("cp", "-a", src, dst).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v\n%s", err, out)
 	}
+}
+
+// TestForkShownByAnAgent: an agent that holds a signed checkpoint which the log
+// does not have stops issuing and signing.
+func TestForkShownByAnAgent(t *testing.T) {
+	c := newCluster(t)
+	p := c.start(t)
+	h := newHost(t, c.rig)
+	h.admit(p)
+	r := h.raw(p)
+	res := r.enrol()
+	// The log's key signs another history, as a second database under the same
+	// keys would.
+	raw, err := os.ReadFile(filepath.Join(p.dir, "secrets", "log.key"))
+	must(t, err)
+	signer, err := note.NewSigner(strings.TrimSpace(string(raw)))
+	must(t, err)
+	forged, err := ledger.Checkpoint{Origin: signer.Name(), Size: 3, Root: [32]byte{1}}.Sign(signer)
+	must(t, err)
+
+	req := r.evidence(r.challenge(r.renewRequest()))
+	req.Prev, req.Checkpoint = res.AttestationID, forged
+	_, err = r.client.Attest(t.Context(), req)
+	wantCode(t, err, reason.LedgerFork)
+	signed := p.anchor(t)
+	_, err = r.client.Attest(t.Context(), r.evidence(r.challenge(r.renewRequest())))
+	wantCode(t, err, reason.LedgerFork)
+	time.Sleep(2500 * time.Millisecond)
+	if p.anchor(t) != signed {
+		t.Error("checkpoints are still signed after a fork")
+	}
+}
+
+func (p *replica) anchor(t testing.TB) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(p.dir, "log-anchor.note"))
+	must(t, err)
+	return string(raw)
 }

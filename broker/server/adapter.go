@@ -27,6 +27,7 @@ type request struct {
 	body   *meteredBody
 	rc     *http.ResponseController
 	limit  time.Duration // for the body to arrive
+	drop   bool          // the connection ends with the answer: its client certificate does not hold
 }
 
 // answer is a success. Value is encoded as JSON; otherwise Raw goes out as Type.
@@ -122,6 +123,7 @@ func (s *Server) identify(r *request, on listener) error {
 	if err != nil {
 		// Costs the address as much as a stranger's request; its connection ends,
 		// so that the next try pays for a handshake too.
+		r.drop = true
 		if limit := s.lanes.ask(rateAttest, "", ip, now); limit != nil {
 			return limit
 		}
@@ -203,7 +205,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *request, err error) outcome {
 	if seconds := retryAfter(err, p.Status); seconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(seconds))
 	}
-	if p.Code == string(reason.AuthInvalid) {
+	if r.drop {
 		w.Header().Set("Connection", "close")
 	}
 	body, eerr := api.Encode(p)
