@@ -65,7 +65,7 @@ func rooms() []room {
 		{path: "deploy", inside: []string{"deploy/..."}, modules: []string{xsys}},
 		{
 			path:    "cmd",
-			inside:  []string{"broker", "broker/...", "store", "store/embedded", "migrations", "deploy/...", verifier},
+			inside:  []string{"cmd/internal/...", "broker", "broker/...", "store", "store/embedded", "migrations", "deploy/...", verifier},
 			modules: []string{"github.com/spf13/cobra", spiffe, uuid, yaml, mod, prom, xsync, xsys, xtime, "github.com/jackc/pgx/v5"},
 		},
 		{path: "test", inside: []string{"..."}, modules: []string{spiffe, gotpm, uuid}},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/agent"
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 type attestFlags struct {
@@ -120,7 +121,7 @@ func (f *attestFlags) config(notes io.Writer) (agent.Config, error) {
 		Server: f.broker.server, Trust: trust, TrustDomain: f.broker.trustDomain, StateDir: f.state, Device: f.tpm,
 		AK: tpm2collect.Kind(f.ak), EK: tpm2collect.Kind(f.ek), EventLog: f.eventLog,
 		UserAgent: "zoneagent/" + version(),
-		Progress:  func(line string) { fmt.Fprintln(notes, plain(line)) },
+		Progress:  func(line string) { fmt.Fprintln(notes, terminal.Plain(line)) },
 	}
 	if f.joinToken != "" {
 		if cfg.JoinToken, err = agent.ReadJoinToken(f.joinToken); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 func ekCommand() *cobra.Command {
@@ -101,7 +102,7 @@ func endorsementOf(key tpm2collect.EK) endorsement {
 func printEK(cmd *cobra.Command, output string, key tpm2collect.EK) error {
 	e := endorsementOf(key)
 	if output == asJSON {
-		return printJSON(cmd.OutOrStdout(), e)
+		return terminal.JSON(cmd.OutOrStdout(), e)
 	}
 	rows := [][2]string{{"ek hash", e.Hash}, {"kind", e.Kind}}
 	switch c := e.Certificate; {
@@ -112,7 +113,7 @@ func printEK(cmd *cobra.Command, output string, key tpm2collect.EK) error {
 	default:
 		rows = append(rows, [2]string{"certificate", "sha256 " + c.SHA256}, [2]string{"  issuer", c.Issuer}, [2]string{"  serial", c.Serial}, [2]string{"  valid", c.NotBefore + " to " + c.NotAfter})
 	}
-	if err := printRows(cmd.OutOrStdout(), rows); err != nil {
+	if err := terminal.Rows(cmd.OutOrStdout(), rows); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(cmd.ErrOrStderr(), "an operator admits this machine with: zonebroker node admit %s\n", e.Hash)

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 func main() {
@@ -30,7 +32,7 @@ func run(args []string, out, notes io.Writer) int {
 	if err := root.ExecuteContext(ctx); err != nil {
 		return fail(notes, err)
 	}
-	return exitOK
+	return terminal.ExitOK
 }
 
 func command() *cobra.Command {

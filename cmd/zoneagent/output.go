@@ -1,16 +1,15 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/agent"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 const (
@@ -27,22 +26,6 @@ func checkOutput(output string) error {
 		return usageError{"-o: want table or json"}
 	}
 	return nil
-}
-
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
-}
-
-// printRows writes "name  value" lines. Values may come from the network.
-func printRows(w io.Writer, rows [][2]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintf(t, "%s\t%s\n", row[0], plain(row[1]))
-	}
-	return t.Flush()
 }
 
 // attestation is the JSON of an earned zone; times are RFC 3339 in UTC.
@@ -70,7 +53,7 @@ func printResult(w io.Writer, output string, r agent.Result, now time.Time) erro
 		if events == nil {
 			events = []string{}
 		}
-		return printJSON(w, attestation{
+		return terminal.JSON(w, attestation{
 			Node: r.Node, SPIFFEID: r.SPIFFEID, TrustDomain: r.TrustDomain, Zone: r.Zone, Tier: r.Tier,
 			AttestationID: r.AttestationID, Purpose: r.Purpose, Key: "tpm",
 			AttestedAt: r.AttestedAt.UTC(), FreshUntil: r.FreshUntil.UTC(), RenewAt: r.RenewAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(),
@@ -89,7 +72,7 @@ func printResult(w io.Writer, output string, r agent.Result, now time.Time) erro
 	if len(r.Events) > 0 {
 		rows = append(rows, [2]string{"events", strings.Join(r.Events, ", ")})
 	}
-	return printRows(w, rows)
+	return terminal.Rows(w, rows)
 }
 
 // until is for people: seconds up to two minutes, then minutes, then hours.

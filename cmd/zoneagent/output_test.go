@@ -12,6 +12,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/agent"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/client"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -82,23 +83,23 @@ func TestExitCodes(t *testing.T) {
 		err  error
 		want int
 	}{
-		"usage":             {usageError{"x"}, exitUsage},
-		"denied":            {refused(reason.PolicyPCRMismatch, 403), exitDenied},
-		"pending":           {refused(reason.NodeAdmissionPending, 403), exitDenied},
-		"spent":             {refused(reason.ChallengeSpent, 409), exitError},
-		"malformed":         {refused(reason.RequestMalformed, 400), exitError},
-		"overloaded":        {refused(reason.RequestOverloaded, 503), exitError},
-		"database_away":     {refused(reason.StoreUnavailable, 503), exitError},
-		"unknown_code":      {refused("later.code", 500), exitError},
-		"unknown_denial":    {refused("later.code", 403), exitDenied},
-		"unreachable":       {&client.UnreachableError{}, exitUnreachable},
-		"untrusted":         {&client.UntrustedError{}, exitUnproved},
-		"not_the_contract":  {&client.AnswerError{}, exitError},
-		"tpm":               {&agent.Fault{Kind: agent.FaultTPM}, exitError},
-		"answer":            {&agent.Fault{Kind: agent.FaultAnswer}, exitUnproved},
-		"activation_failed": {reason.New(reason.TPM2AKActivationFailed, "x"), exitError},
-		"anything":          {errors.New("x"), exitError},
-		"not_trusted":       {unproved{"x"}, exitUnproved},
+		"usage":             {usageError{"x"}, terminal.ExitUsage},
+		"denied":            {refused(reason.PolicyPCRMismatch, 403), terminal.ExitDenied},
+		"pending":           {refused(reason.NodeAdmissionPending, 403), terminal.ExitDenied},
+		"spent":             {refused(reason.ChallengeSpent, 409), terminal.ExitError},
+		"malformed":         {refused(reason.RequestMalformed, 400), terminal.ExitError},
+		"overloaded":        {refused(reason.RequestOverloaded, 503), terminal.ExitError},
+		"database_away":     {refused(reason.StoreUnavailable, 503), terminal.ExitError},
+		"unknown_code":      {refused("later.code", 500), terminal.ExitError},
+		"unknown_denial":    {refused("later.code", 403), terminal.ExitDenied},
+		"unreachable":       {&client.UnreachableError{}, terminal.ExitUnreachable},
+		"untrusted":         {&client.UntrustedError{}, terminal.ExitUnproved},
+		"not_the_contract":  {&client.AnswerError{}, terminal.ExitError},
+		"tpm":               {&agent.Fault{Kind: agent.FaultTPM}, terminal.ExitError},
+		"answer":            {&agent.Fault{Kind: agent.FaultAnswer}, terminal.ExitUnproved},
+		"activation_failed": {reason.New(reason.TPM2AKActivationFailed, "x"), terminal.ExitError},
+		"anything":          {errors.New("x"), terminal.ExitError},
+		"not_trusted":       {unproved{"x"}, terminal.ExitUnproved},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/client"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 func verifyBrokerCommand() *cobra.Command {
@@ -113,7 +114,7 @@ func printInspection(cmd *cobra.Command, output string, found client.Inspection)
 	}
 	print := printInspectionTable
 	if output == asJSON {
-		print = func(cmd *cobra.Command, out inspection) error { return printJSON(cmd.OutOrStdout(), out) }
+		print = func(cmd *cobra.Command, out inspection) error { return terminal.JSON(cmd.OutOrStdout(), out) }
 	}
 	if err := print(cmd, out); err != nil {
 		return err
@@ -131,6 +132,9 @@ func printInspectionTable(cmd *cobra.Command, out inspection) error {
 		if who == "" {
 			who = c.Subject
 		}
+		if who == "" {
+			who = "without a name"
+		}
 		rows = append(
 			rows,
 			[2]string{fmt.Sprintf("certificate %d", i), who},
@@ -144,5 +148,5 @@ func printInspectionTable(cmd *cobra.Command, out inspection) error {
 	} else {
 		rows = append(rows, [2]string{"trusted", "no: " + out.Why})
 	}
-	return printRows(cmd.OutOrStdout(), rows)
+	return terminal.Rows(cmd.OutOrStdout(), rows)
 }

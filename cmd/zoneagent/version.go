@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 // build is set by the linker; "" takes what the Go toolchain recorded.
@@ -34,7 +36,7 @@ func versionCommand() *cobra.Command {
 				return err
 			}
 			if output == asJSON {
-				return printJSON(cmd.OutOrStdout(), map[string]string{"version": version(), "go": runtime.Version()})
+				return terminal.JSON(cmd.OutOrStdout(), map[string]string{"version": version(), "go": runtime.Version()})
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "zoneagent %s (%s)\n", version(), runtime.Version())
 			return err

@@ -13,6 +13,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
 	"github.com/zonebroker/zonebroker/broker/claim"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -163,7 +164,7 @@ func printClaim(w io.Writer, output format, s shownClaim, now time.Time) error {
 		id = s.leaf.URIs[0].String()
 	}
 	if output == asJSON {
-		return printJSON(w, struct {
+		return terminal.JSON(w, struct {
 			Verified  bool            `json:"verified"`
 			Stale     bool            `json:"stale"`
 			SPIFFEID  string          `json:"spiffe_id"`
@@ -180,7 +181,7 @@ func printClaim(w io.Writer, output format, s shownClaim, now time.Time) error {
 	case s.verified:
 		verified = "yes"
 	}
-	return printRows(w, [][2]string{
+	return terminal.Rows(w, [][2]string{
 		{"verified", verified},
 		{"SPIFFE ID", id},
 		{"zone", fmt.Sprintf("%s (tier %d, epoch %d)", z.Name, z.Tier, z.Epoch)},

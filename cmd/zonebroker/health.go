@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 func newHealthCmd() *cobra.Command {
@@ -46,7 +47,7 @@ var errUnhealthy = errors.New("the broker cannot do its whole job; the checks ab
 
 func printHealth(cmd *cobra.Command, output format, h api.Health, took time.Duration) error {
 	if output == asJSON {
-		return printJSON(cmd.OutOrStdout(), h)
+		return terminal.JSON(cmd.OutOrStdout(), h)
 	}
 	rows := [][2]string{{"status", h.Status + " (answered in " + took.Round(time.Millisecond).String() + ")"}}
 	for _, c := range h.Checks {
@@ -59,5 +60,5 @@ func printHealth(cmd *cobra.Command, output format, h api.Health, took time.Dura
 		}
 		rows = append(rows, [2]string{c.Name, text})
 	}
-	return printRows(cmd.OutOrStdout(), rows)
+	return terminal.Rows(cmd.OutOrStdout(), rows)
 }

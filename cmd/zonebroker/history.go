@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 func newHistoryCmd() *cobra.Command {
@@ -141,7 +142,7 @@ func historyShowCmd() *cobra.Command {
 			return err
 		}
 		if *output == asJSON {
-			return printJSON(cmd.OutOrStdout(), e)
+			return terminal.JSON(cmd.OutOrStdout(), e)
 		}
 		return printEntry(cmd, e)
 	}
@@ -160,16 +161,16 @@ func printEntry(cmd *cobra.Command, e api.Entry) error {
 		{"reason", e.Reason},
 	}
 	for _, d := range e.Drift {
-		rows = append(rows, [2]string{"changed " + plain(d.Kind), d.Before + " -> " + d.After})
+		rows = append(rows, [2]string{"changed " + terminal.Plain(d.Kind), d.Before + " -> " + d.After})
 	}
-	if err := printRows(cmd.OutOrStdout(), rows); err != nil || len(e.Body) == 0 {
+	if err := terminal.Rows(cmd.OutOrStdout(), rows); err != nil || len(e.Body) == 0 {
 		return err
 	}
 	var pretty bytes.Buffer
 	if err := json.Indent(&pretty, e.Body, "", "  "); err != nil {
 		return fmt.Errorf("body of the record: %w", err)
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", plainLines(pretty.String()))
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "\n%s\n", terminal.PlainLines(pretty.String()))
 	return err
 }
 
@@ -209,7 +210,7 @@ exits 5 when anything differs.`,
 
 func printVerification(cmd *cobra.Command, output format, v api.Verification) error {
 	if output == asJSON {
-		return printJSON(cmd.OutOrStdout(), v)
+		return terminal.JSON(cmd.OutOrStdout(), v)
 	}
 	whole := "whole"
 	if !v.OK {
@@ -225,5 +226,5 @@ func printVerification(cmd *cobra.Command, output format, v api.Verification) er
 	for _, p := range v.Problems {
 		rows = append(rows, [2]string{"problem", p})
 	}
-	return printRows(cmd.OutOrStdout(), rows)
+	return terminal.Rows(cmd.OutOrStdout(), rows)
 }

@@ -10,6 +10,8 @@ import (
 	"context"
 	"io"
 	"os"
+
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 func main() {
@@ -25,7 +27,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, notes io.Writer)
 	root.SetErr(notes)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
-		return exitOK
+		return terminal.ExitOK
 	}
 	// Whatever goes wrong before the command itself began is a wrong command
 	// line: unknown commands, flags and arguments have no error type in cobra.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 func newNodeCmd() *cobra.Command {
@@ -98,14 +99,14 @@ func nodeShowCmd() *cobra.Command {
 
 func printNode(cmd *cobra.Command, output format, n api.Node) error {
 	if output == asJSON {
-		return printJSON(cmd.OutOrStdout(), n)
+		return terminal.JSON(cmd.OutOrStdout(), n)
 	}
 	now := time.Now()
 	zone := ""
 	if n.Zone != "" {
 		zone = n.Zone + " (tier " + strconv.Itoa(n.Tier) + ")"
 	}
-	return printRows(cmd.OutOrStdout(), [][2]string{
+	return terminal.Rows(cmd.OutOrStdout(), [][2]string{
 		{"node", n.ID},
 		{"standing", n.Standing},
 		{"status", n.Status},
@@ -167,9 +168,9 @@ on the machine. Several hashes are the EKs of one machine.`,
 
 func printAdmission(cmd *cobra.Command, output format, a api.Admission) error {
 	if output == asJSON {
-		return printJSON(cmd.OutOrStdout(), a)
+		return terminal.JSON(cmd.OutOrStdout(), a)
 	}
-	return printRows(cmd.OutOrStdout(), [][2]string{
+	return terminal.Rows(cmd.OutOrStdout(), [][2]string{
 		{"admission", a.ID},
 		{"kind", a.Kind},
 		{"machine", a.Machine},
@@ -238,7 +239,7 @@ what it quotes next becomes its new baseline.`,
 		}
 		switch {
 		case *output == asJSON:
-			return printJSON(cmd.OutOrStdout(), a)
+			return terminal.JSON(cmd.OutOrStdout(), a)
 		case a.Admission != nil:
 			return printAdmission(cmd, *output, *a.Admission)
 		case a.Node != nil:

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -9,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 // format is how data is printed.
@@ -39,67 +40,26 @@ func outputFlag(cmd *cobra.Command) *format {
 	return &f
 }
 
-// printJSON prints v. A list is always a list: nil becomes [].
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
-}
-
 // printList prints items as a JSON array or as a table with a line each.
 func printList[T any](w io.Writer, f format, items []T, header string, row func(T) []string) error {
 	if f == asJSON {
 		if items == nil {
 			items = []T{}
 		}
-		return printJSON(w, items)
+		return terminal.JSON(w, items)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, strings.ReplaceAll(header, " ", "\t"))
 	for _, item := range items {
 		cells := row(item)
 		for i, c := range cells {
-			if cells[i] = plain(c); cells[i] == "" {
+			if cells[i] = terminal.Plain(c); cells[i] == "" {
 				cells[i] = "-"
 			}
 		}
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return t.Flush()
-}
-
-// printRows writes "name  value" lines, without those that have no value.
-func printRows(w io.Writer, rows [][2]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		if v := plain(row[1]); v != "" {
-			fmt.Fprintf(t, "%s\t%s\n", row[0], v)
-		}
-	}
-	return t.Flush()
-}
-
-// plain keeps text from elsewhere from moving the cursor or forging lines.
-func plain(text string) string {
-	return strings.Map(func(c rune) rune {
-		switch {
-		case c == '\n', c == '\t':
-			return ' '
-		case c < ' ', c >= 0x7f && c <= 0x9f, c == 0x2028, c == 0x2029:
-			return -1
-		}
-		return c
-	}, text)
-}
-
-// plainLines is plain for texts of our own that have lines.
-func plainLines(text string) string {
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = plain(lines[i])
-	}
-	return strings.Join(lines, "\n")
 }
 
 // relative is for people: "3m ago", "in 40s", "" for the zero time.

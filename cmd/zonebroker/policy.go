@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/policy"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -65,10 +66,10 @@ func printProblems(w io.Writer, output format, problems []policy.Problem) error 
 		for _, p := range problems {
 			list = append(list, lintProblem{p.File, p.Line, p.Column, string(p.Code), p.Text})
 		}
-		return printJSON(w, list)
+		return terminal.JSON(w, list)
 	}
 	for _, p := range problems {
-		if _, err := fmt.Fprintln(w, plain(p.String())); err != nil {
+		if _, err := fmt.Fprintln(w, terminal.Plain(p.String())); err != nil {
 			return err
 		}
 	}

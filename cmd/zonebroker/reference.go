@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 // pcrByEvents is the PCR whose reference lists events rather than its value:
@@ -107,7 +108,7 @@ func (o *referenceOptions) learn(cmd *cobra.Command, c *adminClient) error {
 	if err := writeDocument(o.file, text, o.force); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s from attestation %s; read it before a zone names it\n", o.file, plain(m.AttestationID))
+	fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s from attestation %s; read it before a zone names it\n", o.file, terminal.Plain(m.AttestationID))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 func newTokenCmd() *cobra.Command {
@@ -45,10 +46,10 @@ broker keeps only its hash: what is not written down now is lost.`,
 			return err
 		}
 		if *output == asJSON {
-			return printJSON(cmd.OutOrStdout(), t)
+			return terminal.JSON(cmd.OutOrStdout(), t)
 		}
-		fmt.Fprintln(cmd.OutOrStdout(), plain(t.Secret))
-		fmt.Fprintf(cmd.ErrOrStderr(), "join token %s, shown once, expires %s\n", plain(t.ID), relative(t.ExpiresAt, time.Now()))
+		fmt.Fprintln(cmd.OutOrStdout(), terminal.Plain(t.Secret))
+		fmt.Fprintf(cmd.ErrOrStderr(), "join token %s, shown once, expires %s\n", terminal.Plain(t.ID), relative(t.ExpiresAt, time.Now()))
 		return nil
 	}
 	return cmd

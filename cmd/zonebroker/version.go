@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
 // buildVersion is set by the linker; "" takes what the Go toolchain recorded.
@@ -53,7 +55,7 @@ func newVersionCmd() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		b := readBuildInfo()
 		if *output == asJSON {
-			return printJSON(cmd.OutOrStdout(), b)
+			return terminal.JSON(cmd.OutOrStdout(), b)
 		}
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "zonebroker %s (%s, %s)\n", b.Version, b.Go, b.Platform)
 		return err
