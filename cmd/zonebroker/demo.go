@@ -83,7 +83,7 @@ func runDemo(ctx context.Context, o demoOptions, in io.Reader, out, errOut io.Wr
 		return err
 	}
 	if d.dir, err = embedded.TempDir(demoPrefix); err != nil {
-		return err
+		return fmt.Errorf("make a folder for the demo (TMPDIR says where): %w", err)
 	}
 	defer func() {
 		if o.keep {

@@ -61,8 +61,11 @@ func initDir(dir, trustDomain, listen string, now time.Time) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("--trust-domain: %w", err)
 	}
-	if _, err := os.Lstat(filepath.Join(dir, configFile)); !errors.Is(err, fs.ErrNotExist) {
+	switch _, err := os.Lstat(filepath.Join(dir, configFile)); {
+	case err == nil:
 		return "", fmt.Errorf("%s exists already; a broker's keys are made once", filepath.Join(dir, configFile))
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", err
 	}
 	// The folder itself can be passed through, not listed: under root a private
 	// Postgres inside it runs as another user.
