@@ -13,9 +13,9 @@ FUZZTIME ?= 3s
 # Passed on to the demo, as in: make demo ARGS=--keep
 ARGS ?=
 
-# Without a terminal nobody can be asked; the one line that says what is fetched
-# stays.
-YES := $(shell [ -t 0 ] || echo --yes)
+# Missing programs are fetched after asking at a terminal; without one, CI=1 or
+# YES=--yes gives the leave.
+YES ?=
 
 HOST_ENV := .cache/host.env
 use_host := while IFS= read -r line; do export "$$line"; done < $(HOST_ENV)
