@@ -35,7 +35,9 @@ type attempt struct {
 // prepare, record, sign. An SVID leaves only after its record is committed;
 // whatever goes wrong on the way is a refusal.
 func (b *Broker) Attest(ctx context.Context, _ Caller, req api.AttestRequest) (api.AttestResponse, error) {
-	now := b.cfg.Now()
+	// The record keeps milliseconds: a finer time would judge a certificate at the
+	// edge of its life otherwise than whoever judges again.
+	now := b.cfg.Now().Truncate(time.Millisecond)
 	if err := b.canIssue(now); err != nil {
 		return api.AttestResponse{}, b.turnAway(err)
 	}
