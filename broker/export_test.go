@@ -2,8 +2,11 @@ package broker
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	"time"
 
+	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier"
 )
@@ -33,3 +36,84 @@ func Standing(st ledger.NodeState, now time.Time) string { return standing(st, n
 
 // TokenTTL is the life of a token.
 const TokenTTL = tokenTTL
+
+// MaxFullRepeats bounds the full records of one kind of refusal in a row.
+const MaxFullRepeats = maxFullRepeats
+
+// PendingCap bounds the queue of machines that wait.
+const PendingCap = pendingCap
+
+// MaxRefusalKeys bounds the counter of refusals.
+const MaxRefusalKeys = maxRefusalKeys
+
+// RecordTimeout bounds one append.
+const RecordTimeout = recordTimeout
+
+// LogCacheBytes bounds the cache of event logs.
+const LogCacheBytes = logCacheBytes
+
+// EnrolmentRate is the number of credentials a second.
+const EnrolmentRate = enrolmentRate
+
+// The background jobs, one turn each.
+func (b *Broker) FlushRefusals(ctx context.Context) error  { return b.flushRefusals(ctx) }
+func (b *Broker) FlushPending(ctx context.Context) error   { return b.flushPending(ctx) }
+func (b *Broker) PollAdmissions(ctx context.Context) error { return b.pollAdmissions(ctx) }
+func (b *Broker) RotateCA(ctx context.Context) error       { return b.rotateCA(ctx) }
+func (b *Broker) RefreshBundle(ctx context.Context) error  { return b.refreshBundle(ctx) }
+func (b *Broker) CheckClock(ctx context.Context) error     { return b.checkClock(ctx) }
+func (b *Broker) SignNow(ctx context.Context) error        { return b.signCheckpoint(ctx) }
+
+// FillEnrolSlots takes every place of the enrolment semaphore and returns what
+// gives them back.
+func (b *Broker) FillEnrolSlots() (free func()) {
+	for range cap(b.enrolSlots) {
+		b.enrolSlots <- struct{}{}
+	}
+	return func() {
+		for range cap(b.enrolSlots) {
+			<-b.enrolSlots
+		}
+	}
+}
+
+// RefusalKeys returns how many kinds of refusals are counted and not written.
+func (b *Broker) RefusalKeys() int {
+	b.refusals.mu.Lock()
+	defer b.refusals.mu.Unlock()
+	return len(b.refusals.by)
+}
+
+// CountRefusal counts a refusal of a node.
+func (b *Broker) CountRefusal(hour time.Time, code string, node ledger.NodeID) {
+	b.refusals.add(refusalKey{hour: hour, code: code, node: node})
+}
+
+// CacheLog puts a log into the cache, CachedLogs tells how many it holds.
+func (b *Broker) CacheLog(log []byte) { b.logs.put(sha256.Sum256(log), log) }
+
+// CachedLogs returns the number of cached logs.
+func (b *Broker) CachedLogs() int {
+	b.logs.mu.Lock()
+	defer b.logs.mu.Unlock()
+	return len(b.logs.by)
+}
+
+// Reseal opens a token and seals it again after a change of node or version,
+// as only somebody with the cluster key could.
+func (b *Broker) Reseal(token string, now time.Time, node ledger.NodeID, version int64) (string, error) {
+	c, err := b.seal.open(token, now)
+	if err != nil {
+		return "", err
+	}
+	c.Node, c.Version = node, version
+	return b.seal.seal(c)
+}
+
+// MaterialHash is materialHash.
+func MaterialHash(ekPublic, ekCertificate []byte, chain ...api.Bytes) [32]byte {
+	return materialHash(ekPublic, ekCertificate, chain)
+}
+
+// PageSize is pageSize.
+func PageSize(limit int) int { return pageSize(limit) }
