@@ -1,11 +1,14 @@
 package test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/zonebroker/zonebroker/broker/policy"
 )
@@ -16,14 +19,30 @@ func TestDemo(t *testing.T) {
 	r := getRig(t)
 	before := demoFolders(t)
 	out := r.run(t, r.programs.Environ(), "zonebroker", "demo", "--once", "--yes")
-	for _, want := range []string{"zone payments, tier 2", "renewed with a fresh quote", "denied: policy.pcr_mismatch", "history verified"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("the demo does not say %q:\n%s", want, out)
-		}
+	if diff := cmp.Diff(shape(blocks(t, "README.md", "text")[0]), shape(out)); diff != "" {
+		t.Errorf("the README shows another demo (-README +demo):\n%s", diff)
 	}
 	if after := demoFolders(t); len(after) > len(before) {
 		t.Errorf("the demo left %v", after)
 	}
+}
+
+// shape is an output without what differs from run to run. A document may cut a
+// long value with an ellipsis.
+func shape(text string) string {
+	for _, v := range []struct{ pattern, as string }{
+		{`\S+/pg,`, "DIR/pg,"},
+		{`/node/[a-z2-7]+…?`, "/node/NODE"},
+		{`[0-9a-f]{8}(-[0-9a-f]{4,})+…?`, "ID"},
+		{`\b[0-9a-f]{12,}…?`, "HASH"},
+		{` *[0-9]+\.[0-9]s`, "TIME"},
+		{`\d\d:\d\d:\d\dZ`, "CLOCK"},
+		{`127\.0\.0\.1:\d+`, "ADDRESS"},
+		{`in \d+ ms`, "in N ms"},
+	} {
+		text = regexp.MustCompile(v.pattern).ReplaceAllString(text, v.as)
+	}
+	return text
 }
 
 func demoFolders(t *testing.T) []string {
@@ -61,6 +80,33 @@ func TestDocumentedZonesLint(t *testing.T) {
 	files = append(files, policy.File{Name: "debian-12.yaml", Bytes: []byte("apiVersion: zonebroker/v1\nkind: ReferenceSet\nname: debian-12\nbank: sha256\npcrs: {0: [" + strings.Repeat("00", 32) + "]}\n")})
 	if _, problems := policy.Load(files); len(problems) > 0 {
 		t.Errorf("docs/zones.md: %v", problems)
+	}
+}
+
+var testName = regexp.MustCompile("`(Test\\w+)`")
+
+// TestDocumentedTestsExist: the page that says what proves an invariant names
+// tests that are there.
+func TestDocumentedTestsExist(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "ARCHITECTURE.md"))
+	must(t, err)
+	var code strings.Builder
+	must(t, filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		code.Write(raw)
+		return err
+	}))
+	named := testName.FindAllStringSubmatch(string(page), -1)
+	if len(named) < 12 {
+		t.Errorf("the page names %d tests", len(named))
+	}
+	for _, m := range named {
+		if !strings.Contains(code.String(), "\nfunc "+m[1]+"(t *testing.T)") {
+			t.Errorf("ARCHITECTURE.md names %s, which does not exist", m[1])
+		}
 	}
 }
 
