@@ -190,21 +190,60 @@ func TestSignerHasToBeAlive(t *testing.T) {
 			t.Error("a token was opened for nothing")
 		}
 	})
-	t.Run("no random bytes", func(t *testing.T) {
-		r := newRig(t)
-		h := r.enrolled()
-		for range 2 {
-			ch, err := h.askRenew()
-			r.must(err)
-			req := h.answer(ch)
-			n := r.records()
-			r.random.fail(true)
-			out, err := h.attest(req)
-			if err == nil || len(out.Chain) > 0 || r.records() != n {
-				t.Error("issued or recorded without randomness")
+}
+
+// TestNoRandomBytes: each single read of random bytes that fails ends the
+// request: a nonce, salt or id of zeros would look like any other.
+func TestNoRandomBytes(t *testing.T) {
+	for name, do := range map[string]func(r *rig, h *host) func() error{
+		"renewal's challenge":   func(_ *rig, h *host) func() error { return func() error { return second(h.askRenew()) } },
+		"enrolment's challenge": func(_ *rig, h *host) func() error { return func() error { return second(h.askEnrol()) } },
+		"acceptance":            attestLater,
+		"denial": func(r *rig, h *host) func() error {
+			h.prev = "0197b3c2-0000-7000-8000-000000000001"
+			try := attestLater(r, h)
+			return func() error {
+				if err := try(); reason.Of(err) != reason.NodeForkSuspected {
+					return err
+				}
+				return nil
 			}
-			r.random.fail(false)
-			h.prev = "0197b3c2-0000-7000-8000-000000000001" // next, a denial
-		}
-	})
+		},
+		"admission": func(r *rig, _ *host) func() error {
+			return func() error {
+				return second(r.b.AdmitNode(t.Context(), operator, api.AdmitRequest{EKHashes: []string{hexOf([32]byte{1})}}))
+			}
+		},
+		"join token": func(r *rig, _ *host) func() error {
+			return func() error { return second(r.b.CreateToken(t.Context(), operator, api.TokenRequest{})) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for n := 0; ; n++ {
+				r := newRig(t)
+				h := r.enrolled()
+				try := do(r, h)
+				before := r.records()
+				r.random.failOne(n)
+				err := try()
+				if !r.random.failed() {
+					if err != nil || n == 0 {
+						t.Errorf("%d reads: %v", n, err)
+					}
+					return
+				}
+				if err == nil || r.records() != before {
+					t.Fatalf("went on without random bytes at read %d", n+1)
+				}
+			}
+		})
+	}
+}
+
+// attestLater makes a request to send later.
+func attestLater(r *rig, h *host) func() error {
+	ch, err := h.askRenew()
+	r.must(err)
+	req := h.answer(ch)
+	return func() error { return second(h.attest(req)) }
 }

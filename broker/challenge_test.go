@@ -3,6 +3,7 @@ package broker_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -101,8 +102,9 @@ func TestChallengeRenewal(t *testing.T) {
 		seen[string(ch.Nonce)], seen[ch.Token] = true, true
 	}
 	r.store.failing("NodeByAK", reason.New(reason.StoreUnavailable, "away"))
-	if _, err := h.askRenew(); reason.Of(err) != reason.StoreUnavailable {
-		t.Errorf("%v", err)
+	_, err := h.askRenew()
+	if _, refused := errors.AsType[*api.Refusal](err); reason.Of(err) != reason.StoreUnavailable || refused {
+		t.Errorf("a fault of ours is told as a refusal: %v", err)
 	}
 	r.store.failing("NodeByAK", nil)
 	r.random.fail(true)

@@ -151,50 +151,6 @@ func TestJoinTokenAdmitsOneMachineOnce(t *testing.T) {
 	}
 }
 
-// TestNotGenuineIsNotOurs: where nobody vouched for the EK by its hash, a chain
-// that does not verify leaves no record and no node.
-func TestNotGenuineIsNotOurs(t *testing.T) {
-	for _, tt := range []struct{ name, zone string }{{"join token", zoneLab}, {"any genuine", zoneOpen}} {
-		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, tt.zone)
-			h := r.newHost()
-			evidencetest.NewMaker(t).Endorse(t, h.tpm)
-			if tt.name == "join token" {
-				h.join = r.token(time.Hour)
-			}
-			before := r.records()
-			out, err := h.tryEnrol()
-			wantCode(t, out, err, reason.EKCertUntrusted)
-			r.flush()
-			if r.records() != before || r.store.snapshot(h.node).Found || r.store.count(reason.EKCertUntrusted, "") != 1 {
-				t.Error("a machine that is not ours is counted once and leaves nothing else")
-			}
-		})
-	}
-	t.Run("in the inventory it is a note", func(t *testing.T) {
-		r := newRig(t)
-		h := r.admitted()
-		evidencetest.NewMaker(t).Endorse(t, h.tpm)
-		h.enrol()
-		if h.row().Manufacturer != "" {
-			t.Error("the node is genuine by a chain that did not verify")
-		}
-		// Once it verifies, the node is genuine from then on.
-		r.maker.Endorse(t, h.tpm)
-		h.minute()
-		h.enrol()
-		if h.row().Manufacturer != "STM" {
-			t.Error("a chain that verifies did not count at the next enrolment")
-		}
-		evidencetest.NewMaker(t).Endorse(t, h.tpm)
-		h.minute()
-		h.enrol()
-		if h.row().Manufacturer != "STM" {
-			t.Error("a note took the manufacturer back")
-		}
-	})
-}
-
 // TestT14_CredentialOfAnotherTPM: only the TPM that owns both keys learns the
 // nonce, and a failed try is a stranger's.
 func TestT14_T19_ActivationFails(t *testing.T) {
@@ -412,6 +368,16 @@ func TestGroupsComeFromTheAdmission(t *testing.T) {
 	if sum := sha256.Sum256(out.tpm.EK.SPKI(t)); out.row().RootHash != sum || r.lastAttestation(out.node).Verdict != ledger.VerdictDeny {
 		t.Error("a machine of ours that earns no zone is recorded as a node")
 	}
+}
+
+// TestZoneOfOneNode: a zone may select by the id that the root of trust gives.
+func TestZoneOfOneNode(t *testing.T) {
+	r := newRig(t)
+	h := r.admitted()
+	r.activate(strings.Replace(zoneLab, "{format: tpm2}", "{node: "+h.node+"}", 1))
+	h.enrol()
+	out, err := r.admitted().tryEnrol()
+	wantCode(t, out, err, reason.PolicyNoZone)
 }
 
 // TestAttestOfARebootedEnrolment: enrolment compares with the baseline too.

@@ -9,6 +9,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -71,6 +72,11 @@ func TestAttestStrangers(t *testing.T) {
 			r.flush()
 			if n := r.store.count(tt.want, ""); n != 1 {
 				t.Errorf("counted %d times", n)
+			}
+			for k := range r.store.refusals {
+				if !k.Hour.Equal(evidencetest.Noon) {
+					t.Errorf("counted in the hour %s", k.Hour)
+				}
 			}
 		})
 	}
@@ -243,12 +249,23 @@ func TestInvariant8_T50_NoPolicyMeansNo(t *testing.T) {
 	if _, err := other.ActivatePolicy(t.Context(), nil, ""); reason.Of(err) != reason.PolicyMissing {
 		t.Errorf("no set: %v", err)
 	}
-	// Any replica of the cluster opens the token (invariant 9).
-	_, err = other.ActivatePolicy(t.Context(), loadSet(t, zoneLab), "uid:0")
-	r.must(err)
-	got, err := other.Attest(t.Context(), broker.Caller{}, req)
-	r.must(err)
-	if r.lastAttestation(h.node).Replica != "b" || got.Node != h.node {
-		t.Error("the other replica did not answer")
+}
+
+// TestInvariant9_AnyReplicaOpensTheToken: a replica that was not there when the
+// challenge was made needs nothing but the cluster key and the store.
+func TestInvariant9_AnyReplicaOpensTheToken(t *testing.T) {
+	r := newRig(t)
+	h := r.admitted()
+	other := r.over(r.store)
+	for i, ask := range []func() (api.Challenge, error){h.askEnrol, h.askRenew} {
+		ch, err := ask()
+		r.must(err)
+		out, err := other.Attest(t.Context(), broker.Caller{}, h.answer(ch))
+		r.must(err)
+		h.prev = out.AttestationID
+		if body := r.lastAttestation(h.node); body.Replica != "c" || len(r.attestations(h.node)) != i+1 {
+			t.Errorf("recorded by %s", body.Replica)
+		}
+		h.minute()
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,7 +74,7 @@ type rig struct {
 // newRig starts a broker whose policy is the given zones, zoneLab for none.
 func newRig(t testing.TB, docs ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, maker: evidencetest.NewMaker(t), at: evidencetest.Noon, random: &randomness{}}
+	r := &rig{t: t, maker: evidencetest.NewMaker(t), at: evidencetest.Noon, random: &randomness{skip: -1}}
 	r.store = newMemStore(r.now)
 	skey, _, err := ledger.NewLogKey(rand.Reader, ledger.Origin(testDomain, logID))
 	r.must(err)
@@ -97,13 +96,40 @@ func newRig(t testing.TB, docs ...string) *rig {
 	return r
 }
 
-// randomness is the broker's source, which can run dry.
-type randomness struct{ dry atomic.Bool }
+// randomness is the broker's source, which can run dry: for good, or for the
+// read of one number.
+type randomness struct {
+	mu    sync.Mutex
+	dry   bool
+	skip  int // reads before the one that fails, -1 for none
+	reads int
+}
 
-func (r *randomness) fail(dry bool) { r.dry.Store(dry) }
+func (r *randomness) fail(dry bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dry = dry
+}
+
+// failOne lets n reads pass and fails one; it counts anew.
+func (r *randomness) failOne(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.skip, r.reads = n, 0
+}
+
+// failed reports whether the one that was to fail was asked for.
+func (r *randomness) failed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reads > r.skip
+}
 
 func (r *randomness) Read(p []byte) (int, error) {
-	if r.dry.Load() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reads++
+	if r.dry || r.reads == r.skip+1 {
 		return 0, errors.New("no random bytes")
 	}
 	return rand.Read(p)
