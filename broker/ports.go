@@ -15,17 +15,18 @@ type Store interface {
 	// Append records c and everything in it in one transaction with its log
 	// entry, and returns only after the commit. It must be atomic. It returns
 	// reason.ChallengeSpent where the node is no longer at c.BasedOn, a new node
-	// exists already, or the join token is used; reason.NodeIdentityConflict
-	// where the root of trust or the AK belongs to another node;
+	// exists already, another node of the admission is active meanwhile, or the
+	// join token is used; reason.NodeIdentityConflict where the root of trust or
+	// the AK belongs to another node, or a known node would become the second
+	// active one of its admission;
 	// reason.RequestOverloaded where the queue is full; reason.LedgerFork once
 	// writing has stopped.
 	Append(ctx context.Context, c ledger.Commit) (ledger.Position, error)
 
-	// NodeByID, NodeByRoot and NodeByAK read one node in one snapshot. A row
-	// whose HMAC fails yields reason.StoreRowForged. Found is false, without an
-	// error, where there is none.
+	// NodeByID and NodeByAK read one node in one snapshot. A row or a state whose
+	// HMAC fails yields reason.StoreRowForged. Found is false, without an error,
+	// where there is none.
 	NodeByID(ctx context.Context, id ledger.NodeID) (ledger.Snapshot, error)
-	NodeByRoot(ctx context.Context, rootHash [32]byte) (ledger.Snapshot, error)
 	NodeByAK(ctx context.Context, akName []byte) (ledger.Snapshot, error)
 
 	// NodesByAdmission returns the ids of the nodes enrolled under one admission

@@ -1,6 +1,6 @@
--- What grants something, and the state of nodes. The rows of node, admission,
--- join_token, operator and key carry an HMAC under a key that the database does
--- not have: whoever writes them here grants nothing.
+-- What grants something, and the state of nodes. The rows of node, node_state,
+-- admission, join_token, operator and key carry an HMAC under a key that the
+-- database does not have: whoever writes them here grants nothing.
 
 CREATE TABLE schema_file (
     version    bigint PRIMARY KEY,
@@ -31,7 +31,11 @@ CREATE TABLE node (
     created_at   timestamptz NOT NULL,
     mac          bytea NOT NULL CHECK (octet_length(mac) = 32)
 );
-CREATE INDEX node_machine ON node (machine) WHERE machine <> '';
+CREATE INDEX node_admission ON node (admission);
+-- One machine, one active node: two EKs of one admission that enrol at once, or
+-- an operator who approves both, meet here. A join token makes one node ever.
+CREATE UNIQUE INDEX node_admission_active ON node (admission) WHERE status = 'active' AND admitted_by IN ('inventory', 'operator');
+CREATE UNIQUE INDEX node_admission_token ON node (admission) WHERE admitted_by = 'join_token';
 
 -- A node never changes its root of trust, and never goes away.
 CREATE FUNCTION node_fence() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -70,7 +74,8 @@ CREATE TABLE node_state (
     expires_at      timestamptz,
     last_attempt_at timestamptz,
     last_ok_at      timestamptz,
-    repeats         bigint NOT NULL
+    repeats         bigint NOT NULL,
+    mac             bytea NOT NULL CHECK (octet_length(mac) = 32)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 CREATE TABLE admission (
@@ -115,9 +120,9 @@ CREATE TABLE join_token (
 -- A join token can only be used, once.
 CREATE FUNCTION join_token_fence() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'DELETE' OR OLD.used_by IS NOT NULL
-        OR (NEW.token_id, NEW.secret_hash, NEW.machine, NEW.groups, NEW.granted_by, NEW.created_at, NEW.expires_at, NEW.mac)
-        IS DISTINCT FROM (OLD.token_id, OLD.secret_hash, OLD.machine, OLD.groups, OLD.granted_by, OLD.created_at, OLD.expires_at, OLD.mac) THEN
+    IF TG_OP = 'DELETE' OR OLD.used_by IS NOT NULL OR NEW.used_by IS NULL
+        OR (NEW.token_id, NEW.secret_hash, NEW.machine, NEW.groups, NEW.granted_by, NEW.created_at, NEW.expires_at)
+        IS DISTINCT FROM (OLD.token_id, OLD.secret_hash, OLD.machine, OLD.groups, OLD.granted_by, OLD.created_at, OLD.expires_at) THEN
         RAISE EXCEPTION 'a join token can only be used once' USING ERRCODE = '55000';
     END IF;
     RETURN NEW;

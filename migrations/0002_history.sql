@@ -75,11 +75,9 @@ CREATE INDEX drift_event_node ON drift_event (node_id, recorded_at);
 CREATE TABLE refusal_hourly (
     hour    timestamptz NOT NULL,
     code    text NOT NULL,
-    zone    text NOT NULL,
     node_id text NOT NULL,
     n       bigint NOT NULL CHECK (n > 0),
-    record  uuid,
-    PRIMARY KEY (hour, code, zone, node_id)
+    PRIMARY KEY (hour, code, node_id)
 );
 
 DO $$

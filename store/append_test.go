@@ -29,8 +29,7 @@ func TestAppendReadsBack(t *testing.T) {
 		t.Error(diff)
 	}
 	for name, read := range map[string]func() (ledger.Snapshot, error){
-		"root": func() (ledger.Snapshot, error) { return w.s.NodeByRoot(t.Context(), snap.Node.RootHash) },
-		"ak":   func() (ledger.Snapshot, error) { return w.s.NodeByAK(t.Context(), snap.Node.AKName) },
+		"ak": func() (ledger.Snapshot, error) { return w.s.NodeByAK(t.Context(), snap.Node.AKName) },
 	} {
 		other, err := read()
 		if err != nil || cmp.Diff(got, other) != "" {
@@ -227,7 +226,7 @@ func TestTwelveAKsRaceForOneEK(t *testing.T) {
 		c.Node = &n
 		return c, either(i, w.s, other)
 	}, reason.ChallengeSpent)
-	got, err := w.s.NodeByRoot(t.Context(), root)
+	got, err := w.s.NodeByID(t.Context(), winner.Node.ID)
 	if err != nil || string(got.Node.AKName) != string(winner.Node.AKName) {
 		t.Errorf("pinned AK %x is not the winner's (%v)", got.Node.AKName, err)
 	}

@@ -105,7 +105,6 @@ func everyMethod(ctx context.Context, t testing.TB, s *store.Store) map[string]f
 	return map[string]func() error{
 		"Append":           func() error { _, err := s.Append(ctx, event(t)); return err },
 		"NodeByID":         func() error { _, err := s.NodeByID(ctx, "x"); return err },
-		"NodeByRoot":       func() error { _, err := s.NodeByRoot(ctx, [32]byte{}); return err },
 		"NodeByAK":         func() error { _, err := s.NodeByAK(ctx, []byte("x")); return err },
 		"NodesByAdmission": func() error { _, err := s.NodesByAdmission(ctx, uuid.New()); return err },
 		"AdmissionByEK":    func() error { _, err := s.AdmissionByEK(ctx, [32]byte{}); return err },

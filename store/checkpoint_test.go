@@ -119,7 +119,7 @@ func TestForkStopsSigning(t *testing.T) {
 		"anchor_with_another_root":   {anchor: sign(signer, 3)},
 		"anchor_of_another_key":      {anchor: sign(stranger, 3)},
 		"anchor_that_is_no_note":     {anchor: "hello"},
-		"stored_checkpoint_forged":   {sql: `INSERT INTO checkpoint SELECT log_id, size + 1, root, replace(note, 'A', 'B') FROM checkpoint`},
+		"stored_checkpoint_forged":   {sql: `INSERT INTO checkpoint SELECT log_id, size + 1, root, replace(note, '/main', '/mine') FROM checkpoint`},
 		"entry_below_the_anchor":     {sql: `UPDATE log_tile SET data = set_byte(data, 3, get_byte(data, 3) # 1) WHERE level = 0`},
 		"tile_gone":                  {sql: `DELETE FROM log_tile WHERE level = 0`},
 		"open_entries_gone":          {sql: `DELETE FROM log_entry`},

@@ -56,6 +56,10 @@ func refusal(err error) error {
 		switch e.ConstraintName {
 		case "node_root", "node_ak", "node_pkey", "node_identity":
 			return errIdentity()
+		case "node_admission_active":
+			return reason.New(reason.NodeIdentityConflict, "another node of this admission is active; disable it first")
+		case "node_admission_token":
+			return errSpent()
 		}
 	}
 	return reason.Wrap(reason.Internal, "", err)

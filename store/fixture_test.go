@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -258,4 +259,19 @@ func wantProblem(t *testing.T, w *world, want string) {
 	if got := w.problems(""); !strings.Contains(got, want) {
 		t.Errorf("%q is not among the problems:\n%s", want, got)
 	}
+}
+
+// changedBody is a record with another body than attestation gave it.
+func changedBody(t testing.TB, r ledger.Record, change func(*ledger.Attestation)) ledger.Record {
+	t.Helper()
+	var a ledger.Attestation
+	if err := json.Unmarshal(r.Body, &a); err != nil {
+		t.Fatal(err)
+	}
+	change(&a)
+	out, err := a.Record(r.Salt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

@@ -5,14 +5,37 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
-// useToken takes a join token for a node; no row comes back where it is used.
-const useToken = `UPDATE join_token SET used_by = $2 WHERE token_id = $1 AND used_by IS NULL RETURNING token_id::text`
+// useToken takes a join token for a node; no row comes back where it is used, or
+// is no longer the row of which the new HMAC was made.
+const useToken = `UPDATE join_token SET used_by = $2, mac = $3
+	WHERE token_id = $1 AND used_by IS NULL AND mac = $4 RETURNING token_id::text`
+
+// sealUse makes the HMAC of the token that it uses, with the use in it. Nothing
+// else of a token ever changes, so it can be read before the item is queued.
+func (s *Store) sealUse(ctx context.Context, it *item) error {
+	t, err := s.token(ctx, selectToken+`WHERE token_id = $1`, *it.commit.JoinToken)
+	if err != nil {
+		return err
+	}
+	if t == nil || t.UsedBy != "" {
+		return errSpent()
+	}
+	used := t.JoinToken
+	used.UsedBy = it.commit.State.Node
+	it.macs.unusedToken = t.mac
+	if it.macs.usedToken, err = s.rowMAC("join_token", used); err != nil {
+		return reason.Wrap(reason.Internal, "", err)
+	}
+	return nil
+}
 
 // queueGrants writes the granting rows of a commit. They come after the log's
 // lock, so their order is that of the log.
@@ -66,10 +89,12 @@ type admissionRow struct {
 	mac []byte
 }
 
-func scanAdmission(row pgx.CollectableRow) (admissionRow, error) {
+// scanAdmission reads a row of selectAdmission and what the query added to it.
+func scanAdmission(row pgx.CollectableRow, more ...any) (admissionRow, error) {
 	var a admissionRow
 	var hashes [][]byte
-	err := row.Scan(&a.ID, &a.Kind, &a.Machine, &a.Groups, &hashes, &a.By, &a.Revoked, &a.CreatedAt, &a.seq, &a.mac)
+	dest := []any{&a.ID, &a.Kind, &a.Machine, &a.Groups, &hashes, &a.By, &a.Revoked, &a.CreatedAt, &a.seq, &a.mac}
+	err := row.Scan(append(dest, more...)...)
 	for _, h := range hashes {
 		var d [32]byte
 		copy(d[:], h)
@@ -78,6 +103,8 @@ func scanAdmission(row pgx.CollectableRow) (admissionRow, error) {
 	a.CreatedAt = a.CreatedAt.UTC()
 	return a, err
 }
+
+func plainAdmission(row pgx.CollectableRow) (admissionRow, error) { return scanAdmission(row) }
 
 // AdmissionByEK reads the newest admission of one EK hash, revoked or not; nil
 // where there is none with our HMAC.
@@ -89,7 +116,7 @@ func (s *Store) AdmissionByEK(ctx context.Context, ekHash [32]byte) (*ledger.Adm
 		if err != nil {
 			return err
 		}
-		all, err := pgx.CollectRows(rows, scanAdmission)
+		all, err := pgx.CollectRows(rows, plainAdmission)
 		for _, a := range all {
 			if s.genuine("admission", a.ID.String(), a.Admission, a.mac) {
 				out = &a.Admission
@@ -105,29 +132,39 @@ func (s *Store) AdmissionByEK(ctx context.Context, ekHash [32]byte) (*ledger.Adm
 }
 
 // AdmissionsSince returns admissions changed after cursor, in the order of the
-// log, and the next cursor. Cursor 0 starts. Forged rows are left out without
-// shortening the page.
+// log, and the next cursor. Cursor 0 starts. Forged rows, and rows that claim a
+// place which the log has not reached, are left out without shortening the page;
+// they do not move the cursor, or one of them would hide all that comes later.
 func (s *Store) AdmissionsSince(ctx context.Context, cursor int64, limit int) ([]ledger.Admission, int64, error) {
-	const query = selectAdmission + `WHERE change_seq > $1 ORDER BY change_seq, admission_id LIMIT $2`
+	// Admissions and head come from one statement, so from one snapshot.
+	const query = `SELECT a.*, coalesce((SELECT size FROM log_head WHERE log_id = $4), 0) FROM (` + selectAdmission +
+		`WHERE (change_seq, admission_id) > ($1, $2) ORDER BY change_seq, admission_id LIMIT $3) a`
 	limit = max(limit, 1)
 	next := cursor
 	var out []ledger.Admission
 	err := s.read(ctx, "read admissions", func(ctx context.Context, c *pgxpool.Conn) error {
+		seq, id := cursor, uuid.Max
 		for more := true; more && len(out) < limit; {
 			want := limit - len(out)
-			rows, err := c.Query(ctx, query, next, want)
+			rows, err := c.Query(ctx, query, seq, id, want, s.cfg.LogID)
 			if err != nil {
 				return err
 			}
-			page, err := pgx.CollectRows(rows, scanAdmission)
+			var size int64
+			page, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (admissionRow, error) { return scanAdmission(row, &size) })
 			if err != nil {
 				return err
 			}
 			for _, a := range page {
-				if s.genuine("admission", a.ID.String(), a.Admission, a.mac) {
-					out = append(out, a.Admission)
+				seq, id = a.seq, a.ID
+				if !s.genuine("admission", a.ID.String(), a.Admission, a.mac) {
+					continue
 				}
-				next = max(next, a.seq)
+				if a.seq > size {
+					s.cfg.OnForged("admission", a.ID.String())
+					continue
+				}
+				out, next = append(out, a.Admission), a.seq
 			}
 			more = len(page) == want
 		}
@@ -162,9 +199,18 @@ func scanToken(row pgx.CollectableRow) (tokenRow, error) {
 // JoinTokenByHash reads an unexpired, unused token with our HMAC; nil where there
 // is none.
 func (s *Store) JoinTokenByHash(ctx context.Context, secretHash [32]byte, now time.Time) (*ledger.JoinToken, error) {
-	var out *ledger.JoinToken
+	t, err := s.token(ctx, selectToken+`WHERE secret_hash = $1`, secretHash[:])
+	if err != nil || t == nil || t.UsedBy != "" || !now.Before(t.ExpiresAt) {
+		return nil, err
+	}
+	return &t.JoinToken, nil
+}
+
+// token reads one token, used or not; nil where there is none with our HMAC.
+func (s *Store) token(ctx context.Context, query string, arg any) (*tokenRow, error) {
+	var out *tokenRow
 	err := s.read(ctx, "read join token", func(ctx context.Context, c *pgxpool.Conn) error {
-		rows, err := c.Query(ctx, selectToken+`WHERE secret_hash = $1`, secretHash[:])
+		rows, err := c.Query(ctx, query, arg)
 		if err != nil {
 			return err
 		}
@@ -172,13 +218,10 @@ func (s *Store) JoinTokenByHash(ctx context.Context, secretHash [32]byte, now ti
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
-		if err != nil {
-			return err
+		if err == nil && s.genuine("join_token", t.ID.String(), t.JoinToken, t.mac) {
+			out = &t
 		}
-		if s.genuine("join_token", t.ID.String(), t.JoinToken, t.mac) && t.UsedBy == "" && now.Before(t.ExpiresAt) {
-			out = &t.JoinToken
-		}
-		return nil
+		return err
 	})
 	return out, err
 }

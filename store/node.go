@@ -14,7 +14,7 @@ import (
 )
 
 // insertNode makes a new node and its state, or neither: RETURNING is empty
-// where its id, root of trust or AK is taken.
+// where its id, root of trust or AK is taken, or its admission has its node.
 const insertNode = `WITH made AS (
 	INSERT INTO node (node_id, root_kind, root_hash, ek_public, ak_public, ak_name, manufacturer, admitted_by, admission,
 		machine, groups, status, ak_approved, created_at, mac)
@@ -22,8 +22,8 @@ const insertNode = `WITH made AS (
 	ON CONFLICT DO NOTHING RETURNING node_id)
 INSERT INTO node_state (node_id, version, last, confirmed, rebaseline, has_clock, clock, reset_count, restart_count, firmware,
 	pcrs, event_log, zone, tier, verdict, reason, policy_version, attested_at, fresh_until, expires_at, last_attempt_at,
-	last_ok_at, repeats)
-SELECT node_id, 1, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36
+	last_ok_at, repeats, mac)
+SELECT node_id, 1, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37
 FROM made RETURNING node_id`
 
 func insertNodeArgs(it *item) []any {
@@ -32,7 +32,7 @@ func insertNodeArgs(it *item) []any {
 		string(n.ID), n.RootKind, n.RootHash[:], full(n.EKPublic), full(n.AKPublic), full(n.AKName), n.Manufacturer, n.AdmittedBy,
 		n.Admission, n.Machine, full(n.Groups), string(n.Status), n.AKApproved, n.CreatedAt, it.macs.node,
 	}
-	return append(args, stateRow(it.commit.State).args()...)
+	return append(append(args, stateRow(it.commit.State).args()...), it.macs.state)
 }
 
 // updateNode replaces what may change of a node. The trigger refuses a change of
@@ -57,7 +57,7 @@ func full[T any](s []T) []T {
 	return s
 }
 
-// nodeKey is what of a node must be unique.
+// nodeKey is what of a node nobody else may have.
 type nodeKey struct {
 	ID       string
 	RootHash []byte
@@ -81,52 +81,66 @@ func queueConflicts(b *pgx.Batch, fresh []*item, into *[]nodeKey) {
 }
 
 // lostNew says why a new node was not made: somebody else enrolled the same
-// machine first, or its identity belongs to another node.
+// machine first, be it with another EK, or its identity belongs to another node.
+// Who is told that the challenge is spent tries again, meets the other node and
+// waits for an operator.
 func lostNew(it *item, present []nodeKey) error {
 	n := it.commit.Node
+	taken := false
 	for _, p := range present {
 		if p.ID == string(n.ID) && string(p.RootHash) == string(n.RootHash[:]) {
 			return errSpent()
 		}
+		taken = taken || p.ID == string(n.ID) || string(p.RootHash) == string(n.RootHash[:]) || string(p.AKName) == string(n.AKName)
 	}
-	return errIdentity()
+	if taken {
+		return errIdentity()
+	}
+	return errSpent()
 }
 
 const selectNode = `SELECT n.node_id, n.root_kind, n.root_hash, n.ek_public, n.ak_public, n.ak_name, n.manufacturer, n.admitted_by,
 	n.admission, n.machine, n.groups, n.status, n.ak_approved, n.created_at, n.mac,
 	s.version, s.last, s.confirmed, s.rebaseline, s.has_clock, s.clock, s.reset_count, s.restart_count, s.firmware,
 	s.pcrs, s.event_log, s.zone, s.tier, s.verdict, s.reason, s.policy_version, s.attested_at, s.fresh_until, s.expires_at,
-	s.last_attempt_at, s.last_ok_at, s.repeats
+	s.last_attempt_at, s.last_ok_at, s.repeats, s.mac
 FROM node n JOIN node_state s USING (node_id) `
 
-// scanNode reads a row of selectNode and its HMAC. Node and state come from one
-// statement, so from one snapshot.
-func scanNode(row pgx.CollectableRow) (ledger.Snapshot, []byte, error) {
+// nodeRow is a node with its state as both stand in their tables.
+type nodeRow struct {
+	ledger.Snapshot
+	mac, stateMAC []byte
+}
+
+// genuineNode reports whether both rows of a node carry our HMAC.
+func (s *Store) genuineNode(n nodeRow) bool {
+	return s.genuine("node", string(n.Node.ID), n.Node, n.mac) && s.genuine("node_state", string(n.Node.ID), n.State, n.stateMAC)
+}
+
+// scanNode reads a row of selectNode. Node and state come from one statement, so
+// from one snapshot.
+func scanNode(row pgx.CollectableRow) (nodeRow, error) {
 	var n ledger.Node
 	var st nodeStateRow
 	var id, status string
-	var root, mac []byte
+	var root, mac, stateMAC []byte
 	var version int64
 	dest := []any{
 		&id, &n.RootKind, &root, &n.EKPublic, &n.AKPublic, &n.AKName, &n.Manufacturer, &n.AdmittedBy,
 		&n.Admission, &n.Machine, &n.Groups, &status, &n.AKApproved, &n.CreatedAt, &mac, &version,
 	}
-	if err := row.Scan(append(dest, st.dest()...)...); err != nil {
-		return ledger.Snapshot{}, nil, err
+	if err := row.Scan(append(append(dest, st.dest()...), &stateMAC)...); err != nil {
+		return nodeRow{}, err
 	}
 	n.ID, n.Status, n.CreatedAt = ledger.NodeID(id), ledger.Status(status), n.CreatedAt.UTC()
 	copy(n.RootHash[:], root)
-	return ledger.Snapshot{Found: true, Node: n, State: st.state(n.ID, version)}, mac, nil
+	snap := ledger.Snapshot{Found: true, Node: n, State: st.state(n.ID, version)}
+	return nodeRow{Snapshot: snap, mac: mac, stateMAC: stateMAC}, nil
 }
 
 // NodeByID reads one node in one snapshot.
 func (s *Store) NodeByID(ctx context.Context, id ledger.NodeID) (ledger.Snapshot, error) {
 	return s.node(ctx, selectNode+`WHERE n.node_id = $1`, string(id))
-}
-
-// NodeByRoot reads the node of a root of trust.
-func (s *Store) NodeByRoot(ctx context.Context, rootHash [32]byte) (ledger.Snapshot, error) {
-	return s.node(ctx, selectNode+`WHERE n.root_hash = $1`, rootHash[:])
 }
 
 // NodeByAK reads the node to which an AK is pinned.
@@ -141,21 +155,17 @@ func (s *Store) node(ctx context.Context, query string, arg any) (ledger.Snapsho
 		if err != nil {
 			return err
 		}
-		var mac []byte
-		snap, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (ledger.Snapshot, error) {
-			var snap ledger.Snapshot
-			var err error
-			snap, mac, err = scanNode(row)
-			return snap, err
-		})
-		if errors.Is(err, pgx.ErrNoRows) {
+		row, err := pgx.CollectExactlyOneRow(rows, scanNode)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
 			return nil
-		}
-		if err == nil && !s.genuine("node", string(snap.Node.ID), snap.Node, mac) {
-			snap = ledger.Snapshot{}
+		case err != nil:
+			return err
+		case !s.genuineNode(row):
 			return reason.New(reason.StoreRowForged, "the node's row was not written by a broker")
 		}
-		return err
+		snap = row.Snapshot
+		return nil
 	})
 	if err != nil {
 		return ledger.Snapshot{}, err
@@ -198,13 +208,13 @@ func (s *Store) Nodes(ctx context.Context, cursor ledger.NodeID, limit int) ([]l
 			}
 			read := 0
 			_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
-				snap, mac, err := scanNode(row)
+				n, err := scanNode(row)
 				if err != nil {
 					return struct{}{}, err
 				}
-				read, after = read+1, string(snap.Node.ID)
-				if s.genuine("node", after, snap.Node, mac) {
-					out = append(out, snap)
+				read, after = read+1, string(n.Node.ID)
+				if s.genuineNode(n) {
+					out = append(out, n.Snapshot)
 				}
 				return struct{}{}, nil
 			})

@@ -16,16 +16,16 @@ const compareAndSet = `WITH locked AS (
 	JOIN unnest($1::text[], $2::bigint[], $3::uuid[], $4::uuid[], $5::boolean[], $6::boolean[], $7::bigint[], $8::bigint[],
 		$9::bigint[], $10::bigint[], $11::text[], $12::bytea[], $13::text[], $14::integer[], $15::text[], $16::text[],
 		$17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
-		$23::bigint[])
+		$23::bigint[], $24::bytea[])
 		AS i (id, based_on, last, confirmed, rebaseline, has_clock, clock, reset_count, restart_count, firmware, pcrs, event_log,
-			zone, tier, verdict, reason, policy_version, attested_at, fresh_until, expires_at, last_attempt_at, last_ok_at, repeats)
+			zone, tier, verdict, reason, policy_version, attested_at, fresh_until, expires_at, last_attempt_at, last_ok_at, repeats, mac)
 	ON n.node_id = i.id AND n.version = i.based_on
 	ORDER BY n.node_id FOR UPDATE OF n)
 UPDATE node_state s SET version = s.version + 1, last = l.last, confirmed = l.confirmed, rebaseline = l.rebaseline,
 	has_clock = l.has_clock, clock = l.clock, reset_count = l.reset_count, restart_count = l.restart_count,
 	firmware = l.firmware, pcrs = l.pcrs, event_log = l.event_log, zone = l.zone, tier = l.tier, verdict = l.verdict,
 	reason = l.reason, policy_version = l.policy_version, attested_at = l.attested_at, fresh_until = l.fresh_until,
-	expires_at = l.expires_at, last_attempt_at = l.last_attempt_at, last_ok_at = l.last_ok_at, repeats = l.repeats
+	expires_at = l.expires_at, last_attempt_at = l.last_attempt_at, last_ok_at = l.last_ok_at, repeats = l.repeats, mac = l.mac
 FROM locked l WHERE s.node_id = l.node_id RETURNING s.node_id`
 
 // nodeStateRow is a state in the types of its columns; version and id apart.
@@ -107,7 +107,7 @@ func compareAndSetArgs(items []*item) []any {
 	var last, confirmed []pgtype.UUID
 	var rebaseline, hasClock []bool
 	var pcrs []pgtype.Text
-	var logs [][]byte
+	var logs, macs [][]byte
 	var zone, verdict, why []string
 	var tier []int32
 	var attested, fresh, expires, attempt, ok []pgtype.Timestamptz
@@ -122,9 +122,10 @@ func compareAndSetArgs(items []*item) []any {
 		verdict, why, policy = append(verdict, r.verdict), append(why, r.reason), append(policy, r.policyVersion)
 		attested, fresh, expires = append(attested, r.attestedAt), append(fresh, r.freshUntil), append(expires, r.expiresAt)
 		attempt, ok, repeats = append(attempt, r.lastAttemptAt), append(ok, r.lastOKAt), append(repeats, r.repeats)
+		macs = append(macs, it.macs.state)
 	}
 	return []any{
 		ids, based, last, confirmed, rebaseline, hasClock, clock, resets, restarts, firmware, pcrs, logs,
-		zone, tier, verdict, why, policy, attested, fresh, expires, attempt, ok, repeats,
+		zone, tier, verdict, why, policy, attested, fresh, expires, attempt, ok, repeats, macs,
 	}
 }

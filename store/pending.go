@@ -78,12 +78,12 @@ func (s *Store) ListPending(ctx context.Context, limit int) ([]ledger.Pending, e
 
 // CountRefusals adds to the hourly roll-up.
 func (s *Store) CountRefusals(ctx context.Context, counts []ledger.RefusalCount) error {
-	const add = `INSERT INTO refusal_hourly AS r (hour, code, zone, node_id, n, record) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (hour, code, zone, node_id) DO UPDATE SET n = r.n + EXCLUDED.n, record = coalesce(r.record, EXCLUDED.record)`
+	const add = `INSERT INTO refusal_hourly AS r (hour, code, node_id, n) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (hour, code, node_id) DO UPDATE SET n = r.n + EXCLUDED.n`
 	b := &pgx.Batch{}
 	for _, c := range counts {
 		if c.Count > 0 {
-			b.Queue(add, c.Hour.UTC().Truncate(time.Hour), c.Code, c.Zone, string(c.Node), c.Count, uuidArg(c.Record))
+			b.Queue(add, c.Hour.UTC().Truncate(time.Hour), c.Code, string(c.Node), c.Count)
 		}
 	}
 	if b.Len() == 0 {

@@ -144,6 +144,11 @@ func (s *Store) Append(ctx context.Context, c ledger.Commit) (ledger.Position, e
 	if err != nil {
 		return ledger.Position{}, err
 	}
+	if c.JoinToken != nil {
+		if err := s.sealUse(ctx, it); err != nil {
+			return ledger.Position{}, err
+		}
+	}
 	if err := s.queue.put(it); err != nil {
 		return ledger.Position{}, err
 	}
@@ -164,7 +169,9 @@ func errForked() error {
 
 // rowMACs are computed by the caller's goroutine, not by the one writer.
 type rowMACs struct {
-	node, admission, token, key []byte
+	node, state, admission, token, key []byte
+
+	usedToken, unusedToken []byte // of the token that the commit uses: the HMAC it gets, and the one it has
 }
 
 func (s *Store) newItem(c ledger.Commit) (*item, error) {
@@ -180,6 +187,12 @@ func (s *Store) newItem(c ledger.Commit) (*item, error) {
 	}
 	if c.Node != nil {
 		mac(&it.macs.node, "node", *c.Node)
+	}
+	if c.State != nil {
+		// The version that the compare-and-set writes.
+		st := *c.State
+		st.Version = c.BasedOn + 1
+		mac(&it.macs.state, "node_state", st)
 	}
 	if c.Admission != nil {
 		mac(&it.macs.admission, "admission", *c.Admission)

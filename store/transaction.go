@@ -105,7 +105,7 @@ func (t *transaction) claim(ctx context.Context) error {
 	}
 	var tokens []*item
 	for _, it := range sortedTokens(t.items) {
-		b.Queue(useToken, *it.commit.JoinToken, string(it.commit.State.Node)).Query(func(rows pgx.Rows) error {
+		b.Queue(useToken, *it.commit.JoinToken, string(it.commit.State.Node), it.macs.usedToken, it.macs.unusedToken).Query(func(rows pgx.Rows) error {
 			ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
 			if err == nil && len(ids) == 0 {
 				tokens = append(tokens, it)

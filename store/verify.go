@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/jackc/pgx/v5"
 
@@ -27,7 +28,7 @@ func (s *Store) VerifyHistory(ctx context.Context, anchor string, key ledger.Not
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	v := &verification{s: s, key: key, facts: newFacts(), wanted: make(map[int64][]wantedRoot), progress: progress}
+	v := &verification{s: s, key: key, facts: newFacts(), progress: progress}
 	err := s.snapshot(ctx, "verify history", func(tx pgx.Tx) error {
 		v.tx = tx
 		return v.run(ctx, anchor)
@@ -46,16 +47,18 @@ type verification struct {
 	progress func(done, size int64)
 
 	out    ledger.Verification
-	tree   ledger.Frontier // over the log's entries
-	broken bool            // an entry is lost: no root can be computed any more
-	last   ledger.Entry    // the one before, for the order of times
-	wanted map[int64][]wantedRoot
+	tree   ledger.Frontier        // over the log's entries
+	broken bool                   // an entry is lost: no root can be computed any more
+	last   ledger.Entry           // the one before, for the order of times
+	anchor *wantedRoot            // nil for none
+	wanted map[int64][]wantedRoot // of the window at hand, by size
 	facts  *facts
 }
 
 // wantedRoot is a root that the tree must have at some size.
 type wantedRoot struct {
 	name string
+	size int64
 	root [32]byte
 }
 
@@ -84,12 +87,15 @@ func (v *verification) run(ctx context.Context, anchor string) error {
 	if heads.RowsAffected() == 0 {
 		v.problem("the log has no head")
 	}
-	if err := v.loadCheckpoints(ctx, size); err != nil {
+	v.openAnchor(anchor, size)
+	if err := v.expectRoots(ctx, -1, 0); err != nil {
 		return err
 	}
-	v.expectAnchor(anchor, size)
 	v.compareRoots()
 	for from := int64(0); from < size; from += verifyWindow {
+		if err := v.expectRoots(ctx, from, min(from+verifyWindow, size)); err != nil {
+			return err
+		}
 		if err := v.window(ctx, from, min(from+verifyWindow, size)); err != nil {
 			return err
 		}
@@ -111,8 +117,22 @@ func (v *verification) set(ctx context.Context, statement string) error {
 	return err
 }
 
-func (v *verification) loadCheckpoints(ctx context.Context, size int64) error {
-	rows, err := v.tx.Query(ctx, `SELECT size, root, note FROM checkpoint WHERE log_id = $1 ORDER BY size`, v.s.cfg.LogID)
+// expectRoots reads the checkpoints of sizes above a, up to and including b: the
+// roots that the tree must have while it grows from a to b. A log is signed up to
+// once a second, so they are never all in memory.
+func (v *verification) expectRoots(ctx context.Context, a, b int64) error {
+	v.wanted = make(map[int64][]wantedRoot)
+	if w := v.anchor; w != nil && w.size > a && w.size <= b {
+		v.wanted[w.size] = append(v.wanted[w.size], *w)
+	}
+	return v.checkpoints(ctx, a, b, func(w wantedRoot) { v.wanted[w.size] = append(v.wanted[w.size], w) })
+}
+
+// checkpoints hands out the stored checkpoints of sizes above a, up to and
+// including b, that the log's key signed.
+func (v *verification) checkpoints(ctx context.Context, a, b int64, each func(wantedRoot)) error {
+	const query = `SELECT size, root, note FROM checkpoint WHERE log_id = $1 AND size > $2 AND size <= $3 ORDER BY size`
+	rows, err := v.tx.Query(ctx, query, v.s.cfg.LogID, a, b)
 	if err != nil {
 		return err
 	}
@@ -125,13 +145,13 @@ func (v *verification) loadCheckpoints(ctx context.Context, size int64) error {
 			v.problem("the stored checkpoint of size %d is not what the log's key signed", at)
 			return nil
 		}
-		v.expect(fmt.Sprintf("the stored checkpoint of size %d", at), cp, size)
+		each(wantedRoot{name: fmt.Sprintf("the stored checkpoint of size %d", at), size: at, root: cp.Root})
 		return nil
 	})
 	return err
 }
 
-func (v *verification) expectAnchor(anchor string, size int64) {
+func (v *verification) openAnchor(anchor string, size int64) {
 	if anchor == "" {
 		return
 	}
@@ -140,15 +160,16 @@ func (v *verification) expectAnchor(anchor string, size int64) {
 		v.problem("the log anchor is not a checkpoint that the log's key signed")
 		return
 	}
-	v.expect(fmt.Sprintf("the log anchor of size %d", cp.Size), cp, size)
-}
-
-func (v *verification) expect(name string, cp ledger.Checkpoint, size int64) {
-	if cp.Size > size {
-		v.problem("%s reaches beyond the log, which has size %d: it was cut or rolled back", name, size)
+	w := wantedRoot{name: fmt.Sprintf("the log anchor of size %d", cp.Size), size: cp.Size, root: cp.Root}
+	if w.size > size {
+		v.cut(w, size)
 		return
 	}
-	v.wanted[cp.Size] = append(v.wanted[cp.Size], wantedRoot{name: name, root: cp.Root})
+	v.anchor = &w
+}
+
+func (v *verification) cut(w wantedRoot, size int64) {
+	v.problem("%s reaches beyond the log, which has size %d: it was cut or rolled back", w.name, size)
 }
 
 // compareRoots holds the tree at its present size against what was signed.
@@ -260,6 +281,9 @@ func (v *verification) compareTile(n, end int64, entries map[int64]ledger.Entry,
 
 // beyond looks for what stands behind the head.
 func (v *verification) beyond(ctx context.Context, size int64) error {
+	if err := v.checkpoints(ctx, size, math.MaxInt64, func(w wantedRoot) { v.cut(w, size) }); err != nil {
+		return err
+	}
 	const records = `SELECT log_idx, record_id::text FROM attestation WHERE log_id = $1 AND (log_idx >= $2 OR log_idx < 0) ORDER BY log_idx LIMIT 100`
 	const entries = `SELECT first_idx, '' FROM log_entry WHERE log_id = $1 AND first_idx >= $2
 		UNION ALL SELECT n * 256, '' FROM log_tile WHERE log_id = $1 AND level IN (0, -1) AND n >= $2 / 256 ORDER BY 1 LIMIT 100`

@@ -19,6 +19,7 @@ type facts struct {
 	rows  map[string]string // "table id" -> hash of the granting row as last recorded
 	nodes map[ledger.NodeID]*nodeFacts
 	used  map[string]ledger.NodeID // join token id -> node that it admitted
+	seqs  map[string]int64         // admission id -> change_seq that its last record gave it
 }
 
 // nodeFacts is what a node's row must look like after its last record.
@@ -26,18 +27,23 @@ type nodeFacts struct {
 	rowHash    string // of the last approval or disabling; "" after an attestation
 	last       ledger.Attestation
 	attested   bool
-	accepted   uuid.UUID // last accepted attestation
+	accepted   uuid.UUID // last accepted attestation that the host may name
 	akApproved bool
+	approved   bool  // after the last accepted attestation
+	changes    int64 // records that changed its state
 }
 
 func newFacts() *facts {
-	return &facts{rows: make(map[string]string), nodes: make(map[ledger.NodeID]*nodeFacts), used: make(map[string]ledger.NodeID)}
+	return &facts{
+		rows: make(map[string]string), nodes: make(map[ledger.NodeID]*nodeFacts),
+		used: make(map[string]ledger.NodeID), seqs: make(map[string]int64),
+	}
 }
 
-func (f *facts) grant(g ledger.Grant) {
+func (f *facts) grant(g ledger.Grant, idx int64) {
 	switch g.Type {
 	case ledger.TypeAdmission, ledger.TypeAdmissionEnded:
-		f.rows["admission "+g.Subject] = g.RowHash
+		f.rows["admission "+g.Subject], f.seqs[g.Subject] = g.RowHash, idx+1
 	case ledger.TypeTokenCreated:
 		f.rows["join_token "+g.Subject] = g.RowHash
 	case ledger.TypeKeyPublished:
@@ -47,8 +53,9 @@ func (f *facts) grant(g ledger.Grant) {
 	case ledger.TypeNodeApproved, ledger.TypeNodeDisabled:
 		n := f.node(ledger.NodeID(g.Subject))
 		n.rowHash = g.RowHash
+		n.changes++
 		if g.Type == ledger.TypeNodeApproved {
-			n.akApproved = true
+			n.akApproved, n.approved = true, true
 		}
 	}
 }
@@ -56,8 +63,13 @@ func (f *facts) grant(g ledger.Grant) {
 func (f *facts) attestation(a ledger.Attestation) {
 	n := f.node(a.Node)
 	n.rowHash, n.last, n.attested = "", a, true
-	if a.Verdict == ledger.VerdictAllow {
-		n.accepted = a.ID
+	n.changes++
+	switch {
+	case a.Verdict == ledger.VerdictAllow:
+		n.accepted, n.approved = a.ID, false
+	case a.Void != "":
+		// The host never saw the last answer and goes on from the one before.
+		n.accepted, _ = uuid.Parse(a.Prev)
 	}
 	if slices.Contains(a.Events, string(reason.NodeAKChanged)) {
 		n.akApproved = false
@@ -101,7 +113,7 @@ func (v *verification) checkGrants(ctx context.Context) error {
 	return v.checkEvidence(ctx)
 }
 
-// grantRow settles one row with the log.
+// grantRow settles one row with the log; no HMAC is checked where mac is nil.
 func (v *verification) grantRow(table, id string, r canonicaler, mac []byte) {
 	name := table + " " + id
 	if mac != nil && !v.s.genuine(table, id, r, mac) {
@@ -128,13 +140,16 @@ func (v *verification) checkAdmissions(ctx context.Context) (map[uuid.UUID]origi
 	if err != nil {
 		return nil, err
 	}
-	all, err := pgx.CollectRows(rows, scanAdmission)
+	all, err := pgx.CollectRows(rows, plainAdmission)
 	if err != nil {
 		return nil, err
 	}
 	out := make(map[uuid.UUID]origin, len(all))
 	for _, a := range all {
 		v.grantRow("admission", a.ID.String(), a.Admission, a.mac)
+		if seq, ok := v.facts.seqs[a.ID.String()]; ok && seq != a.seq {
+			v.problem("admission %s: its change_seq is %d, the log gave it %d", a.ID, a.seq, seq)
+		}
 		out[a.ID] = origin{machine: a.Machine, groups: a.Groups, eks: a.EKHashes}
 	}
 	return out, nil
@@ -150,7 +165,13 @@ func (v *verification) checkTokens(ctx context.Context, admitted map[uuid.UUID]o
 		return err
 	}
 	for _, t := range all {
-		v.grantRow("join_token", t.ID.String(), t.JoinToken, t.mac)
+		if !v.s.genuine("join_token", t.ID.String(), t.JoinToken, t.mac) {
+			v.problem("join_token %s: its HMAC does not hold: not written by a broker", t.ID)
+		}
+		// The grant is of the unused token.
+		granted := t.JoinToken
+		granted.UsedBy = ""
+		v.grantRow("join_token", t.ID.String(), granted, nil)
 		admitted[t.ID] = origin{machine: t.Machine, groups: t.Groups}
 		if used := v.facts.used[t.ID.String()]; used != t.UsedBy {
 			v.problem("join_token %s: its row says used by %q, the log by %q", t.ID, t.UsedBy, used)
@@ -198,27 +219,11 @@ func (v *verification) checkNodes(ctx context.Context, admitted map[uuid.UUID]or
 		return err
 	}
 	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
-		snap, mac, err := scanNode(row)
-		if err != nil {
-			return struct{}{}, err
+		n, err := scanNode(row)
+		if err == nil {
+			v.checkNode(n, admitted)
 		}
-		n := snap.Node
-		if !v.s.genuine("node", string(n.ID), n, mac) {
-			v.problem("node %s: its HMAC does not hold: not written by a broker", n.ID)
-		}
-		fact := v.facts.nodes[n.ID]
-		delete(v.facts.nodes, n.ID)
-		if fact == nil || !fact.attested {
-			v.problem("node %s: no attestation of the log names it", n.ID)
-			return struct{}{}, nil
-		}
-		if diff := fact.differs(n, admitted); len(diff) > 0 {
-			v.problem("node %s: %s differs from what record %s left", n.ID, strings.Join(diff, ", "), fact.last.ID)
-		}
-		if snap.State.Last != fact.accepted {
-			v.problem("node %s: its state names %s as last accepted, the log %s", n.ID, snap.State.Last, fact.accepted)
-		}
-		return struct{}{}, nil
+		return struct{}{}, err
 	})
 	if err != nil {
 		return err
@@ -227,6 +232,35 @@ func (v *verification) checkNodes(ctx context.Context, admitted map[uuid.UUID]or
 		v.problem("node %s: record %s names it, and its row is missing", id, v.facts.nodes[id].last.ID)
 	}
 	return nil
+}
+
+func (v *verification) checkNode(n nodeRow, admitted map[uuid.UUID]origin) {
+	id, st := n.Node.ID, n.State
+	if !v.s.genuine("node", string(id), n.Node, n.mac) {
+		v.problem("node %s: its HMAC does not hold: not written by a broker", id)
+	}
+	if !v.s.genuine("node_state", string(id), st, n.stateMAC) {
+		v.problem("node_state %s: its HMAC does not hold: not written by a broker", id)
+	}
+	fact := v.facts.nodes[id]
+	delete(v.facts.nodes, id)
+	if fact == nil || !fact.attested {
+		v.problem("node %s: no attestation of the log names it", id)
+		return
+	}
+	if diff := fact.differs(n.Node, admitted); len(diff) > 0 {
+		v.problem("node %s: %s differs from what record %s left", id, strings.Join(diff, ", "), fact.last.ID)
+	}
+	if st.Last != fact.accepted {
+		v.problem("node_state %s: it names %s as last accepted, the log %s", id, st.Last, fact.accepted)
+	}
+	if st.Rebaseline && !fact.approved {
+		v.problem("node_state %s: it takes the next clock as it comes, and no approval is newer than the last accepted attestation", id)
+	}
+	// An older state with its own HMAC was put back, or a change left no record.
+	if st.Version != fact.changes {
+		v.problem("node_state %s: it has version %d, the log %d changes of it", id, st.Version, fact.changes)
+	}
 }
 
 // differs names what of a node's row is not as its records left it. An approval

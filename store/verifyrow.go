@@ -106,7 +106,7 @@ func (v *verification) row(r *row, entry ledger.Entry, logged bool) {
 		v.out.Grants++
 		var g ledger.Grant
 		if json.Unmarshal(r.Body, &g) == nil {
-			v.facts.grant(g)
+			v.facts.grant(g, r.Index)
 		}
 		return
 	}

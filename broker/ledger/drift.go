@@ -36,7 +36,7 @@ func Changes(before, after NodeState) []Drift {
 }
 
 // pcrChanges compares two PCR objects (index to hex). One that does not parse
-// counts as empty: it is state that grants nothing.
+// counts as empty.
 func pcrChanges(before, after []byte) []Drift {
 	from, to := pcrMap(before), pcrMap(after)
 	var indexes []int

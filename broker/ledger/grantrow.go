@@ -23,8 +23,16 @@ func (a Admission) Canonical() ([]byte, error) {
 	return Canonical(a)
 }
 
-// Canonical returns the RFC 8785 form of the row, without the use that was made
-// of it.
+// Canonical returns the RFC 8785 form of the state.
+func (s NodeState) Canonical() ([]byte, error) {
+	for _, t := range []*time.Time{&s.AttestedAt, &s.FreshUntil, &s.ExpiresAt, &s.LastAttemptAt, &s.LastOKAt} {
+		*t = micro(*t)
+	}
+	return Canonical(s)
+}
+
+// Canonical returns the RFC 8785 form of the row with the use that was made of
+// it. The record of its grant commits to the unused one.
 func (t JoinToken) Canonical() ([]byte, error) {
 	t.Groups, t.CreatedAt, t.ExpiresAt = list(t.Groups), micro(t.CreatedAt), micro(t.ExpiresAt)
 	return Canonical(t)

@@ -44,33 +44,34 @@ const (
 	AdmitAnyGenuine = "any_genuine"
 )
 
-// NodeState is what the last decisions left behind. Its rows change; they grant
-// nothing, so they carry no HMAC: a forged one can make the broker refuse or
-// ask for more, never pass.
+// NodeState is what the last decisions left behind. Whoever writes it turns off
+// what stops a rolled-back or copied machine (Rebaseline, HasClock, Last), so it
+// is a granting row and carries an HMAC, over the version too. An older row of
+// the same node still has a good one: that it was put back shows in the log.
 type NodeState struct {
-	Node          NodeID
-	Version       int64     // compare-and-set; every change of the node raises it
-	Last          uuid.UUID // last accepted attestation; nil UUID for none
-	Confirmed     uuid.UUID // last one that the node named as received
-	Rebaseline    bool      // set by approval: the next clock triple and prev are taken as they come
-	HasClock      bool
-	Clock         uint64 // ms
-	ResetCount    uint32
-	RestartCount  uint32
-	Firmware      uint64
-	PCRs          []byte   // RFC 8785 JSON object index -> hex of the last accepted quote; nil for none
-	EventLog      [32]byte // SHA-256 of the log that explained it; zero for none
-	Zone          string
-	Tier          int
-	Verdict       string
-	Reason        string
-	PolicyVersion int64
-	AttestedAt    time.Time // of the last accepted attestation
-	FreshUntil    time.Time
-	ExpiresAt     time.Time // latest notAfter of its SVIDs
-	LastAttemptAt time.Time
-	LastOKAt      time.Time
-	Repeats       int64 // recorded refusals of the current kind since the last acceptance
+	Node          NodeID    `json:"node"`
+	Version       int64     `json:"version"`    // compare-and-set; every change of the node raises it
+	Last          uuid.UUID `json:"last"`       // last accepted attestation; nil UUID for none
+	Confirmed     uuid.UUID `json:"confirmed"`  // last one that the node named as received
+	Rebaseline    bool      `json:"rebaseline"` // set by approval: the next clock triple and prev are taken as they come
+	HasClock      bool      `json:"has_clock"`
+	Clock         uint64    `json:"clock,string"` // ms
+	ResetCount    uint32    `json:"reset_count"`
+	RestartCount  uint32    `json:"restart_count"`
+	Firmware      uint64    `json:"firmware,string"`
+	PCRs          []byte    `json:"pcrs"`      // RFC 8785 JSON object index -> hex of the last accepted quote; nil for none
+	EventLog      [32]byte  `json:"event_log"` // SHA-256 of the log that explained it; zero for none
+	Zone          string    `json:"zone"`
+	Tier          int       `json:"tier"`
+	Verdict       string    `json:"verdict"`
+	Reason        string    `json:"reason"`
+	PolicyVersion int64     `json:"policy_version"`
+	AttestedAt    time.Time `json:"attested_at"` // of the last accepted attestation
+	FreshUntil    time.Time `json:"fresh_until"`
+	ExpiresAt     time.Time `json:"expires_at"` // latest notAfter of its SVIDs
+	LastAttemptAt time.Time `json:"last_attempt_at"`
+	LastOKAt      time.Time `json:"last_ok_at"`
+	Repeats       int64     `json:"repeats"` // recorded refusals of the current kind since the last acceptance
 }
 
 // Snapshot is one consistent reading of a node, and all that steps 2 to 5 of an
@@ -103,7 +104,9 @@ type JoinToken struct {
 	CreatedAt  time.Time `json:"created_at"`
 	ExpiresAt  time.Time `json:"expires_at"`
 
-	UsedBy NodeID `json:"-"` // "" while unused; outside the HMAC, it only withdraws
+	// UsedBy is the node that it admitted, "" while unused. It is inside the HMAC:
+	// who empties it would admit a second machine.
+	UsedBy NodeID `json:"used_by"`
 }
 
 // Pending is a machine that asked and waits for an operator. It grants nothing.

@@ -1,10 +1,6 @@
 package ledger
 
-import (
-	"time"
-
-	"github.com/google/uuid"
-)
+import "time"
 
 // Stored is a record as read back.
 type Stored struct {
@@ -29,12 +25,10 @@ type Query struct {
 
 // RefusalCount is a share of one hour's refusals that are not records.
 type RefusalCount struct {
-	Hour   time.Time // truncated to the hour, UTC
-	Code   string
-	Zone   string // "" for strangers
-	Node   NodeID // "" for strangers; repeats of an authenticated node name it
-	Count  int64
-	Record uuid.UUID // first record that a repeat repeats, nil UUID for strangers
+	Hour  time.Time // truncated to the hour, UTC
+	Code  string
+	Node  NodeID // "" for strangers; repeats of an authenticated node name it
+	Count int64
 }
 
 // Verification is what checking a history found.
