@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/store"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -189,6 +190,20 @@ func TestInvariant12_UsedToken(t *testing.T) {
 		_, err := w.s.Append(t.Context(), enrol(t, 2, jt))
 		wantCode(t, err, reason.ChallengeSpent)
 		wantProblem(t, w, `its row says used by ""`)
+	})
+	t.Run("changed_between_reading_and_use", func(t *testing.T) {
+		w := newWorld(t)
+		jt := joinToken(t)
+		w.append(tokenCommit(t, jt))
+		s := w.db.Open(t, func(c *store.Config) {
+			c.Step = func(name string) {
+				if name == "store.begin" {
+					w.db.Exec(t, freely+`UPDATE join_token SET groups = '{vault}', mac = sha256('x')`)
+				}
+			}
+		})
+		_, err := s.Append(t.Context(), enrol(t, 1, jt))
+		wantCode(t, err, reason.ChallengeSpent)
 	})
 	t.Run("fence", func(t *testing.T) {
 		w, _, _ := start(t)
