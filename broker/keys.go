@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,10 +19,7 @@ const (
 	sequenceWindow = 48 * time.Hour
 )
 
-type bundleDocument struct {
-	json     []byte
-	sequence uint64
-}
+type bundleDocument struct{ json []byte }
 
 // nextCA is a published CA that readers of the bundle still have to learn of.
 // Only Start and the ca job touch it, one after the other.
@@ -70,21 +68,41 @@ func (b *Broker) refreshBundle(ctx context.Context) error {
 		return err
 	}
 	var live []ledger.Key
-	var sequence int64
 	for _, k := range keys {
-		sequence = max(sequence, k.NotBefore.Unix())
 		if now.Before(k.NotAfter) {
 			live = append(live, k)
-		} else {
-			sequence = max(sequence, k.NotAfter.Unix())
 		}
 	}
-	doc, err := issuer.Bundle(b.cfg.TrustDomain, live, uint64(sequence), issuer.DefaultRefreshHint)
+	doc, err := issuer.Bundle(b.cfg.TrustDomain, live, sequenceOf(keys, now), issuer.DefaultRefreshHint)
 	if err != nil {
 		return fmt.Errorf("render bundle: %w", err)
 	}
-	b.bundle.Store(&bundleDocument{json: doc, sequence: uint64(sequence)})
+	b.bundle.Store(&bundleDocument{json: doc})
 	return nil
+}
+
+// sequenceOf numbers the bundle so that replicas agree without talking and every
+// change raises the number: the second of the newest change, then how many there
+// were in the hour before it. A key is dated to a minute before it was made, and
+// replicas' clocks differ, so a new key may be older than the last end of one.
+func sequenceOf(keys []ledger.Key, now time.Time) uint64 {
+	var changes []int64
+	for _, k := range keys {
+		changes = append(changes, k.NotBefore.Unix())
+		if !now.Before(k.NotAfter) {
+			changes = append(changes, k.NotAfter.Unix())
+		}
+	}
+	if len(changes) == 0 {
+		return 0
+	}
+	newest, recent := slices.Max(changes), uint64(0)
+	for _, at := range changes {
+		if at > newest-3600 {
+			recent++
+		}
+	}
+	return uint64(newest)<<10 + min(recent, 1<<10-1)
 }
 
 // Bundle returns the SPIFFE bundle as JSON.

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +107,11 @@ func TestInvariant12_CAThatIsNotRecordedNeverSigns(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	r.store.failing("Append", nil)
+	r.random.fail(true)
+	if err := r.b.RotateCA(t.Context()); err == nil || len(r.store.keys) != 1 {
+		t.Errorf("a CA without random bytes: %v", err)
+	}
+	r.random.fail(false)
 	r.wait(20 * time.Minute)
 	r.store.failing("Keys", reason.New(reason.StoreUnavailable, "away"))
 	if err := r.b.RotateCA(t.Context()); reason.Of(err) != reason.StoreUnavailable {
@@ -182,8 +188,63 @@ func TestBundle(t *testing.T) {
 	if err := r.b.RefreshBundle(t.Context()); err == nil {
 		t.Error("no keys were read, and nobody is told")
 	}
+	r.store.failing("Keys", nil)
+	r.store.keys = append(r.store.keys, ledger.Key{ID: "x", Kind: issuer.KindCA, DER: []byte("no"), NotAfter: r.now().Add(time.Hour)})
+	if err := r.b.RefreshBundle(t.Context()); err == nil {
+		t.Error("a key that is no certificate is in the bundle")
+	}
 	if _, n := bundleOf(t, r.b); n != 0 {
 		t.Error("the last bundle is gone")
+	}
+}
+
+// TestBundleSequenceRisesWithEveryChange: a key that ends and one that is
+// published within the same minute are two changes; a reader that goes by the
+// sequence must not miss the second.
+func TestBundleSequenceRisesWithEveryChange(t *testing.T) {
+	for _, offset := range []time.Duration{0, 20 * time.Second, 59 * time.Second} {
+		r := newRig(t)
+		begun := r.now()
+		last, sequence, changes := "", int64(0), 0
+		look := func() {
+			t.Helper()
+			r.must(r.b.RefreshBundle(t.Context()))
+			s, _ := bundleOf(t, r.b)
+			var ids []string
+			for _, k := range r.store.keys {
+				if r.now().Before(k.NotAfter) {
+					ids = append(ids, k.ID)
+				}
+			}
+			set := strings.Join(ids, " ")
+			if set != last {
+				changes++
+			}
+			if s < sequence || (set != last) != (s > sequence) {
+				t.Errorf("at %s the sequence goes from %d to %d with keys %d, changed %t", r.now().Sub(begun), sequence, s, len(ids), set != last)
+			}
+			last, sequence = set, s
+		}
+		until := func(end, step time.Duration) {
+			for at := r.now().Sub(begun); at < end; at += step {
+				r.wait(step)
+				look()
+				if (at+step-offset)%time.Minute == 0 {
+					r.must(r.b.RotateCA(t.Context()))
+					look()
+				}
+			}
+		}
+		look()
+		for _, half := range []time.Duration{12 * time.Hour, 24 * time.Hour, 36 * time.Hour} {
+			r.wait(half - 2*time.Minute - r.now().Sub(begun))
+			until(half+2*time.Minute, time.Second)
+			until(half+15*time.Minute, time.Minute)
+			r.must(r.b.RotateCA(t.Context()))
+		}
+		if changes != 6 { // the first, three published, two ended
+			t.Errorf("%d changes", changes)
+		}
 	}
 }
 

@@ -138,7 +138,7 @@ func (r *randomness) Read(p []byte) (int, error) {
 // newReplica makes a broker of the same trust domain that is not started.
 func (r *rig) newReplica(name string) (*broker.Broker, *issuer.Issuer) {
 	r.t.Helper()
-	iss, err := issuer.New(issuer.Config{TrustDomain: testDomain, Replica: name, Now: func() time.Time {
+	iss, err := issuer.New(issuer.Config{TrustDomain: testDomain, Replica: name, Rand: r.random, Now: func() time.Time {
 		r.note("issuer")
 		return r.now()
 	}})
