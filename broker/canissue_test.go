@@ -64,6 +64,18 @@ func TestCheckpoints(t *testing.T) {
 			expectStopped(t, r, tt.stops)
 		})
 	}
+	t.Run("the newest costs no read", func(t *testing.T) {
+		r := newRig(t)
+		h := r.enrolled()
+		r.must(r.b.SignNow(t.Context()))
+		ch, err := h.askRenew()
+		r.must(err)
+		req := h.answer(ch)
+		req.Checkpoint = r.store.latest
+		if _, err := h.attest(req); err != nil || r.store.reads["CheckpointRoot"] != 0 {
+			t.Errorf("%d reads, %v", r.store.reads["CheckpointRoot"], err)
+		}
+	})
 	t.Run("a stranger cannot stop anything", func(t *testing.T) {
 		r := newRig(t)
 		h := r.enrolled()

@@ -137,6 +137,7 @@ func TestEnrolmentIsBounded(t *testing.T) {
 		h := r.admitted()
 		ch, err := h.askEnrol()
 		r.must(err)
+		known := r.enrolled()
 		free := r.b.FillEnrolSlots()
 		begun := time.Now()
 		if _, err := h.askEnrol(); reason.Of(err) != reason.RequestOverloaded {
@@ -151,6 +152,11 @@ func TestEnrolmentIsBounded(t *testing.T) {
 		if _, err := r.b.Challenge(ctx, broker.Caller{}, api.ChallengeRequest{Format: "tpm2", Enrol: e}); err == nil {
 			t.Error("a client that left got a credential")
 		}
+		// Judging a new machine's certificates waits for a slot as well; a node does
+		// not.
+		out, err := h.attest(h.answer(ch))
+		wantCode(t, out, err, reason.RequestOverloaded)
+		known.renew()
 		free()
 		// Every slot comes back, also after refusals.
 		var all sync.WaitGroup

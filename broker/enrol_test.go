@@ -250,6 +250,19 @@ func TestT54_RevokedBetweenChallengeAndAttest(t *testing.T) {
 	wantCode(t, out, err, reason.ChallengeSpent)
 }
 
+// TestAdmissionCannotBeRead: a machine whose admission cannot be looked up again
+// is not enrolled on the word of an old token.
+func TestAdmissionCannotBeRead(t *testing.T) {
+	r := newRig(t)
+	h := r.newHost()
+	h.join = r.token(time.Hour)
+	ch, err := h.askEnrol()
+	r.must(err)
+	r.store.failing("AdmissionByEK", reason.New(reason.StoreUnavailable, "away"))
+	out, err := h.attest(h.answer(ch))
+	wantCode(t, out, err, reason.StoreUnavailable)
+}
+
 // TestAKChange: the same TPM with another AK, proved by activation, is the same
 // node; higher tiers want an operator.
 func TestAKChange(t *testing.T) {

@@ -131,6 +131,25 @@ func TestInvariant5_T4_OneNonceOneAcceptance(t *testing.T) {
 	}
 }
 
+// TestSpentTokenWithoutRandomness: the refusal stands, and no half of a
+// challenge goes with it.
+func TestSpentTokenWithoutRandomness(t *testing.T) {
+	r := newRig(t)
+	h := r.enrolled()
+	ch, err := h.askRenew()
+	r.must(err)
+	req := h.answer(ch)
+	if _, err := h.attest(req); err != nil {
+		t.Fatal(err)
+	}
+	r.random.fail(true)
+	out, err := h.attest(req)
+	wantCode(t, out, err, reason.ChallengeSpent)
+	if refusalOf(t, err).Challenge != nil {
+		t.Error("a challenge without a nonce")
+	}
+}
+
 // TestInvariant5_RaceIsLostInTheStore: the node moves on between snapshot and
 // commit; the loser gets a fresh challenge and nothing else.
 func TestInvariant5_RaceIsLostInTheStore(t *testing.T) {
