@@ -192,6 +192,33 @@ func TestAttestRenewalSendsNoLog(t *testing.T) {
 	})
 }
 
+// TestAttestBaseline: a renewal is compared with all that the last acceptance
+// left behind, and with nothing that it did not ask for.
+func TestAttestBaseline(t *testing.T) {
+	r := newRig(t)
+	h := r.enrolled()
+	h.renew()
+	if b := r.lastAttestation(h.node).Baseline; b.EventLog != "" || r.store.reads["Evidence"] != 0 {
+		t.Error("the kept log was read although one was sent")
+	}
+	h.tpm.Clock.RestartCount++
+	if out := h.renew(); !slices.Equal(out.Events, []string{string(reason.TPM2Resumed)}) {
+		t.Errorf("events %v", out.Events)
+	}
+	if out := h.renew(); len(out.Events) > 0 {
+		t.Errorf("the resume is told again: %v", out.Events)
+	}
+	t.Run("a machine without a log has none to keep", func(t *testing.T) {
+		h := r.admitted()
+		h.tpm.PCRs, h.tpm.EventLog = [24][32]byte{}, nil
+		h.enrol()
+		h.renew()
+		if h.state().EventLog != [32]byte{} || r.store.reads["Evidence"] != 0 {
+			t.Error("a log was looked for")
+		}
+	})
+}
+
 // TestAttestKeptLogIsGone: evidence may be erased; then the host has to send it.
 func TestAttestKeptLogIsGone(t *testing.T) {
 	r := newRig(t)

@@ -1,7 +1,10 @@
 package broker_test
 
 import (
+	"bytes"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,6 +137,9 @@ func expectStopped(t *testing.T, r *rig, stopped bool) {
 // other failure to sign stops nothing.
 func TestForkOfTheAnchorStopsForGood(t *testing.T) {
 	r := newRig(t)
+	var said bytes.Buffer
+	r.cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	r.b = r.over(r.store)
 	r.mu.Lock()
 	r.anchor = reason.New(reason.StoreUnavailable, "away")
 	r.mu.Unlock()
@@ -154,6 +160,9 @@ func TestForkOfTheAnchorStopsForGood(t *testing.T) {
 	r.anchor = nil
 	r.mu.Unlock()
 	expectStopped(t, r, true)
+	if n := strings.Count(said.String(), "ledger fork"); n != 1 {
+		t.Errorf("an operator is told %d times", n)
+	}
 }
 
 // TestSignerHasToBeAlive: no evidence is judged while nothing could be issued.
