@@ -244,7 +244,11 @@ func TestNoRandomBytes(t *testing.T) {
 				r := newRig(t)
 				h := r.enrolled()
 				try := do(r, h)
-				before := r.records()
+				before, asked := r.records(), false
+				r.store.onAppend = func(ledger.Commit) error {
+					asked = true
+					return nil
+				}
 				r.random.failOne(n)
 				err := try()
 				if !r.random.failed() {
@@ -253,7 +257,8 @@ func TestNoRandomBytes(t *testing.T) {
 					}
 					return
 				}
-				if err == nil || r.records() != before {
+				// What Sign draws comes after the record: the SVID is lost, not the record.
+				if signing := name == "acceptance" && r.records() == before+1; err == nil || asked && !signing {
 					t.Fatalf("went on without random bytes at read %d", n+1)
 				}
 			}

@@ -89,6 +89,11 @@ func (b *Broker) CountRefusal(hour time.Time, code string, node ledger.NodeID) {
 	b.refusals.add(refusalKey{hour: hour, code: code, node: node})
 }
 
+// RecordsInFull reports whether a refusal would be a record, and counts it as one.
+func (b *Broker) RecordsInFull(hour time.Time, code string, node ledger.NodeID) bool {
+	return b.refusals.full(refusalKey{hour: hour, code: code, node: node})
+}
+
 // CacheLog puts a log into the cache, CachedLogs tells how many it holds.
 func (b *Broker) CacheLog(log []byte) { b.logs.put(sha256.Sum256(log), log) }
 

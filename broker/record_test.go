@@ -62,6 +62,7 @@ func TestInvariant1_NothingIsSignedBeforeTheRecord(t *testing.T) {
 		"challenge spent":   reason.New(reason.ChallengeSpent, "spent"),
 		"identity conflict": reason.New(reason.NodeIdentityConflict, "conflict"),
 		"no code at all":    fmt.Errorf("slip"),
+		"full after a wait": reason.Wrap(reason.RequestOverloaded, "full", context.DeadlineExceeded),
 		"waited too long":   fmt.Errorf("append: %w", context.DeadlineExceeded),
 	} {
 		t.Run(name, func(t *testing.T) {

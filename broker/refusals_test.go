@@ -187,6 +187,23 @@ func TestRefusalCounter(t *testing.T) {
 	}
 }
 
+// TestFullRefusalsAreBounded in kinds too: an hour's memory of them is.
+func TestFullRefusalsAreBounded(t *testing.T) {
+	r := newRig(t)
+	hour := r.now().Truncate(time.Hour)
+	for i := range broker.MaxRefusalKeys {
+		if !r.b.RecordsInFull(hour, "x.y", ledger.NodeID(fmt.Sprint(i))) {
+			t.Fatalf("kind %d is only counted", i)
+		}
+	}
+	if r.b.RecordsInFull(hour, "x.y", "one more") {
+		t.Error("there is no bound")
+	}
+	if !r.b.RecordsInFull(hour.Add(time.Hour), "x.y", "one more") {
+		t.Error("the next hour does not begin anew")
+	}
+}
+
 // countingStore lets more refusals come while the counts are being written.
 type countingStore struct {
 	*memStore
