@@ -10,6 +10,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -219,7 +220,13 @@ func TestNoRandomBytes(t *testing.T) {
 	for name, do := range map[string]func(r *rig, h *host) func() error{
 		"renewal's challenge":   func(_ *rig, h *host) func() error { return func() error { return second(h.askRenew()) } },
 		"enrolment's challenge": func(_ *rig, h *host) func() error { return func() error { return second(h.askEnrol()) } },
-		"acceptance":            attestLater,
+		"enrolment's challenge for an RSA EK": func(r *rig, _ *host) func() error {
+			h := r.newHost()
+			h.tpm.EK = evidencetest.RSAEK(t)
+			r.admit(h, "")
+			return func() error { return second(h.askEnrol()) }
+		},
+		"acceptance": attestLater,
 		"denial": func(r *rig, h *host) func() error {
 			h.prev = "0197b3c2-0000-7000-8000-000000000001"
 			try := attestLater(r, h)
