@@ -122,3 +122,16 @@ func MaterialHash(ekPublic, ekCertificate []byte, chain ...api.Bytes) [32]byte {
 
 // PageSize is pageSize.
 func PageSize(limit int) int { return pageSize(limit) }
+
+// MaxNodeRates bounds the buckets of nodes.
+const MaxNodeRates = maxNodeRates
+
+// AllowNode takes one from the bucket of a node.
+func (b *Broker) AllowNode(id ledger.NodeID, now time.Time) bool { return b.nodes.allow(id, now) }
+
+// NodeRates returns the number of buckets.
+func (b *Broker) NodeRates() int {
+	b.nodes.mu.Lock()
+	defer b.nodes.mu.Unlock()
+	return len(b.nodes.by)
+}

@@ -140,6 +140,19 @@ func TestRateOfOneNode(t *testing.T) {
 	}
 }
 
+// TestNodeRatesAreBounded: past the bound all begin anew, and not before.
+func TestNodeRatesAreBounded(t *testing.T) {
+	r := newRig(t)
+	for i := range broker.MaxNodeRates {
+		if !r.b.AllowNode(ledger.NodeID(fmt.Sprint(i)), r.now()) || r.b.NodeRates() != i+1 {
+			t.Fatalf("node %d, %d buckets", i, r.b.NodeRates())
+		}
+	}
+	if !r.b.AllowNode("one more", r.now()) || r.b.NodeRates() != 1 {
+		t.Errorf("%d buckets past the bound", r.b.NodeRates())
+	}
+}
+
 // TestRefusalCounter: counts survive an outage of the database, and have a
 // bound.
 func TestRefusalCounter(t *testing.T) {
