@@ -146,14 +146,15 @@ type Baseline struct {
 // IssuedSVID is an SVID that the record authorises. The to-be-signed bytes are
 // committed to by hash: the signer signs exactly those.
 type IssuedSVID struct {
-	Profile   string `json:"profile"` // "x509"
-	Serial    string `json:"serial"`  // hex
+	Profile   string `json:"profile"` // a Profile constant
+	Serial    string `json:"serial"`  // hex; of a JWT its jti, which is the record's id
 	SPIFFEID  string `json:"spiffe_id"`
-	NotBefore int64  `json:"not_before"` // Unix s
-	NotAfter  int64  `json:"not_after"`  // Unix s
-	TBSSHA256 string `json:"tbs_sha256"` // hex
-	CAKeyID   string `json:"ca_key_id"`  // hex
-	Key       string `json:"key"`        // "tpm" or "software"
+	NotBefore int64  `json:"not_before"`         // Unix s
+	NotAfter  int64  `json:"not_after"`          // Unix s
+	TBSSHA256 string `json:"tbs_sha256"`         // hex; of a JWT over its signing input (RFC 7515, section 5.1)
+	CAKeyID   string `json:"ca_key_id"`          // hex; of a JWT the key that signs it
+	Key       string `json:"key"`                // "tpm" or "software"
+	Audience  string `json:"audience,omitempty"` // of a JWT
 }
 
 // Grant is the body of every record that is not an attestation: something was
