@@ -54,6 +54,10 @@ func rooms() []room {
 			path: "broker/agent", inside: []string{"broker/agent/...", "broker/client", "broker/api", "broker/claim", verifier},
 			modules: []string{spiffe, gotpm, uuid, xsys, xsync},
 		},
+		{
+			path: "broker/agent/workloadapi", inside: []string{"broker/api", verifier},
+			modules: []string{spiffe, xsys, xsync, "google.golang.org/grpc", "google.golang.org/protobuf"},
+		},
 
 		{
 			path: "store", inside: []string{"store/internal/...", "migrations", "broker/ledger", "broker/claim", verifier},
