@@ -169,7 +169,7 @@ func (b *Broker) verify(ctx context.Context, a *attempt) error {
 		}
 		defer done()
 	}
-	a.evidence = evidenceOf(a.req)
+	a.evidence = evidenceOf(a.req, a.challenge.Format)
 	want, err := b.expectation(ctx, a)
 	if err != nil {
 		return err
@@ -186,8 +186,10 @@ func (b *Broker) verify(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-func evidenceOf(req api.AttestRequest) verifier.Evidence {
-	ev := verifier.Evidence{Format: verifier.FormatTPM2, SPKI: req.SPKI, CSR: req.CSR}
+// evidenceOf takes the format from the sealed challenge: what the request calls
+// itself does not count.
+func evidenceOf(req api.AttestRequest, format string) verifier.Evidence {
+	ev := verifier.Evidence{Format: format, SPKI: req.SPKI, CSR: req.CSR}
 	e := req.TPM2
 	if e == nil {
 		return ev

@@ -50,13 +50,16 @@ func (b *Broker) challengeRenew(ctx context.Context, req api.ChallengeRequest, p
 	if !snap.Found {
 		return api.Challenge{}, reason.New(reason.NodeNotAdmitted, "no node has this AK; enrol with EK and AK")
 	}
+	if err := fitsAdmission(req.Format, snap.Node.AdmittedBy); err != nil {
+		return api.Challenge{}, err
+	}
 	return b.renewChallenge(snap, p)
 }
 
 // renewChallenge seals a nonce for a node as it is now.
 func (b *Broker) renewChallenge(snap ledger.Snapshot, p *activePolicy) (api.Challenge, error) {
 	c := challenge{
-		Purpose: verifier.PurposeRenew, Format: verifier.FormatTPM2,
+		Purpose: verifier.PurposeRenew, Format: formatOf(snap.Node.AdmittedBy),
 		Node: snap.Node.ID, Version: snap.State.Version, AKName: snap.Node.AKName,
 	}
 	token, err := b.sealFresh(&c, p, tokenTTL)
@@ -67,6 +70,22 @@ func (b *Broker) renewChallenge(snap ledger.Snapshot, p *activePolicy) (api.Chal
 		Token: token, Purpose: c.Purpose, ExpiresAt: time.UnixMilli(c.ExpiresAt).UTC(),
 		Select: c.Select, Nonce: c.Nonce,
 	}, nil
+}
+
+// formatOf is the one format that a way of admission goes with. Software keys
+// have an admission of their own, and nobody else's admission covers them.
+func formatOf(admittedBy string) string {
+	if admittedBy == ledger.AdmitLab {
+		return verifier.FormatTPM2Lab
+	}
+	return verifier.FormatTPM2
+}
+
+func fitsAdmission(format, admittedBy string) error {
+	if format != formatOf(admittedBy) {
+		return reason.New(reason.NodeNotAdmitted, "the machine is admitted for another format of evidence")
+	}
+	return nil
 }
 
 // sealFresh completes c with a fresh nonce, times and the selection.
@@ -95,6 +114,9 @@ func (b *Broker) challengeEnrol(ctx context.Context, req api.ChallengeRequest, p
 	}
 	root := ek.RootHash()
 	adm, err := b.admit(ctx, root, e, p)
+	if err == nil {
+		err = fitsAdmission(req.Format, adm.Admitted)
+	}
 	if err != nil {
 		return api.Challenge{}, err
 	}
@@ -106,7 +128,7 @@ func (b *Broker) challengeEnrol(ctx context.Context, req api.ChallengeRequest, p
 	material := materialHash(e.EKPublic, e.EKCertificate, e.EKChain)
 	adm.RootHash, adm.Material = root[:], material[:]
 	c := challenge{
-		Purpose: verifier.PurposeEnrol, Format: verifier.FormatTPM2,
+		Purpose: verifier.PurposeEnrol, Format: formatOf(adm.Admitted),
 		Node: node, AKName: ak.Name(), Enrol: adm,
 	}
 	if snap.Found {

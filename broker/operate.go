@@ -33,7 +33,11 @@ func (b *Broker) AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) 
 		}
 		hashes = append(hashes, d)
 	}
-	return b.admitEKs(ctx, c, ledger.AdmitInventory, hashes, api.ApproveRequest{Machine: req.Machine, Groups: req.Groups})
+	kind := ledger.AdmitInventory
+	if req.Lab {
+		kind = ledger.AdmitLab
+	}
+	return b.admitEKs(ctx, c, kind, hashes, api.ApproveRequest{Machine: req.Machine, Groups: req.Groups})
 }
 
 func parseDigest(s string) ([32]byte, error) {

@@ -233,6 +233,8 @@ type host struct {
 	prev string
 	join string // join token for the enrolment
 
+	format string // of its evidence; "" is tpm2
+
 	withoutLog bool
 	software   bool // CSR instead of TPM2_Certify
 }
@@ -269,18 +271,25 @@ func (r *rig) enrolled(groups ...string) *host {
 	return h
 }
 
+func (h *host) formatName() string {
+	if h.format == "" {
+		return "tpm2"
+	}
+	return h.format
+}
+
 // askEnrol asks for a credential.
 func (h *host) askEnrol() (api.Challenge, error) {
 	e := &api.Enrol{EKPublic: h.tpm.EK.Public, EKCertificate: h.tpm.EKCertificate, AKPublic: h.tpm.AK.Public, JoinToken: h.join}
 	for _, c := range h.tpm.EKChain {
 		e.EKChain = append(e.EKChain, c)
 	}
-	return h.r.b.Challenge(h.r.t.Context(), broker.Caller{}, api.ChallengeRequest{Format: "tpm2", Purpose: api.PurposeEnrol, Enrol: e})
+	return h.r.b.Challenge(h.r.t.Context(), broker.Caller{}, api.ChallengeRequest{Format: h.formatName(), Purpose: api.PurposeEnrol, Enrol: e})
 }
 
 // askRenew asks for a nonce.
 func (h *host) askRenew() (api.Challenge, error) {
-	return h.r.b.Challenge(h.r.t.Context(), broker.Caller{}, api.ChallengeRequest{Format: "tpm2", Purpose: api.PurposeRenew, AKName: h.tpm.AK.Name()})
+	return h.r.b.Challenge(h.r.t.Context(), broker.Caller{}, api.ChallengeRequest{Format: h.formatName(), Purpose: api.PurposeRenew, AKName: h.tpm.AK.Name()})
 }
 
 // answer makes honest evidence for a challenge.
@@ -302,6 +311,7 @@ func (h *host) quote(ch api.Challenge, nonce []byte) api.AttestRequest {
 	t.Helper()
 	sel, err := tpm2.ParseSelection(ch.Select)
 	h.r.must(err)
+	h.tpm.Format = h.format
 	ev := h.tpm.Evidence(t, verifier.Expectation{TrustDomain: testDomain, Purpose: ch.Purpose, Nonce: nonce, Selection: sel}, h.key)
 	e := ev.TPM2
 	out := &api.TPM2Evidence{

@@ -34,7 +34,7 @@ CREATE TABLE node (
 CREATE INDEX node_admission ON node (admission);
 -- One machine, one active node: two EKs of one admission that enrol at once, or
 -- an operator who approves both, meet here. A join token makes one node ever.
-CREATE UNIQUE INDEX node_admission_active ON node (admission) WHERE status = 'active' AND admitted_by IN ('inventory', 'operator');
+CREATE UNIQUE INDEX node_admission_active ON node (admission) WHERE status = 'active' AND admitted_by IN ('inventory', 'operator', 'lab');
 CREATE UNIQUE INDEX node_admission_token ON node (admission) WHERE admitted_by = 'join_token';
 
 -- A node never changes its root of trust, and never goes away.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -54,5 +55,42 @@ func TestAppraiseExtraVendors(t *testing.T) {
 	a.trust.ExtraVendors = []string{"id:00001014"}
 	if got := mustAppraise(t, a); !got.Genuine() {
 		t.Error("the configured vendor is not genuine")
+	}
+}
+
+// TestAppraiseLab: the same proof under the lab's name says nothing about a
+// machine, and does not pass under the other name.
+func TestAppraiseLab(t *testing.T) {
+	lab := func(t *testing.T) *attempt {
+		a := newEnrol(t)
+		a.tpm.Format = verifier.FormatTPM2Lab
+		a.answer(t)
+		return a
+	}
+	t.Run("software without a maker", func(t *testing.T) {
+		got := mustAppraise(t, lab(t))
+		if got.BindingClass() != verifier.ClassC || got.KeyResidency() != verifier.KeySoftware || got.Genuine() || got.Manufacturer() != "" {
+			t.Errorf("class %s, key %s, genuine %t, maker %q", got.BindingClass(), got.KeyResidency(), got.Genuine(), got.Manufacturer())
+		}
+	})
+	t.Run("is never genuine", func(t *testing.T) {
+		a := lab(t)
+		a.want.RequireGenuine = true
+		if _, err := a.appraise(); reason.Of(err) != reason.EKCertUntrusted {
+			t.Errorf("%v", err)
+		}
+	})
+	for _, other := range []string{verifier.FormatTPM2, verifier.FormatTPM2Lab} {
+		t.Run("renamed to "+other, func(t *testing.T) {
+			a := newRenew(t)
+			if other == verifier.FormatTPM2 {
+				a.tpm.Format = verifier.FormatTPM2Lab
+				a.answer(t)
+			}
+			a.ev.Format = other
+			if _, err := a.appraise(); reason.Of(err) != reason.TPM2QuoteNonceMismatch {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ type AdmitRequest struct {
 	EKHashes []string `json:"ek_hashes"` // hex SHA-256 of the EK's SPKI DER
 	Machine  string   `json:"machine,omitempty"`
 	Groups   []string `json:"groups,omitempty"`
+	Lab      bool     `json:"lab,omitempty"` // software keys of a load test: format tpm2.lab alone
 }
 
 // Admission is an entry of the inventory.

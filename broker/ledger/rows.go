@@ -42,6 +42,7 @@ const (
 	AdmitJoinToken  = "join_token"
 	AdmitOperator   = "operator"
 	AdmitAnyGenuine = "any_genuine"
+	AdmitLab        = "lab" // software keys of a load test: format tpm2.lab alone
 )
 
 // NodeState is what the last decisions left behind. Whoever writes it turns off
@@ -85,7 +86,7 @@ type Snapshot struct {
 // Admission answers "is this host ours?". A granting row with an HMAC.
 type Admission struct {
 	ID        uuid.UUID  `json:"id"`
-	Kind      string     `json:"kind"` // AdmitInventory, AdmitOperator
+	Kind      string     `json:"kind"` // AdmitInventory, AdmitOperator, AdmitLab
 	Machine   string     `json:"machine"`
 	Groups    []string   `json:"groups"`
 	EKHashes  [][32]byte `json:"ek_hashes"` // the set of EKs of one machine

@@ -230,7 +230,10 @@ func TestZoneLint(t *testing.T) {
 		{"later format", pay("format: [tpm2]", "format: [snp]"), "a.yaml:8:31", reason.PolicyInvalid},
 		{"lab format", pay("format: [tpm2]", "format: [tpm2.lab]"), "a.yaml:8:31", reason.PolicyInvalid},
 		{"unknown format", pay("format: [tpm2]", "format: [tmp2]"), "a.yaml:8:31", reason.PolicyInvalid},
-		{"lab zone", lab("tier: 1", "tier: 0\nlab: true"), "a.yaml:5:6", reason.PolicyInvalid},
+		{"lab zone of tier 1", zoneSoft("tier: 0", "tier: 1"), "a.yaml:5:6", reason.PolicyInvalid},
+		{"lab zone that admits hardware", zoneSoft("admit: [lab]", "admit: [lab, inventory]"), "a.yaml:7:14", reason.PolicyInvalid},
+		{"lab zone of a hardware format", zoneSoft("format: [tpm2.lab]", "format: [tpm2]"), "a.yaml:8:21", reason.PolicyInvalid},
+		{"hardware zone that admits software", lab("admit: [any_genuine", "admit: [lab"), "a.yaml:6:9", reason.PolicyInvalid},
 		{"IMA", pay("class: A", "ima: {max_violations: 0}, class: A"), "a.yaml:8:12", reason.PolicyInvalid},
 		{"max_age 0", pay("max_age: 5m", "max_age: 0s"), "a.yaml:9:21", reason.PolicyInvalid},
 		{"max_age negative", pay("max_age: 5m", "max_age: -5m"), "a.yaml:9:21", reason.PolicyInvalid},
@@ -259,6 +262,24 @@ func TestZoneLint(t *testing.T) {
 			}
 		})
 	}
+}
+
+// zoneSoft is a zone of software keys, with one line changed.
+func zoneSoft(old, new string) string {
+	return replace(`apiVersion: zonebroker/v1
+kind: Zone
+name: load
+tier: 0
+lab: true
+selectors: {any: [{group: load}]}
+admit: [lab]
+requires: {format: [tpm2.lab]}
+`, old, new)
+}
+
+func TestLabZoneLoads(t *testing.T) {
+	load(t, zoneSoft("tier: 0", "tier: 0"))
+	load(t, zoneSoft("requires: {format: [tpm2.lab]}\n", ""))
 }
 
 func TestBindingClassesParse(t *testing.T) {

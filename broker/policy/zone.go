@@ -23,6 +23,7 @@ const (
 	maxUID          = 1<<32 - 2 // the last value means "no user" to the kernel
 	formatTPM2      = "tpm2"
 	formatTPM2Lab   = "tpm2.lab"
+	admitLab        = "lab"
 	admitAnyGenuine = "any_genuine"
 	admitOperator   = "operator"
 )
@@ -42,10 +43,10 @@ func graceOf(tier int) time.Duration {
 // bearer.
 var classes = []string{"A", "B", "C"}
 
-var admitKinds = []string{"inventory", "join_token", admitOperator, admitAnyGenuine}
+var admitKinds = []string{"inventory", "join_token", admitOperator, admitAnyGenuine, admitLab}
 
 // laterFormats have a name already, but no judge in this broker.
-var laterFormats = []string{formatTPM2Lab, "nitro", "ec2", "gce", "azure", "snp", "tdx", "nvidia", "k8s", "cca", "ear", "sts"}
+var laterFormats = []string{"nitro", "ec2", "gce", "azure", "snp", "tdx", "nvidia", "k8s", "cca", "ear", "sts"}
 
 // zone is a document of kind Zone with its defaults filled in. The JSON names
 // are those of the YAML, so that the canonical form loads again.
@@ -55,6 +56,7 @@ type zone struct {
 	Name       string     `json:"name"`
 	Tier       int        `json:"tier"`
 	Priority   int        `json:"priority"`
+	Lab        bool       `json:"lab,omitempty"` // takes software keys, and nothing else
 	Selectors  selectors  `json:"selectors"`
 	Admit      []string   `json:"admit"`
 	Requires   requires   `json:"requires"`
@@ -116,8 +118,8 @@ func (l *loader) zone(w *walker, n *yaml.Node) {
 		w.invalid(tier, "tier %d is not implemented yet: it needs measured files (IMA, 3) or a confidential VM (4)", z.Tier)
 	}
 	z.Priority, _ = w.number(f.get("priority"), "priority", 0, maxPriority)
-	if lab, _ := w.boolean(f.get("lab"), "lab"); lab {
-		w.invalid(f.get("lab"), "lab zones are not implemented yet")
+	if z.Lab, _ = w.boolean(f.get("lab"), "lab"); z.Lab && p.tiered && z.Tier > 0 {
+		w.invalid(f.get("lab"), "a lab zone is of tier 0: its keys prove nothing about a machine")
 	}
 	p.selectors(f)
 	p.admit(f)
@@ -176,6 +178,9 @@ func (p *placedZone) admit(f fields) {
 			p.w.invalid(item, "unknown way of admission %q; known are %s", clip(kind), strings.Join(admitKinds, ", "))
 			return "", false
 		}
+		if (kind == admitLab) != p.Lab {
+			p.w.invalid(item, "a zone with lab: true admits lab and nothing else, and no other zone does")
+		}
 		if kind == admitAnyGenuine && p.tiered && p.Tier > 1 {
 			p.w.invalid(item, "any_genuine is for tier 0 and 1: a chain says that a TPM is genuine, not that the machine is yours")
 		}
@@ -185,6 +190,9 @@ func (p *placedZone) admit(f fields) {
 
 func (p *placedZone) requires(f fields) {
 	p.Requires = requires{Class: "A", Format: []string{formatTPM2}}
+	if p.Lab {
+		p.Requires = requires{Class: "C", Format: []string{formatTPM2Lab}}
+	}
 	n := f.get("requires")
 	if n == nil {
 		n = &yaml.Node{Kind: yaml.MappingNode, Line: f.node.Line, Column: f.node.Column}
@@ -198,7 +206,7 @@ func (p *placedZone) requires(f fields) {
 		p.Requires.Class = c
 	}
 	if format := m.get("format"); format != nil {
-		p.Requires.Format = p.w.texts(format, "format", p.w.format)
+		p.Requires.Format = p.w.texts(format, "format", p.format)
 	}
 	refs := m.get("references")
 	p.Requires.References = p.w.texts(refs, "references", p.w.name)
@@ -211,11 +219,21 @@ func (p *placedZone) requires(f fields) {
 	}
 }
 
+// format reads a format that the zone may require.
+func (p *placedZone) format(item *yaml.Node, what string) (string, bool) {
+	s, ok := p.w.format(item, what)
+	if ok && (s == formatTPM2Lab) != p.Lab {
+		p.w.invalid(item, "a zone with lab: true takes tpm2.lab and nothing else, and no other zone does")
+		return "", false
+	}
+	return s, ok
+}
+
 // format reads the name of an evidence format that this broker judges.
 func (w *walker) format(n *yaml.Node, what string) (string, bool) {
 	s, ok := w.text(n, what)
 	switch {
-	case !ok || s == formatTPM2:
+	case !ok || s == formatTPM2 || s == formatTPM2Lab:
 		return s, ok
 	case slices.Contains(laterFormats, s):
 		w.invalid(n, "format %q is not implemented yet", s)

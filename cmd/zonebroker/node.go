@@ -148,12 +148,13 @@ on the machine. Several hashes are the EKs of one machine.`,
 	}
 	server, output := serverFlag(cmd), outputFlag(cmd)
 	machine, groups := labelFlags(cmd)
+	lab := cmd.Flags().Bool("lab", false, "software keys of a load test: they earn zones with lab: true, never another")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := newAdminClient(*server)
 		if err != nil {
 			return err
 		}
-		req := api.AdmitRequest{EKHashes: args, Machine: *machine, Groups: *groups}
+		req := api.AdmitRequest{EKHashes: args, Machine: *machine, Groups: *groups, Lab: *lab}
 		if err := req.Validate(); err != nil {
 			return usageError{err.Error()}
 		}

@@ -20,6 +20,7 @@ var Selection = tpm2.SelectionOf(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14)
 // TPM is a TPM that was booted. Its fields may be changed: it quotes what they
 // say.
 type TPM struct {
+	Format   string // of its evidence; "" is verifier.FormatTPM2
 	EK       *EK
 	AK       *Key
 	Clock    tpm2.Clock
@@ -119,8 +120,11 @@ func (p *TPM) attest(kind uint16, qualifying []byte) wire {
 // EK and its certificate stand in it only where a credential was made.
 func (p *TPM) Evidence(t testing.TB, want verifier.Expectation, key *Key) verifier.Evidence {
 	t.Helper()
-	spki := key.SPKI(t)
-	bound := verifier.Binding(want.Nonce, spki, want.TrustDomain, want.Purpose, verifier.FormatTPM2, want.Context)
+	spki, format := key.SPKI(t), p.Format
+	if format == "" {
+		format = verifier.FormatTPM2
+	}
+	bound := verifier.Binding(want.Nonce, spki, want.TrustDomain, want.Purpose, format, want.Context)
 	e := &verifier.TPM2Evidence{
 		AKPublic: p.AK.Public, PCRs: p.Values(want.Selection), EventLog: p.EventLog,
 		Certify: p.Certify(t, key, bound[:]),
@@ -129,5 +133,5 @@ func (p *TPM) Evidence(t testing.TB, want verifier.Expectation, key *Key) verifi
 	if want.Purpose == verifier.PurposeEnrol {
 		e.EKPublic, e.EKCertificate, e.EKChain = p.EK.Public, p.EKCertificate, p.EKChain
 	}
-	return verifier.Evidence{Format: verifier.FormatTPM2, SPKI: spki, TPM2: e}
+	return verifier.Evidence{Format: format, SPKI: spki, TPM2: e}
 }
