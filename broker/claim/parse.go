@@ -30,6 +30,15 @@ func ParseInsecure(raw []byte) (Claims, error) {
 		return Claims{}, reason.Wrap(reason.AuthInvalid, "the zone claim is not the JSON of a claims-set", err)
 	}
 	o := asObject(v)
+	c := o.claims()
+	if o.bad != "" {
+		return Claims{}, reason.Newf(reason.AuthInvalid, "the zone claim lacks or misuses %s", o.bad)
+	}
+	return c, nil
+}
+
+// claims reads the members of a claims-set from an object that may hold more.
+func (o *object) claims() Claims {
 	c := Claims{
 		Status:   o.status("ear_status"),
 		IssuedAt: o.integer("iat"),
@@ -65,10 +74,7 @@ func ParseInsecure(raw []byte) (Claims, error) {
 	if c.IssuedAt <= 0 || c.Expires < 0 || c.Expires != 0 && c.Expires <= c.IssuedAt {
 		o.fail("iat")
 	}
-	if o.bad != "" {
-		return Claims{}, reason.Newf(reason.AuthInvalid, "the zone claim lacks or misuses %s", o.bad)
-	}
-	return c, nil
+	return c
 }
 
 func (o *object) inherit(part *object) {

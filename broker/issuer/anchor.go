@@ -16,7 +16,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -148,7 +151,11 @@ func Pin(cert *x509.Certificate) string {
 // ServerCertificate makes a TLS server certificate for spiffe://<td>/broker with
 // a key of its own, for 24 hours. The chain carries the anchor's certificate
 // too: a host that holds only the pin needs it to follow the signature.
-func ServerCertificate(a *Anchor, trustDomain string, now time.Time) (tls.Certificate, error) {
+//
+// names are the DNS names and IP addresses of the listener, at most 32, for
+// HTTPS clients that trust the anchor's certificate and check the host name, as
+// readers of the OIDC documents do. Agents ask for the SPIFFE ID alone.
+func ServerCertificate(a *Anchor, trustDomain string, now time.Time, names ...string) (tls.Certificate, error) {
 	td, err := spiffeid.TrustDomainFromString(trustDomain)
 	if err != nil || td.Name() != trustDomain {
 		return tls.Certificate{}, fmt.Errorf("trust domain %q is not the name of a SPIFFE trust domain", trustDomain)
@@ -166,6 +173,9 @@ func ServerCertificate(a *Anchor, trustDomain string, now time.Time) (tls.Certif
 	}
 	template, err := a.serverTemplate(id, key.Public(), now)
 	if err != nil {
+		return tls.Certificate{}, err
+	}
+	if err := addNames(template, names); err != nil {
 		return tls.Certificate{}, err
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
@@ -204,4 +214,42 @@ func (a *Anchor) serverTemplate(id spiffeid.ID, pub crypto.PublicKey, now time.T
 		BasicConstraintsValid: true,
 		SubjectKeyId:          ski,
 	}, nil
+}
+
+const maxNames = 32
+
+// addNames sorts each name into DNS names or addresses, once. A wildcard would
+// vouch for hosts that are not the broker.
+func addNames(t *x509.Certificate, names []string) error {
+	if len(names) > maxNames {
+		return fmt.Errorf("a server certificate has at most %d names", maxNames)
+	}
+	sorted := slices.Clone(names)
+	slices.Sort(sorted)
+	for _, name := range slices.Compact(sorted) {
+		switch addr, err := netip.ParseAddr(name); {
+		case err == nil && addr.Zone() == "" && !addr.IsUnspecified():
+			t.IPAddresses = append(t.IPAddresses, addr.Unmap().AsSlice())
+		case err != nil && validHost(name):
+			t.DNSNames = append(t.DNSNames, name)
+		default:
+			return fmt.Errorf("%q is neither a DNS name nor the address of a host", name)
+		}
+	}
+	return nil
+}
+
+// validHost is the grammar of host names (RFC 1123, section 2.1). A last label
+// of digits is not: readers would take the name for an address.
+func validHost(name string) bool {
+	labels := strings.Split(name, ".")
+	for _, l := range labels {
+		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
+			return false
+		}
+		if strings.Trim(l, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "" {
+			return false
+		}
+	}
+	return len(name) <= 253 && strings.Trim(labels[len(labels)-1], "0123456789") != ""
 }

@@ -20,11 +20,12 @@ import (
 const DefaultRefreshHint = 5 * time.Minute
 
 // Bundle returns the SPIFFE bundle document of a trust domain: every published
-// CA as an entry of use x509-svid, in the order of key ids, so that replicas
-// give equal bytes for equal keys. No keys means an empty list, which readers
-// take as "nothing is trusted". The store has checked the HMAC of each row; one
-// that contradicts itself is store.row_forged all the same. The refresh hint
-// is rounded up to seconds; zero means DefaultRefreshHint.
+// CA as an entry of use x509-svid and every published JWT key as one of use
+// jwt-svid, in the order of key ids, so that replicas give equal bytes for equal
+// keys. No keys means an empty list, which readers take as "nothing is trusted".
+// The store has checked the HMAC of each row; one that contradicts itself is
+// store.row_forged all the same. The refresh hint is rounded up to seconds; zero
+// means DefaultRefreshHint.
 func Bundle(trustDomain string, keys []ledger.Key, sequence uint64, refreshHint time.Duration) ([]byte, error) {
 	td, err := spiffeid.TrustDomainFromString(trustDomain)
 	if err != nil || td.Name() != trustDomain {
@@ -33,24 +34,41 @@ func Bundle(trustDomain string, keys []ledger.Key, sequence uint64, refreshHint 
 	if refreshHint <= 0 {
 		refreshHint = DefaultRefreshHint
 	}
-	sorted := slices.Clone(keys)
-	slices.SortFunc(sorted, func(a, b ledger.Key) int { return cmp.Or(cmp.Compare(a.ID, b.ID), bytes.Compare(a.DER, b.DER)) })
 	doc := struct {
 		Keys        []jose.JSONWebKey `json:"keys"`
 		Sequence    uint64            `json:"spiffe_sequence"`
 		RefreshHint int64             `json:"spiffe_refresh_hint"`
 	}{[]jose.JSONWebKey{}, sequence, int64((refreshHint + time.Second - 1) / time.Second)}
-	for at, k := range sorted {
-		cert, err := authority(td, k)
+	for _, k := range distinct(keys) {
+		entry, err := bundleEntry(td, k)
 		if err != nil {
 			return nil, err
 		}
-		if at > 0 && bytes.Equal(k.DER, sorted[at-1].DER) {
-			continue
-		}
-		doc.Keys = append(doc.Keys, jose.JSONWebKey{Key: cert.PublicKey, Certificates: []*x509.Certificate{cert}, Use: "x509-svid"})
+		doc.Keys = append(doc.Keys, entry)
 	}
 	return json.Marshal(doc)
+}
+
+func bundleEntry(td spiffeid.TrustDomain, k ledger.Key) (jose.JSONWebKey, error) {
+	if isJWT(k) {
+		return tokenKey(k, "jwt-svid")
+	}
+	cert, err := authority(td, k)
+	if err != nil {
+		return jose.JSONWebKey{}, err
+	}
+	return jose.JSONWebKey{Key: cert.PublicKey, Certificates: []*x509.Certificate{cert}, Use: "x509-svid"}, nil
+}
+
+// distinct returns the rows in the order of key ids, equal ones once.
+func distinct(keys []ledger.Key) []ledger.Key {
+	sorted := slices.Clone(keys)
+	slices.SortFunc(sorted, func(a, b ledger.Key) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Kind, b.Kind), bytes.Compare(a.DER, b.DER))
+	})
+	return slices.CompactFunc(sorted, func(a, b ledger.Key) bool {
+		return a.ID == b.ID && a.Kind == b.Kind && bytes.Equal(a.DER, b.DER)
+	})
 }
 
 // authority reads a row and checks that it is what a CA of ours looks like; the

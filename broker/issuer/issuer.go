@@ -1,15 +1,15 @@
-// Package issuer makes identities: a replica's own certificate authority,
-// X.509-SVIDs prepared first and signed only after their record is committed,
-// the SPIFFE bundle, and the trust anchor that vouches for the broker's TLS
-// certificates.
+// Package issuer makes identities: a replica's own certificate authority and
+// JWT keys, X.509-SVIDs and JWT-SVIDs prepared first and signed only after their
+// record is committed, the SPIFFE bundle and the OIDC documents, and the trust
+// anchor that vouches for the broker's TLS certificates.
 //
 // It trusts its caller with the decision (who gets which SPIFFE ID, until when)
 // and with recording what Prepare returned before Sign. It does not trust it
-// with anything else: an SVID never outlives fresh_until + grace, never
-// outlives its CA, and is signed once, over exactly the bytes that Prepare
-// showed.
+// with anything else: an X.509-SVID never outlives fresh_until + grace, a
+// JWT-SVID never fresh_until, none outlives its key, and each is signed once,
+// over exactly the bytes that were prepared.
 //
-// A CA key lives in memory only and ends with the process; its certificate
+// A private key lives in memory only and ends with the process; its public half
 // stands itself in the bundle, so that taking it out ends a stolen key within a
 // refresh hint (design section 5).
 package issuer
@@ -67,7 +67,8 @@ type Issuer struct {
 	lifetime time.Duration
 
 	mu     sync.RWMutex
-	active *CA // guarded by mu; nil before the first Activate
+	active *CA      // guarded by mu; nil before the first Activate
+	tokens *JWTKeys // guarded by mu; nil before the first ActivateJWT
 }
 
 // New returns an issuer without a CA: NewCA makes one, Activate puts it to use.
@@ -134,10 +135,7 @@ func (i *Issuer) NewCA(now time.Time) (*CA, ledger.Key, error) {
 		return nil, ledger.Key{}, err
 	}
 	now = now.UTC().Truncate(time.Second)
-	notBefore, notAfter := now.Add(-backdate), now.Add(i.lifetime)
-	if most := notBefore.Add(MaxCALifetime); notAfter.After(most) {
-		notAfter = most
-	}
+	notBefore, notAfter := i.lifespan(now)
 	template := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{Organization: []string{organization}, CommonName: "CA " + id[:16]},
@@ -164,14 +162,30 @@ func (i *Issuer) NewCA(now time.Time) (*CA, ledger.Key, error) {
 func (i *Issuer) UseFrom(ca *CA) time.Time {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
-	if i.active == nil || ca == nil || !ca.madeAt.Before(i.active.cert.NotAfter) {
+	if i.active == nil || ca == nil {
 		return i.now()
 	}
-	latest := ca.madeAt.Add(i.active.cert.NotAfter.Sub(ca.madeAt) / 2)
-	if from := ca.madeAt.Add(PublishAhead); from.Before(latest) {
+	return i.useFrom(ca.madeAt, i.active.cert.NotAfter)
+}
+
+func (i *Issuer) useFrom(madeAt, activeEnds time.Time) time.Time {
+	if !madeAt.Before(activeEnds) {
+		return i.now()
+	}
+	latest := madeAt.Add(activeEnds.Sub(madeAt) / 2)
+	if from := madeAt.Add(PublishAhead); from.Before(latest) {
 		return from
 	}
 	return latest
+}
+
+// lifespan is that of a key made now, backdated, at most MaxCALifetime in all.
+func (i *Issuer) lifespan(now time.Time) (notBefore, notAfter time.Time) {
+	notBefore, notAfter = now.Add(-backdate), now.Add(i.lifetime)
+	if most := notBefore.Add(MaxCALifetime); notAfter.After(most) {
+		notAfter = most
+	}
+	return notBefore, notAfter
 }
 
 // Activate puts a CA of this issuer to use. What was prepared under the one
