@@ -27,6 +27,7 @@ func (r *run) accept(a api.AttestResponse, c api.Challenge) (Result, error) {
 	s, peer := r.state, r.broker.Peer()
 	s.TrustDomain, s.AKName, s.Enrolled = peer.TrustDomain().Name(), r.ak.Name, true
 	s.Node, s.Zone, s.Prev = a.Node, a.Zone, a.AttestationID
+	s.Began, s.Denied = r.began, ""
 	s.AttestedAt, s.FreshUntil, s.RenewAt = a.AttestedAt, a.FreshUntil, a.RenewAt
 	s.Chain, s.Bundle, s.Workloads = a.Chain, a.Bundle, a.Workloads
 	s.ResetCount, s.RestartCount, s.PCRs = r.lastQuote.ResetCount, r.lastQuote.RestartCount, pcrDigest(r.lastQuote.PCRs)

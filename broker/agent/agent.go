@@ -1,12 +1,9 @@
 package agent
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"time"
 
@@ -43,6 +40,10 @@ type Config struct {
 	UserAgent string
 	// Progress gets one line for each step; nil for silence.
 	Progress func(string)
+	// Spread is the time over which the first attestation of an Agent without a
+	// valid zone falls, so that a rack that gets power does not come as one; 0 is
+	// two seconds, less than 0 none.
+	Spread time.Duration
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -67,19 +68,14 @@ type Result struct {
 	Workloads     []api.Workload
 }
 
-// run is one attestation.
+// run is one attestation of a session.
 type run struct {
-	cfg    Config
-	folder *folder
-	state  *State
-	tpm    *tpm2collect.TPM
-	key    *tpm2collect.SVIDKey
-	ak     tpm2collect.AK
-	broker *client.Client
+	*session
+	waits int // how often a busy broker is waited for
+	began time.Time
 
 	enrol     bool // the next challenge is asked for with EK and AK
 	withLog   bool // the event log is sent in any case
-	fastLane  bool // the SVID is shown as client certificate
 	lastQuote tpm2collect.Quote
 	lastLog   bool // the last evidence had the event log
 }
@@ -91,114 +87,12 @@ type run struct {
 // (*client.RefusedError where the broker refused), and the client's errors for
 // brokers that are unreachable or not trusted.
 func Attest(ctx context.Context, cfg Config) (Result, error) {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Progress == nil {
-		cfg.Progress = func(string) {}
-	}
-	if cfg.EventLog == "" {
-		cfg.EventLog = tpm2collect.DefaultEventLog
-	}
-	folder, err := openFolder(cfg.StateDir)
+	s, err := newSession(cfg)
 	if err != nil {
 		return Result{}, err
 	}
-	defer folder.close()
-	state, err := folder.load()
-	if err != nil {
-		return Result{}, err
-	}
-	r := &run{cfg: cfg, folder: folder, state: state}
-	if err := r.openTPM(ctx); err != nil {
-		return Result{}, err
-	}
-	defer r.tpm.Close()
-	if err := r.connect(); err != nil {
-		return Result{}, err
-	}
-	defer r.broker.Close()
-	return r.attest(ctx)
-}
-
-// openTPM opens the TPM and makes the AK and the SVID key. The kinds of keys
-// are on the disk before they are used, so that the next run makes the same.
-func (r *run) openTPM(ctx context.Context) error {
-	kept, s := *r.state, r.state
-	if r.cfg.AK != "" {
-		s.AK = r.cfg.AK
-	}
-	if s.AK == "" {
-		s.AK = tpm2collect.P256
-	}
-	if r.cfg.EK != "" && r.cfg.EK != tpm2collect.Auto {
-		s.EK = r.cfg.EK
-	}
-	if s.AK != kept.AK || s.EK != kept.EK {
-		if err := r.folder.save(s); err != nil {
-			return err
-		}
-	}
-	r.cfg.Progress("making the keys in the TPM")
-	tpm, err := tpm2collect.Open(ctx, tpm2collect.Config{Device: r.cfg.Device, AK: s.AK, EK: s.EK, Rotation: s.Rotation})
-	if err != nil {
-		return tpmFault("open the TPM", err)
-	}
-	if r.ak, err = tpm.AK(ctx); err == nil {
-		r.key, err = tpm.SVIDKey(ctx)
-	}
-	if err != nil {
-		return errors.Join(tpmFault("make the keys", err), tpm.Close())
-	}
-	r.tpm = tpm
-	r.enrol = !s.Enrolled || !bytes.Equal(s.AKName, r.ak.Name)
-	return nil
-}
-
-// connect makes the client. The last bundle is trusted beside the anchor.
-func (r *run) connect() error {
-	trust := r.cfg.Trust
-	if len(r.state.Bundle) > 0 && !trust.Empty() {
-		if last, err := client.Bundle(r.state.Bundle); err == nil {
-			trust = trust.And(last)
-		}
-	}
-	td := r.state.TrustDomain
-	if td == "" {
-		td = r.cfg.TrustDomain
-	} else if want := r.cfg.TrustDomain; want != "" && want != td {
-		return stateFault("the state is of trust domain "+td+", not of "+want, "give the other trust domain a state of its own with --state DIR", nil)
-	}
-	r.fastLane = r.clientCertificate() != nil
-	broker, err := client.New(client.Config{
-		Server: r.cfg.Server, Trust: trust, TrustDomain: td, UserAgent: r.cfg.UserAgent, Now: r.cfg.Now,
-		ClientCertificate: func() (*tls.Certificate, error) {
-			if !r.fastLane {
-				return nil, nil
-			}
-			return r.clientCertificate(), nil
-		},
-	})
-	r.broker = broker
-	return err
-}
-
-// clientCertificate is the SVID of the last answer, if it is still valid and
-// its key is the one that this TPM has now.
-func (r *run) clientCertificate() *tls.Certificate {
-	if len(r.state.Chain) == 0 {
-		return nil
-	}
-	leaf, err := x509.ParseCertificate(r.state.Chain[0])
-	now := r.cfg.Now()
-	if err != nil || now.Before(leaf.NotBefore) || !now.Before(leaf.NotAfter) || !bytes.Equal(leaf.RawSubjectPublicKeyInfo, r.key.SPKI()) {
-		return nil
-	}
-	c := &tls.Certificate{PrivateKey: r.key, Leaf: leaf}
-	for _, der := range r.state.Chain {
-		c.Certificate = append(c.Certificate, der)
-	}
-	return c
+	defer s.close()
+	return s.attest(ctx, maxWaits)
 }
 
 // rounds bounds one attestation: each round is at most one challenge and one
@@ -266,7 +160,7 @@ func (r *run) endorsementKey(ctx context.Context) (tpm2collect.EK, error) {
 	}
 	if r.state.EKHash != hash {
 		r.state.Prev, r.state.Node, r.state.Chain, r.state.Enrolled = "", "", nil, false
-		r.fastLane = false
+		r.present.Store(nil)
 	}
 	r.state.EKHash, r.state.EK = hash, ek.Kind
 	return ek, r.folder.save(r.state)

@@ -14,7 +14,7 @@ import (
 // taken is the answer.
 const (
 	maxSpent = 3 // fresh challenges after challenge.spent
-	maxWaits = 3 // waits for a busy broker
+	maxWaits = 3 // waits for a busy broker, of an agent that attests once
 	maxWait  = 5 * time.Second
 )
 
@@ -35,7 +35,7 @@ func (w *waysBack) next(ctx context.Context, err error) (*api.Challenge, error) 
 	if ctx.Err() != nil {
 		return nil, err
 	}
-	if _, ok := errors.AsType[*client.UnreachableError](err); ok && r.fastLane {
+	if _, ok := errors.AsType[*client.UnreachableError](err); ok && r.fastLane() {
 		// TLS 1.3 tells a client only afterwards that its certificate was refused:
 		// its CA may have left the bundle. The AK authenticates the node, not it.
 		w.leaveFastLane("the SVID was not taken as client certificate")
@@ -46,7 +46,7 @@ func (w *waysBack) next(ctx context.Context, err error) (*api.Challenge, error) 
 		return nil, err
 	}
 	switch code := refused.Code; {
-	case code == reason.AuthInvalid && r.fastLane:
+	case code == reason.AuthInvalid && r.fastLane():
 		w.leaveFastLane("the SVID was not taken as client certificate")
 	case isSpent(code) && w.spent < maxSpent:
 		w.spent++
@@ -58,7 +58,7 @@ func (w *waysBack) next(ctx context.Context, err error) (*api.Challenge, error) 
 	case wantsLog(code) && !r.lastLog && !r.withLog:
 		r.cfg.Progress("the broker asks for the event log")
 		r.withLog = true
-	case isBusy(code) && w.waits < maxWaits:
+	case isBusy(code) && w.waits < r.waits:
 		w.waits++
 		return nil, w.wait(ctx, refused)
 	default:
@@ -72,7 +72,7 @@ func (w *waysBack) next(ctx context.Context, err error) (*api.Challenge, error) 
 }
 
 func (w *waysBack) leaveFastLane(why string) {
-	w.run.fastLane = false
+	w.run.present.Store(nil)
 	w.run.broker.Close()
 	w.run.cfg.Progress(why + "; going on without it")
 }

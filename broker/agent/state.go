@@ -44,6 +44,12 @@ type State struct {
 	Zone string `json:"zone"`
 	Prev string `json:"prev"` // last attestation id that was received
 
+	// Denied is the code with which the broker refused this host after its last
+	// zone; "" while it has one. What Chain holds is shown to nobody then.
+	Denied string `json:"denied,omitempty"`
+	// Began is when this host's clock saw the last accepted attestation begin. The
+	// other times are of the broker's clock, which may be another.
+	Began      time.Time       `json:"began,omitzero"`
 	AttestedAt time.Time       `json:"attested_at"`
 	FreshUntil time.Time       `json:"fresh_until"`
 	RenewAt    time.Time       `json:"renew_at"`

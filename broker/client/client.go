@@ -31,6 +31,8 @@ const (
 
 	maxChallenge = 16 << 10 // bytes of a challenge; a token is at most 2 KiB
 	maxAttest    = 1 << 20  // bytes of an answer: chain, bundle, workloads
+	maxSVID      = 64 << 10 // bytes of an answer with one X.509- or JWT-SVID
+	maxBundle    = 1 << 20  // bytes of a bundle document
 	maxProblem   = 64 << 10 // bytes of a problem document
 	maxHeaders   = 64 << 10
 )
@@ -193,6 +195,29 @@ func (c *Client) Attest(ctx context.Context, req api.AttestRequest) (api.AttestR
 	return out, err
 }
 
+// SVID asks for an X.509-SVID of a workload. Config.ClientCertificate must show
+// the node's SVID; without one the answer is reason.AuthRequired.
+func (c *Client) SVID(ctx context.Context, req api.SVIDRequest) (api.SVIDResponse, error) {
+	var out api.SVIDResponse
+	err := c.call(ctx, "/v1/svid", req, maxSVID, &out)
+	return out, err
+}
+
+// JWT asks for a JWT-SVID, over the node's SVID as SVID does.
+func (c *Client) JWT(ctx context.Context, req api.JWTRequest) (api.JWTResponse, error) {
+	var out api.JWTResponse
+	err := c.call(ctx, "/v1/jwt", req, maxSVID, &out)
+	return out, err
+}
+
+// Bundle returns the SPIFFE bundle document of the broker's trust domain, which
+// is as good as the connection: parse it with the trust domain of Peer.
+func (c *Client) Bundle(ctx context.Context) ([]byte, error) {
+	var out json.RawMessage
+	err := c.send(ctx, http.MethodGet, "/spiffe/bundle.json", nil, maxBundle, &out)
+	return out, err
+}
+
 // call posts in and decodes the answer of at most limit bytes into out.
 func (c *Client) call(ctx context.Context, path string, in any, limit int64, out any) error {
 	body, err := json.Marshal(in)
@@ -202,15 +227,21 @@ func (c *Client) call(ctx context.Context, path string, in any, limit int64, out
 	if len(body) > api.MaxBody {
 		return fmt.Errorf("request of %d bytes, at most %d", len(body), api.MaxBody)
 	}
+	return c.send(ctx, http.MethodPost, path, body, limit, out)
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body []byte, limit int64, out any) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, fmt.Errorf("no answer within %s", c.cfg.Timeout))
 	defer cancel()
 	target := c.base
 	target.Path = path
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", "application/json")
+	if len(body) > 0 {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	req.Header.Set("Accept", "application/json, application/problem+json")
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	rsp, err := c.http.Do(req)
