@@ -12,6 +12,9 @@ import (
 // number beyond 2^53 is refused: readers that hold numbers as IEEE doubles
 // would silently see another one, so such values travel as strings.
 func Canonical(v any) ([]byte, error) {
+	if out, ok := plainForm(v); ok {
+		return out, nil
+	}
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("canonical JSON: %w", err)
