@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"unicode/utf8"
 )
 
 // plainForm brings the JSON of records and rows into the form of RFC 8785 in one
@@ -16,7 +17,7 @@ func plainForm(v any) ([]byte, bool) {
 	var raw bytes.Buffer
 	e := json.NewEncoder(&raw)
 	e.SetEscapeHTML(false)
-	if e.Encode(v) != nil {
+	if e.Encode(v) != nil || !utf8.Valid(raw.Bytes()) { // a RawMessage is taken over as it is
 		return nil, false
 	}
 	f := former{in: raw.Bytes(), out: make([]byte, 0, raw.Len())}

@@ -58,6 +58,7 @@ func TestNotPlain(t *testing.T) {
 		"a name twice":            `{"a":1,"a":2}`,
 		"a name twice, unordered": `{"b":0,"a":1,"a":2}`,
 		"deep":                    `[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]`,
+		"no UTF-8":                "\"\x86\"",
 		"a line separator":        `"\u2028"`,
 	} {
 		t.Run(name, func(t *testing.T) {
