@@ -73,7 +73,10 @@ func (r *running) until(what string, ok func() bool) {
 	}
 }
 
-func (r *running) phase(p agent.Phase) { r.t.Helper(); r.until(string(p), func() bool { return r.Status().Phase == p }) }
+func (r *running) phase(p agent.Phase) {
+	r.t.Helper()
+	r.until(string(p), func() bool { return r.Status().Phase == p })
+}
 
 func TestRunEnrolsAndServes(t *testing.T) {
 	b := newBroker(t)

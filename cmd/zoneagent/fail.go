@@ -33,6 +33,9 @@ func describe(err error) terminal.Report {
 	if e, ok := errors.AsType[unproved](err); ok {
 		return terminal.Report{Code: "broker.untrusted", What: "this host would not trust the broker", Why: e.why, Fix: fixTrust, Exit: terminal.ExitUnproved}
 	}
+	if e, ok := errors.AsType[unhealthy](err); ok {
+		return terminal.Report{Code: "agent.unhealthy", What: e.what, Why: e.why, Fix: "see zoneagent status", Exit: terminal.ExitError}
+	}
 	if e, ok := errors.AsType[*client.RefusedError](err); ok {
 		return refused(e)
 	}

@@ -41,7 +41,9 @@ func command() *cobra.Command {
 		Short: "Prove this host's measured state to a broker, and keep the SVID that it earns",
 		Long: `zoneagent runs on a host. It asks a broker for a challenge, quotes the boot
 measurements with the host's TPM over it, and receives an X.509-SVID of the zone
-that the host has earned. All keys are made in the TPM and stay there.
+that the host has earned, whose key is made in the TPM and stays there. zoneagent
+run keeps it fresh and serves SVIDs of the zone's workloads to the processes of
+this host through the SPIFFE Workload API.
 
 The broker has to prove who it is before anything is sent: give its trust anchor
 with --anchor, the pin of the anchor's key with --pin (or ZONEBROKER_PIN), or a
@@ -58,7 +60,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 denied by policy, 4 broker unreachable,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err.Error()} })
-	root.AddCommand(attestCommand(), verifyBrokerCommand(), ekCommand(), versionCommand())
+	root.AddCommand(runCommand(), statusCommand(), healthCommand(), attestCommand(), verifyBrokerCommand(), ekCommand(), versionCommand())
 	return root
 }
 

@@ -52,7 +52,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("NOBODY", closedPort(t))
 			return os.WriteFile(filepath.Join(env.WorkDir, "anchor.pem"), trusted.anchor, 0o600)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "eventually": eventually},
 	})
 }
 
@@ -73,6 +73,20 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// eventually runs a command until the output has what the test waits for: a
+// denial, written by a loop that runs beside the script.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: eventually COMMAND…")
+	}
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if ts.Exec(args[0], args[1:]...) == nil && strings.Contains(ts.ReadFile("stdout"), "node.not_admitted") {
+			return
+		}
+	}
+	ts.Fatalf("not within 20 s")
 }
 
 func startTPM(t *testing.T) string {
