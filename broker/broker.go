@@ -70,6 +70,7 @@ type Broker struct {
 	cfg        Config
 	seal       sealer
 	admissions admissions
+	roles      roles
 	pending    pendingQueue
 	enrolSlots chan struct{}
 	enrolRate  *rate.Limiter
@@ -119,6 +120,9 @@ func (b *Broker) Start(ctx context.Context) error {
 	if err := b.pollAdmissions(ctx); err != nil {
 		return fmt.Errorf("read admissions: %w", err)
 	}
+	if err := b.pollOperators(ctx); err != nil {
+		return fmt.Errorf("read roles: %w", err)
+	}
 	if err := b.publishTrust(ctx); err != nil {
 		return fmt.Errorf("record trust data: %w", err)
 	}
@@ -133,6 +137,7 @@ func (b *Broker) Start(ctx context.Context) error {
 func (b *Broker) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.every(ctx, pollEvery, "admissions", b.pollAdmissions) })
+	g.Go(func() error { return b.every(ctx, pollEvery, "roles", b.pollOperators) })
 	g.Go(func() error { return b.every(ctx, pollEvery, "pending", b.flushPending) })
 	g.Go(func() error { return b.every(ctx, pollEvery, "refusals", b.flushRefusals) })
 	g.Go(func() error { return b.every(ctx, pollEvery, "bundle", b.refreshBundle) })

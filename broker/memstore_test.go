@@ -27,6 +27,7 @@ type memStore struct {
 	tokens     map[uuid.UUID]*ledger.JoinToken
 	pending    map[[32]byte]ledger.Pending
 	keys       []ledger.Key
+	operators  []ledger.Operator
 	objects    []ledger.Object
 	evidence   map[[32]byte][]byte
 	records    []ledger.Stored
@@ -109,6 +110,9 @@ func (m *memStore) check(c ledger.Commit) error {
 			return reason.New(reason.Internal, "evidence is not that of its digest")
 		}
 	}
+	if err := m.checkOperator(c.Operator); err != nil {
+		return err
+	}
 	if c.State == nil {
 		return nil
 	}
@@ -166,6 +170,9 @@ func (m *memStore) apply(c ledger.Commit) ledger.Position {
 	}
 	if c.Key != nil {
 		m.keys = append(m.keys, *c.Key)
+	}
+	if c.Operator != nil {
+		m.putOperator(*c.Operator)
 	}
 	if c.Object != nil {
 		o := *c.Object

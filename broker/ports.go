@@ -42,6 +42,13 @@ type Store interface {
 	// JoinTokenByHash reads an unexpired, unused token; nil, nil where none.
 	JoinTokenByHash(ctx context.Context, secretHash [32]byte, now time.Time) (*ledger.JoinToken, error)
 
+	// Operators returns the roles that end after since, revoked ones too, the
+	// oldest first, at most limit; rows whose HMAC fails are left out.
+	// OperatorByName returns the one of a name that is not revoked, nil, nil where
+	// there is none.
+	Operators(ctx context.Context, since time.Time, limit int) ([]ledger.Operator, error)
+	OperatorByName(ctx context.Context, name string) (*ledger.Operator, error)
+
 	// AddPending enters machines into the pending list, which holds at most 1 000:
 	// what does not fit is left out. ListPending returns them, oldest first.
 	AddPending(ctx context.Context, ps []ledger.Pending) error

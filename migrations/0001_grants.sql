@@ -138,13 +138,29 @@ CREATE TABLE pending (
 
 CREATE TABLE operator (
     operator_id uuid PRIMARY KEY,
-    name        text NOT NULL UNIQUE,
-    role        text NOT NULL,
-    spki_sha256 bytea NOT NULL UNIQUE CHECK (octet_length(spki_sha256) = 32),
+    name        text NOT NULL,
+    role        text NOT NULL CHECK (role IN ('auditor', 'operator')),
+    spki_sha256 bytea NOT NULL CONSTRAINT operator_spki UNIQUE CHECK (octet_length(spki_sha256) = 32),
+    granted_by  text NOT NULL,
     revoked     boolean NOT NULL,
     created_at  timestamptz NOT NULL,
+    expires_at  timestamptz NOT NULL CHECK (expires_at > created_at),
     mac         bytea NOT NULL CHECK (octet_length(mac) = 32)
 );
+CREATE UNIQUE INDEX operator_name ON operator (name) WHERE NOT revoked;
+CREATE INDEX operator_end ON operator (expires_at);
+
+-- A role can only be taken back.
+CREATE FUNCTION operator_fence() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' OR OLD.revoked OR NOT NEW.revoked
+        OR (NEW.operator_id, NEW.name, NEW.role, NEW.spki_sha256, NEW.granted_by, NEW.created_at, NEW.expires_at)
+        IS DISTINCT FROM (OLD.operator_id, OLD.name, OLD.role, OLD.spki_sha256, OLD.granted_by, OLD.created_at, OLD.expires_at) THEN
+        RAISE EXCEPTION 'a role can only be revoked' USING ERRCODE = '55000';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER operator_fence BEFORE UPDATE OR DELETE ON operator FOR EACH ROW EXECUTE FUNCTION operator_fence();
 
 CREATE TABLE key (
     key_id     text PRIMARY KEY,

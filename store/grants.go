@@ -75,6 +75,7 @@ func (t *transaction) queueGrants(b *pgx.Batch, it *item) {
 			return err
 		})
 	}
+	t.queueOperator(b, it)
 	if c.EndPending != nil {
 		b.Queue(`DELETE FROM pending WHERE ek_hash = $1`, c.EndPending[:])
 	}

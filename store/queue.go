@@ -169,7 +169,7 @@ func errForked() error {
 
 // rowMACs are computed by the caller's goroutine, not by the one writer.
 type rowMACs struct {
-	node, state, admission, token, key []byte
+	node, state, admission, token, key, operator []byte
 
 	usedToken, unusedToken []byte // of the token that the commit uses: the HMAC it gets, and the one it has
 }
@@ -203,6 +203,10 @@ func (s *Store) newItem(c ledger.Commit) (*item, error) {
 	}
 	if c.Key != nil {
 		mac(&it.macs.key, "key", *c.Key)
+	}
+	if c.Operator != nil {
+		mac(&it.macs.operator, "operator", *c.Operator)
+		it.keys = append(it.keys, "operator "+c.Operator.Name)
 	}
 	if err != nil {
 		return nil, reason.Wrap(reason.Internal, "", err)

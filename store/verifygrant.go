@@ -48,6 +48,8 @@ func (f *facts) grant(g ledger.Grant, idx int64) {
 		f.rows["join_token "+g.Subject] = g.RowHash
 	case ledger.TypeKeyPublished:
 		f.rows["key "+g.Subject] = g.RowHash
+	case ledger.TypeOperatorAdded, ledger.TypeOperatorRevoked:
+		f.rows["operator "+g.Subject] = g.RowHash
 	case ledger.TypePolicyActivated, ledger.TypeTrustActivated:
 		f.rows["object "+g.Subject] = g.RowHash
 	case ledger.TypeNodeApproved, ledger.TypeNodeDisabled:
@@ -102,6 +104,9 @@ func (v *verification) checkGrants(ctx context.Context) error {
 		return err
 	}
 	if err := v.checkObjects(ctx); err != nil {
+		return err
+	}
+	if err := v.checkOperators(ctx); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.facts.rows)) {
@@ -188,6 +193,18 @@ func (v *verification) checkKeys(ctx context.Context) error {
 	all, err := pgx.CollectRows(rows, scanKey)
 	for _, k := range all {
 		v.grantRow("key", k.ID, k.Key, k.mac)
+	}
+	return err
+}
+
+func (v *verification) checkOperators(ctx context.Context) error {
+	rows, err := v.tx.Query(ctx, selectOperator+`ORDER BY operator_id`)
+	if err != nil {
+		return err
+	}
+	all, err := pgx.CollectRows(rows, scanOperator)
+	for _, o := range all {
+		v.grantRow("operator", o.ID.String(), o.Operator, o.mac)
 	}
 	return err
 }

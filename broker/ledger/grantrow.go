@@ -66,6 +66,8 @@ func GrantRowHash(c Commit) (string, error) {
 		return RowHash(*c.Key)
 	case c.Object != nil:
 		return RowHash(*c.Object)
+	case c.Operator != nil:
+		return RowHash(*c.Operator)
 	case c.Node != nil:
 		return RowHash(*c.Node)
 	}

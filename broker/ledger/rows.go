@@ -172,6 +172,7 @@ type Commit struct {
 	NewJoinToken *JoinToken
 	Key          *Key
 	Object       *Object   // Version 0: the writer gives the next one of its kind
+	Operator     *Operator // Revoked false: a new one; true: takes this one's role back
 	EndPending   *[32]byte // EK hash to take off the pending list
 }
 

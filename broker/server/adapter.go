@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -109,31 +110,38 @@ func (s *Server) serve(r *request, on listener) (a answer, err error) {
 // identify finds out who asks and takes a token of the rate that fits.
 func (s *Server) identify(r *request, on listener) error {
 	if on == onAdmin {
-		r.lane = s.lanes.operator
+		r.lane = s.lanes.admin
 		uid := peerUID(r.Context())
 		if !s.mayOperate(uid) {
 			return reason.New(reason.AuthForbidden, "only root and the broker's own user may use the admin socket")
 		}
-		r.caller.Operator = "uid:" + strconv.FormatInt(uid, 10)
+		r.caller.Operator, r.caller.Role = "uid:"+strconv.FormatInt(uid, 10), broker.RoleAdmin
 		return nil
 	}
 	r.lane = s.lanes.stranger
 	now, ip := s.cfg.Now(), addressOf(r.RemoteAddr)
-	p, err := verifyPeer(r.Request, s.cfg.Bundles, s.td, now)
+	p, err := s.verifyPeer(r.Request, now)
 	if err != nil {
 		// Costs the address as much as a stranger's request; its connection ends,
 		// so that the next try pays for a handshake too.
 		r.drop = true
-		if limit := s.lanes.ask(rateAttest, "", ip, now); limit != nil {
+		if limit := s.lanes.ask(rateAttest, peer{}, ip, now); limit != nil {
 			return limit
 		}
 		return err
 	}
-	if p.node != "" {
+	switch {
+	case p.node != "":
 		r.lane = s.lanes.node
-		r.caller.NodeID, r.caller.SPIFFEID = p.node, p.id.String()
+		r.caller.NodeID, r.caller.SPIFFEID, r.caller.Certificate = p.node, p.id.String(), p.cert
+	case p.operator != "":
+		r.lane = s.lanes.role
+		r.caller.Operator, r.caller.Role = "operator:"+p.operator, p.role
 	}
-	return s.lanes.ask(r.route.rate, p.node, ip, now)
+	if err := s.lanes.ask(r.route.rate, p, ip, now); err != nil {
+		return err
+	}
+	return authorize(r.caller, r.route.roles)
 }
 
 // checkForm refuses what the contract does not have before the body is read.

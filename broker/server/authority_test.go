@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -79,6 +80,24 @@ func (a *authority) svid(t testing.TB, id string, change func(*x509.Certificate)
 func (a *authority) node(t testing.TB, node string) *tls.Certificate {
 	return a.svid(t, "spiffe://"+trustDomain+"/zone/z/node/"+node, nil)
 }
+
+// roleCert makes a certificate as zonebroker operator add does; change may spoil
+// it.
+func roleCert(t testing.TB, change func(*x509.Certificate)) *tls.Certificate {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "alice"}, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	if change != nil {
+		change(template)
+	}
+	key, cert := selfMade(t, template, nil)
+	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+}
+
+func keyOf(c *tls.Certificate) [32]byte { return sha256.Sum256(c.Leaf.RawSubjectPublicKeyInfo) }
 
 func bundleOf(t testing.TB, as ...*authority) []byte {
 	t.Helper()

@@ -7,11 +7,15 @@ import (
 
 // RouteInfo shows a line of the table to tests.
 type RouteInfo struct {
-	Method, Path     string
-	OnTCP, OnAdmin   bool
-	Body             int64
-	Timeout          time.Duration
-	LimitedByAddress bool
+	Method, Path   string
+	Role           string
+	OnTCP, OnAdmin bool
+	Body           int64
+	Timeout        time.Duration
+}
+
+var roleNames = map[role]string{
+	anyone: "anyone", agents: "agents", node: "node", auditor: "auditor", operator: "operator", admin: "admin",
 }
 
 // Routes returns the table.
@@ -19,7 +23,7 @@ func Routes() []RouteInfo {
 	var out []RouteInfo
 	for _, r := range routes {
 		out = append(out, RouteInfo{
-			r.method, r.path, onTCP.has(r.roles), onAdmin.has(r.roles), r.body, r.timeout, r.rate != rateNone,
+			r.method, r.path, roleNames[r.roles], onTCP.has(r.roles), onAdmin.has(r.roles), r.body, r.timeout,
 		})
 	}
 	return out

@@ -2,12 +2,15 @@ package server_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"sync"
 	"time"
 
+	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/server"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // pipeline stands where the broker does, behind the package's own seam.
@@ -78,6 +81,50 @@ type desk struct {
 	query  api.HistoryQuery
 	args   []string
 	err    error
+	roles  map[[32]byte]holder
+}
+
+// holder is a row of the desk's table of roles.
+type holder struct {
+	name string
+	role broker.Role
+	err  error
+}
+
+// give gives a role to the key of a certificate, or takes it back with err.
+func (d *desk) give(cert *tls.Certificate, name string, role broker.Role, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.roles == nil {
+		d.roles = map[[32]byte]holder{}
+	}
+	d.roles[keyOf(cert)] = holder{name, role, err}
+}
+
+func (d *desk) OperatorByKey(spki [32]byte) (string, broker.Role, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h, ok := d.roles[spki]
+	if !ok {
+		h.err = reason.New(reason.AuthInvalid, "unknown")
+	}
+	return h.name, h.role, h.err
+}
+
+func anOperator() api.Operator {
+	return api.Operator{ID: recordID, Name: "alice", Role: "auditor", SPKISHA256: ekHash, Status: "active"}
+}
+
+func (d *desk) AddOperator(_ context.Context, c server.Caller, r api.OperatorRequest) (api.Operator, error) {
+	return anOperator(), d.took(c, r.Name, r.Role)
+}
+
+func (d *desk) RevokeOperator(_ context.Context, c server.Caller, name string, r api.RevokeRequest) (api.Operator, error) {
+	return anOperator(), d.took(c, name, r.Note)
+}
+
+func (d *desk) Operators(_ context.Context, c server.Caller) ([]api.Operator, error) {
+	return []api.Operator{anOperator()}, d.took(c)
 }
 
 func (d *desk) took(c server.Caller, args ...string) error {

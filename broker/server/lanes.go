@@ -12,7 +12,8 @@ import (
 
 // lane is a share of the broker: requests in work, and bytes of bodies that
 // they hold. Strangers and nodes have one each, so that no crowd of strangers
-// keeps a node from renewing.
+// keeps a node from renewing; role certificates have one beside the admin
+// socket's, so that a stolen one cannot keep the socket from revoking it.
 type lane struct {
 	name     string
 	requests *semaphore.Weighted
@@ -21,11 +22,13 @@ type lane struct {
 
 // lanes hold all limits above the connection.
 type lanes struct {
-	stranger, node, operator *lane
+	stranger, node, role, admin *lane
 
 	perIP     *buckets[netip.Addr]
 	documents *buckets[netip.Addr]
 	perNode   *buckets[string]
+	issue     *buckets[string] // by node
+	operators *buckets[string] // by name
 	strangers *buckets[struct{}]
 	nodes     *buckets[struct{}]
 }
@@ -35,10 +38,12 @@ func newLanes(l Limits) lanes {
 		return &lane{name, semaphore.NewWeighted(int64(l.MaxRequests)), semaphore.NewWeighted(l.MaxBytes)}
 	}
 	return lanes{
-		stranger: newLane("stranger"), node: newLane("node"), operator: newLane("operator"),
+		stranger: newLane("stranger"), node: newLane("node"), role: newLane("role"), admin: newLane("admin"),
 		perIP:     newBuckets[netip.Addr](l.PerIP, l.Table),
 		documents: newBuckets[netip.Addr](l.Documents, l.Table),
 		perNode:   newBuckets[string](l.Node, l.Table),
+		issue:     newBuckets[string](l.Issue, l.Table),
+		operators: newBuckets[string](l.Operator, l.Table),
 		strangers: newBuckets[struct{}](l.Strangers, 1),
 		nodes:     newBuckets[struct{}](l.Nodes, 1),
 	}
@@ -66,29 +71,34 @@ func overloaded(limit, detail string) error {
 }
 
 // ask takes a token for one request. The address comes first and the crowd
-// second, so that one address cannot use up what all share.
-func (l *lanes) ask(class rateClass, node string, ip netip.Addr, now time.Time) error {
+// second, so that one address cannot use up what all share. A role certificate
+// pays for everything at its own rate; whoever tries an operators' route without
+// one pays as for a document.
+func (l *lanes) ask(class rateClass, p peer, ip netip.Addr, now time.Time) error {
 	switch {
-	case class == rateNone:
-		return nil
-	case class == rateDocument:
-		if wait, ok := l.documents.take(ip, now); !ok {
-			return rateLimited("documents", wait)
+	case p.operator != "":
+		return take(l.operators, p.operator, "operator", now)
+	case class == rateDocument, class == rateOperator:
+		return take(l.documents, ip, "documents", now)
+	case p.node != "":
+		own, limit := l.perNode, "node"
+		if class == rateIssue {
+			own, limit = l.issue, "issue"
 		}
-	case node != "":
-		if wait, ok := l.perNode.take(node, now); !ok {
-			return rateLimited("node", wait)
+		if err := take(own, p.node, limit, now); err != nil {
+			return err
 		}
-		if wait, ok := l.nodes.take(struct{}{}, now); !ok {
-			return rateLimited("nodes", wait)
-		}
-	default:
-		if wait, ok := l.perIP.take(ip, now); !ok {
-			return rateLimited("per_ip", wait)
-		}
-		if wait, ok := l.strangers.take(struct{}{}, now); !ok {
-			return rateLimited("strangers", wait)
-		}
+		return take(l.nodes, struct{}{}, "nodes", now)
+	}
+	if err := take(l.perIP, ip, "per_ip", now); err != nil {
+		return err
+	}
+	return take(l.strangers, struct{}{}, "strangers", now)
+}
+
+func take[K comparable](b *buckets[K], key K, limit string, now time.Time) error {
+	if wait, ok := b.take(key, now); !ok {
+		return rateLimited(limit, wait)
 	}
 	return nil
 }

@@ -35,6 +35,11 @@ type Limits struct {
 	// fast lane (10 a minute, 10 at once).
 	Nodes Rate
 	Node  Rate
+	// Issue is that of one node's later SVIDs, X.509 and JWT together (120 a
+	// minute, 60 at once), Operator that of one role certificate (20 a second,
+	// 100 at once).
+	Issue    Rate
+	Operator Rate
 	// Documents is the rate per address of everything that is read (20, 100).
 	Documents Rate
 	// Table is how many addresses, and how many nodes, are remembered (65 536,
@@ -67,6 +72,8 @@ func (l Limits) withDefaults() Limits {
 	rate(&l.PerIP, 20, 60)
 	rate(&l.Nodes, 4000, 8000)
 	rate(&l.Node, 10.0/60, 10)
+	rate(&l.Issue, 2, 60)
+	rate(&l.Operator, 20, 100)
 	rate(&l.Documents, 20, 100)
 	return l
 }

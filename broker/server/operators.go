@@ -10,6 +10,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
+	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -164,6 +165,13 @@ func (nothing) Validate() error { return nil }
 func (s *Server) verifyHistory(r *request) (answer, error) {
 	if err := r.decode(&nothing{}); err != nil {
 		return answer{}, err
+	}
+	// It reads the whole log. The admin socket may start a second one meanwhile.
+	if r.caller.Role != broker.RoleAdmin {
+		if !s.verifying.TryAcquire(1) {
+			return answer{}, overloaded("verify", "the history is being verified already")
+		}
+		defer s.verifying.Release(1)
 	}
 	v, err := s.cfg.Operator.VerifyHistory(r.Context(), r.caller)
 	return answer{value: v}, err

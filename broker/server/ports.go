@@ -20,8 +20,17 @@ type Broker interface {
 	Health(ctx context.Context) api.Health
 }
 
-// Operator is what operators and auditors ask for through the admin socket.
+// Operator is what operators and auditors ask for.
 type Operator interface {
+	// OperatorByKey returns who holds the key of a role certificate, by the
+	// SHA-256 of its SPKI. It is asked on every request, so it answers from
+	// memory: reason.AuthInvalid for unknown, revoked and expired ones,
+	// reason.StoreUnavailable where nobody can tell whether one is revoked.
+	OperatorByKey(spki [32]byte) (name string, role broker.Role, err error)
+	AddOperator(ctx context.Context, c Caller, req api.OperatorRequest) (api.Operator, error)
+	RevokeOperator(ctx context.Context, c Caller, name string, req api.RevokeRequest) (api.Operator, error)
+	Operators(ctx context.Context, c Caller) ([]api.Operator, error)
+
 	AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) (api.Admission, error)
 	// Approve takes a node id (26 characters) or an EK hash (64 hex digits).
 	Approve(ctx context.Context, c Caller, subject string, req api.ApproveRequest) (api.Approval, error)

@@ -11,14 +11,17 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
-// role says who may ask. A route exists only on the listener of its role: what
+// role says who may ask. A route exists only on the listeners of its role: what
 // is not mounted cannot be reached by a slip in a check.
 type role int
 
 const (
 	anyone   role = iota // TCP and the admin socket
 	agents               // TCP only: hosts, with or without SVID
-	operator             // admin socket only
+	node                 // TCP only: hosts with their SVID
+	auditor              // admin socket, or a certificate of role auditor or operator
+	operator             // admin socket, or a certificate of role operator
+	admin                // admin socket only
 )
 
 type listener int
@@ -29,15 +32,22 @@ const (
 )
 
 func (l listener) has(r role) bool {
-	return r == anyone || l == onTCP && r == agents || l == onAdmin && r == operator
+	switch r {
+	case agents, node:
+		return l == onTCP
+	case admin:
+		return l == onAdmin
+	}
+	return true
 }
 
 type rateClass int
 
 const (
 	rateAttest   rateClass = iota // strangers' rate, or the fast lane of a node
+	rateIssue                     // rate of later SVIDs of a node
 	rateDocument                  // rate of reading
-	rateNone                      // the admin socket
+	rateOperator                  // rate of a role certificate; the admin socket has none
 )
 
 const (
@@ -73,19 +83,23 @@ var routes = []route{
 	{"GET", "/openapi.yaml", anyone, 0, quick, rateDocument, (*Server).contractYAML},
 	{"GET", "/openapi.json", anyone, 0, quick, rateDocument, (*Server).contract},
 
-	{"POST", "/v1/admissions", operator, smallBody, patient, rateNone, (*Server).admit},
-	{"GET", "/v1/pending", operator, 0, quick, rateNone, (*Server).pending},
-	{"POST", "/v1/tokens", operator, smallBody, patient, rateNone, (*Server).createToken},
-	{"GET", "/v1/nodes", operator, 0, patient, rateNone, (*Server).nodes},
-	{"GET", "/v1/nodes/{id}", operator, 0, quick, rateNone, (*Server).node},
-	{"POST", "/v1/nodes/{id}/approve", operator, smallBody, patient, rateNone, (*Server).approve},
-	{"POST", "/v1/nodes/{id}/disable", operator, smallBody, patient, rateNone, (*Server).disable},
-	{"GET", "/v1/nodes/{id}/reference", operator, 0, patient, rateNone, (*Server).reference},
-	{"GET", "/v1/history", operator, 0, patient, rateNone, (*Server).history},
-	{"POST", "/v1/history/verify", operator, smallBody, wholeLog, rateNone, (*Server).verifyHistory},
-	{"GET", "/v1/history/{id}", operator, 0, patient, rateNone, (*Server).entry},
-	{"GET", "/v1/health", operator, 0, quick, rateNone, (*Server).health},
-	{"GET", "/metrics", operator, 0, quick, rateNone, (*Server).metricsText},
+	{"POST", "/v1/admissions", operator, smallBody, patient, rateOperator, (*Server).admit},
+	{"GET", "/v1/pending", auditor, 0, quick, rateOperator, (*Server).pending},
+	{"POST", "/v1/tokens", operator, smallBody, patient, rateOperator, (*Server).createToken},
+	{"GET", "/v1/nodes", auditor, 0, patient, rateOperator, (*Server).nodes},
+	{"GET", "/v1/nodes/{id}", auditor, 0, quick, rateOperator, (*Server).node},
+	{"POST", "/v1/nodes/{id}/approve", operator, smallBody, patient, rateOperator, (*Server).approve},
+	{"POST", "/v1/nodes/{id}/disable", operator, smallBody, patient, rateOperator, (*Server).disable},
+	{"GET", "/v1/nodes/{id}/reference", auditor, 0, patient, rateOperator, (*Server).reference},
+	{"GET", "/v1/history", auditor, 0, patient, rateOperator, (*Server).history},
+	{"POST", "/v1/history/verify", auditor, smallBody, wholeLog, rateOperator, (*Server).verifyHistory},
+	{"GET", "/v1/history/{id}", auditor, 0, patient, rateOperator, (*Server).entry},
+	{"GET", "/v1/health", auditor, 0, quick, rateOperator, (*Server).health},
+	{"GET", "/metrics", auditor, 0, quick, rateOperator, (*Server).metricsText},
+	{"GET", "/v1/operators", auditor, 0, quick, rateOperator, (*Server).operators},
+
+	{"POST", "/v1/operators", admin, smallBody, patient, rateOperator, (*Server).addOperator},
+	{"POST", "/v1/operators/{name}/revoke", admin, smallBody, patient, rateOperator, (*Server).revokeOperator},
 }
 
 // unknownPath and wrongMethod run through the same adapter as every route, so
@@ -108,7 +122,7 @@ var (
 func (s *Server) router(on listener) http.Handler {
 	mux := chi.NewRouter()
 	for _, rt := range routes {
-		if on.has(rt.roles) {
+		if on.has(rt.roles) && (rt.roles < auditor || s.cfg.Operator != nil) {
 			mux.Method(rt.method, rt.path, s.adapt(rt, on))
 		}
 	}

@@ -2,10 +2,13 @@ package server_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/server"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -13,7 +16,7 @@ import (
 
 // example fills in a path and a body that pass the form checks.
 func example(r server.RouteInfo) (path, body string) {
-	path = strings.NewReplacer("{code}", "request.malformed").Replace(r.Path)
+	path = strings.NewReplacer("{code}", "request.malformed", "{name}", "alice").Replace(r.Path)
 	if strings.HasPrefix(path, "/v1/history/") {
 		path = strings.ReplaceAll(path, "{id}", recordID)
 	}
@@ -25,68 +28,115 @@ func example(r server.RouteInfo) (path, body string) {
 		body = attestation
 	case "/v1/admissions":
 		body = `{"ek_hashes":["` + ekHash + `"]}`
+	case "/v1/operators":
+		body = `{"name":"alice","role":"auditor","spki":"AA"}`
+	case "/v1/svid":
+		body = `{"workload":"web","csr":"AA"}`
+	case "/v1/jwt":
+		body = `{"audience":"https://db.test"}`
 	default:
-		if r.Method == "POST" {
-			body = "{}"
-		}
+		body = "{}"
+	}
+	if r.Method == "GET" {
+		body = ""
 	}
 	return path, body
 }
 
-// TestT56_EveryRouteAndCaller: who may ask for what, for the whole table.
-func TestT56_EveryRouteAndCaller(t *testing.T) {
-	h := start(t, nil)
-	strangers := newAuthority(t, trustDomain)
-	callers := []struct {
-		name string
-		make func() *http.Client
-		want func(server.RouteInfo) (code reason.Code)
-	}{
-		{"anonymous", func() *http.Client { return h.client(nil) }, func(r server.RouteInfo) reason.Code { return unless(r.OnTCP, reason.RequestNotFound) }},
-		{"node", func() *http.Client { return h.client(h.ca.node(t, nodeID)) }, func(r server.RouteInfo) reason.Code { return unless(r.OnTCP, reason.RequestNotFound) }},
-		{"node_of_a_foreign_CA", func() *http.Client { return h.client(strangers.node(t, nodeID)) }, func(server.RouteInfo) reason.Code { return reason.AuthInvalid }},
-		{"workload", func() *http.Client {
-			return h.client(h.ca.svid(t, "spiffe://"+trustDomain+"/zone/z/workload/w", nil))
-		}, func(server.RouteInfo) reason.Code { return reason.AuthInvalid }},
-		{"operator", h.operator, func(r server.RouteInfo) reason.Code { return unless(r.OnAdmin, reason.RequestNotFound) }},
-	}
-	for _, c := range callers {
-		client := c.make()
-		for _, r := range server.Routes() {
-			t.Run(c.name+"/"+r.Method+r.Path, func(t *testing.T) {
-				path, body := example(r)
-				got := h.do(client, r.Method, path, body)
-				want := c.want(r)
-				if got.problem.Code != string(want) || want == "" && got.StatusCode >= 300 {
-					t.Errorf("status %d, code %q, want %q\n%s", got.StatusCode, got.problem.Code, want, got.text)
-				}
-				if want != "" && got.StatusCode != reason.Lookup(want).HTTP {
-					t.Errorf("status %d with %s", got.StatusCode, want)
-				}
-				if got.Header.Get("X-Request-Id") == "" || got.problem.Code != "" && got.problem.RequestID != got.Header.Get("X-Request-Id") {
-					t.Errorf("request id %q in the header, %q in the problem", got.Header.Get("X-Request-Id"), got.problem.RequestID)
-				}
-			})
-		}
-	}
-	t.Run("another_uid_on_the_socket", func(t *testing.T) {
-		h := start(t, nil)
-		h.LetOperate(func(uid int64) bool { return false })
-		for _, r := range server.Routes() {
-			path, body := example(r)
-			want := reason.AuthForbidden
-			if got := h.do(h.operator(), r.Method, path, body); got.problem.Code != string(want) {
-				t.Errorf("%s %s: %q", r.Method, r.Path, got.problem.Code)
-			}
-		}
-	})
+// kinds of callers, and what each of them gets at a route of each role; "" is an
+// answer.
+var kinds = []struct {
+	name                                           string
+	anyone, agents, node, auditor, operator, admin reason.Code
+}{
+	{"anonymous", "", "", reason.AuthRequired, reason.AuthRequired, reason.AuthRequired, reason.RequestNotFound},
+	{"garbage_certificate", bad, bad, bad, bad, bad, bad},
+	{"agent", "", "", "", reason.AuthForbidden, reason.AuthForbidden, reason.RequestNotFound},
+	{"agent_of_a_foreign_CA", bad, bad, bad, bad, bad, bad},
+	{"workload", bad, bad, bad, bad, bad, bad},
+	{"auditor", "", reason.AuthForbidden, reason.AuthForbidden, "", reason.AuthForbidden, reason.RequestNotFound},
+	{"operator", "", reason.AuthForbidden, reason.AuthForbidden, "", "", reason.RequestNotFound},
+	{"revoked_operator", bad, bad, bad, bad, bad, bad},
+	{"operator_past_its_certificate", bad, bad, bad, bad, bad, bad},
+	{"operator_nobody_can_tell_of", reason.StoreUnavailable, reason.StoreUnavailable, reason.StoreUnavailable, reason.StoreUnavailable, reason.StoreUnavailable, reason.StoreUnavailable},
+	{"admin_socket", "", reason.RequestNotFound, reason.RequestNotFound, "", "", ""},
+	{"another_uid_on_the_socket", no, no, no, no, no, no},
 }
 
-func unless(ok bool, code reason.Code) reason.Code {
-	if ok {
-		return ""
+const (
+	bad = reason.AuthInvalid
+	no  = reason.AuthForbidden
+)
+
+// clientOf makes a client of one of the kinds.
+func clientOf(t *testing.T, h *harness, kind string) *http.Client {
+	t.Helper()
+	role := func(r broker.Role, change func(*x509.Certificate), err error) *http.Client {
+		cert := roleCert(t, change)
+		h.desk.give(cert, "alice", r, err)
+		return h.client(cert)
 	}
-	return code
+	switch kind {
+	case "anonymous":
+		return h.client(nil)
+	case "garbage_certificate":
+		return h.client(roleCert(t, nil))
+	case "agent":
+		return h.client(h.ca.node(t, nodeID))
+	case "agent_of_a_foreign_CA":
+		return h.client(newAuthority(t, trustDomain).node(t, nodeID))
+	case "workload":
+		return h.client(h.ca.svid(t, "spiffe://"+trustDomain+"/zone/z/workload/w", nil))
+	case "auditor":
+		return role(broker.RoleAuditor, nil, nil)
+	case "operator":
+		return role(broker.RoleOperator, nil, nil)
+	case "revoked_operator":
+		return role(broker.RoleOperator, nil, reason.New(reason.AuthInvalid, "revoked"))
+	case "operator_past_its_certificate":
+		return role(broker.RoleOperator, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }, nil)
+	case "operator_nobody_can_tell_of":
+		return role(broker.RoleOperator, nil, reason.New(reason.StoreUnavailable, "stale"))
+	case "another_uid_on_the_socket":
+		h.LetOperate(func(int64) bool { return false })
+	}
+	return h.operator()
+}
+
+// TestT56_EveryRouteAndCaller: who may ask for what, for the whole table.
+func TestT56_EveryRouteAndCaller(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t, nil)
+			client := clientOf(t, h, k.name)
+			want := map[string]reason.Code{
+				"anyone": k.anyone, "agents": k.agents, "node": k.node, "auditor": k.auditor, "operator": k.operator, "admin": k.admin,
+			}
+			for _, r := range server.Routes() {
+				askAs(t, h, client, r, want[r.Role])
+			}
+		})
+	}
+}
+
+func askAs(t *testing.T, h *harness, client *http.Client, r server.RouteInfo, want reason.Code) {
+	t.Helper()
+	at := r.Method + " " + r.Path
+	path, body := example(r)
+	got := h.do(client, r.Method, path, body)
+	if want == reason.RequestNotFound && r.Path == "/v1/operators" {
+		want = reason.RequestMethod // the list has the same path, and is on TCP
+	}
+	if got.problem.Code != string(want) || want == "" && got.StatusCode >= 300 {
+		t.Errorf("%s: status %d, code %q, want %q\n%s", at, got.StatusCode, got.problem.Code, want, got.text)
+	}
+	if want != "" && got.StatusCode != reason.Lookup(want).HTTP {
+		t.Errorf("%s: status %d with %s", at, got.StatusCode, want)
+	}
+	if got.Header.Get("X-Request-Id") == "" || got.problem.Code != "" && got.problem.RequestID != got.Header.Get("X-Request-Id") {
+		t.Errorf("%s: request id %q in the header, %q in the problem", at, got.Header.Get("X-Request-Id"), got.problem.RequestID)
+	}
 }
 
 // TestRoutesAndContractAgree: a route that only one of them has is either
@@ -107,9 +157,10 @@ func TestRoutesAndContractAgree(t *testing.T) {
 		route, _, err := router.FindRoute(req)
 		if err != nil || route.Path != r.Path {
 			t.Errorf("%s %s is not in the contract: %v", r.Method, r.Path, err)
+			continue
 		}
-		if r.OnTCP && !r.LimitedByAddress {
-			t.Errorf("%s %s has no rate on TCP", r.Method, r.Path)
+		if role := route.Operation.Extensions["x-role"]; role != r.Role {
+			t.Errorf("%s %s is for %v in the contract, for %s in the table", r.Method, r.Path, role, r.Role)
 		}
 		if (r.Method == "POST") != (r.Body > 0) {
 			t.Errorf("%s %s takes a body of %d bytes", r.Method, r.Path, r.Body)

@@ -20,13 +20,15 @@ import (
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
 // Config of a Server.
 type Config struct {
 	// Broker is the pipeline behind the routes of the TCP listener. Needed.
 	Broker Broker
-	// Operator is what the admin socket leads to. Needed with AdminSocket.
+	// Operator is what the admin socket leads to, and role certificates over TCP.
+	// Needed with AdminSocket; nil leaves the operators' routes out.
 	Operator Operator
 
 	// Listen is the TCP address, "127.0.0.1:0" for any free port. Needed.
@@ -88,6 +90,7 @@ type Server struct {
 	lanes      lanes
 	logRate    *buckets[bool]       // true: faults
 	mayOperate func(uid int64) bool // tests replace it
+	verifying  *semaphore.Weighted  // one history at a time for role certificates
 	ready      readiness
 	openAPI    []byte // JSON
 	draining   atomic.Bool
@@ -132,6 +135,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, td: td, log: cfg.Logger, metrics: m, lanes: newLanes(cfg.Limits),
 		logRate: newBuckets[bool](Rate{PerSecond: 10, Burst: 50}, 2), mayOperate: mayOperate, openAPI: doc,
+		verifying: semaphore.NewWeighted(1),
 	}
 	return s, s.listen()
 }

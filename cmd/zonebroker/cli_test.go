@@ -83,7 +83,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 func serveDesk(env *testscript.Env) error {
 	srv, err := server.New(server.Config{
-		Broker: desk{}, Operator: desk{}, Listen: "127.0.0.1:0", TrustDomain: "test.zonebroker",
+		Broker: desk{}, Operator: desk{roleDesk: &roleDesk{}}, Listen: "127.0.0.1:0", TrustDomain: "test.zonebroker",
 		AdminSocket:    filepath.Join(env.WorkDir, runDir, adminSocket),
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, reason.New(reason.Internal, "") },
 	})
@@ -102,7 +102,10 @@ func serveDesk(env *testscript.Env) error {
 
 // desk answers operators. Ids choose the answer, so that scripts can ask for
 // refusals: a node of only a's does not exist, one of only b's is forged.
-type desk struct{ server.Broker }
+type desk struct {
+	server.Broker
+	*roleDesk
+}
 
 func (desk) Health(context.Context) api.Health {
 	return api.Health{Status: "failing", Checks: []api.HealthCheck{
