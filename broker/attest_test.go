@@ -109,7 +109,7 @@ func expectState(t *testing.T, r *rig, h *host, out api.AttestResponse) {
 	want := ledger.NodeState{
 		Node: ledger.NodeID(h.node), Version: 1, Last: uuid.MustParse(out.AttestationID), HasClock: true,
 		Clock: h.tpm.Clock.Millis, ResetCount: h.tpm.Clock.ResetCount, RestartCount: h.tpm.Clock.RestartCount,
-		Firmware: h.tpm.Firmware, PCRs: st.PCRs, EventLog: sha256.Sum256(h.tpm.EventLog), Zone: "lab", Tier: 1,
+		Firmware: h.tpm.Firmware, PCRs: st.PCRs, EventLog: sha256.Sum256(h.tpm.EventLog), SecureBoot: "on", Zone: "lab", Tier: 1,
 		Verdict: ledger.VerdictAllow, PolicyVersion: 1, AttestedAt: out.AttestedAt, FreshUntil: out.FreshUntil,
 		ExpiresAt: leaf(t, out.Chain).NotAfter, LastAttemptAt: r.now(), LastOKAt: r.now(),
 	}

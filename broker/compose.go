@@ -75,11 +75,7 @@ func (b *Broker) compose(a *attempt, prepared *issuer.Prepared) (ledger.Commit, 
 		Record: rec, BasedOn: a.challenge.Version, State: &state,
 		Evidence: a.parts, SVIDs: body.SVIDs,
 	}
-	seen, err := observed(a, state)
-	if err != nil {
-		return ledger.Commit{}, err
-	}
-	c.Drift = ledger.Changes(a.snap.State, seen)
+	c.Drift = ledger.Changes(a.snap.State, state)
 	if a.verdict.rowDirty {
 		c.Node = &a.verdict.node
 	}
@@ -144,7 +140,7 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 			// The answer that the host never saw stays lost, also if this one is a denial.
 			st.Last = v.history.confirmed
 		}
-		return st, nil
+		return st, observe(a, &st)
 	}
 	pcrs, err := pcrObject(a.appraisal.PCRs())
 	if err != nil {
@@ -153,7 +149,7 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 	clock := a.appraisal.Clock()
 	st.Last, st.Confirmed, st.Rebaseline = a.id, v.history.confirmed, false
 	st.HasClock, st.Clock, st.ResetCount, st.RestartCount = true, clock.Millis, clock.ResetCount, clock.RestartCount
-	st.Firmware, st.PCRs = a.appraisal.FirmwareVersion(), pcrs
+	st.Firmware, st.PCRs, st.SecureBoot, st.Seen = a.appraisal.FirmwareVersion(), pcrs, a.appraisal.SecureBoot(), nil
 	st.EventLog = [32]byte{}
 	if log := a.appraisal.EventLog(); log != nil {
 		st.EventLog = sha256.Sum256(log)
@@ -166,15 +162,22 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 	return st, nil
 }
 
-// observed is the state as this attempt showed it, for the drift rows: a denial
-// moves no baseline, and still what changed is worth a before and an after.
-func observed(a *attempt, next ledger.NodeState) (ledger.NodeState, error) {
-	pcrs, err := pcrObject(a.appraisal.PCRs())
-	if err != nil || pcrs == nil {
-		return next, err
+// observe notes what a refused attempt showed: a denial moves no baseline, and
+// still what changed is worth a before and an after. Only quoted values count.
+func observe(a *attempt, st *ledger.NodeState) error {
+	pcrs := a.appraisal.PCRs()
+	if len(pcrs) == 0 {
+		return nil
 	}
-	next.PCRs, next.Firmware = pcrs, a.appraisal.FirmwareVersion()
-	return next, nil
+	m := st.Measured()
+	m.PCRs, m.Firmware = hexPCRs(pcrs), strconv.FormatUint(a.appraisal.FirmwareVersion(), 10)
+	// Without a log that explains the quote, what a log says is not known to have
+	// changed.
+	if log := a.appraisal.EventLog(); log != nil {
+		d := sha256.Sum256(log)
+		m.EventLog, m.SecureBoot = hex.EncodeToString(d[:]), a.appraisal.SecureBoot()
+	}
+	return st.See(m)
 }
 
 // evidenceParts lists the evidence by content, in the order in which judging
@@ -235,11 +238,15 @@ func pcrObject(pcrs map[int][]byte) ([]byte, error) {
 	if len(pcrs) == 0 {
 		return nil, nil
 	}
+	return ledger.Canonical(hexPCRs(pcrs))
+}
+
+func hexPCRs(pcrs map[int][]byte) map[string]string {
 	m := make(map[string]string, len(pcrs))
 	for i, v := range pcrs {
 		m[strconv.Itoa(i)] = hex.EncodeToString(v)
 	}
-	return ledger.Canonical(m)
+	return m
 }
 
 func recordClock(a verifier.Appraisal) ledger.Clock {

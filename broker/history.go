@@ -18,7 +18,7 @@ import (
 func (b *Broker) History(ctx context.Context, _ Caller, q api.HistoryQuery) (api.HistoryPage, error) {
 	limit := pageSize(q.Limit)
 	rows, err := b.cfg.Store.Records(ctx, ledger.Query{
-		Node: ledger.NodeID(q.Node), Zone: q.Zone, Verdict: q.Verdict, Type: q.Type,
+		Node: ledger.NodeID(q.Node), Zone: q.Zone, Verdict: q.Verdict, Type: q.Type, Reason: q.Reason,
 		Since: q.Since, Until: q.Until, Before: q.Cursor, Limit: limit,
 	})
 	if err != nil {

@@ -393,7 +393,7 @@ func (m *memStore) Records(ctx context.Context, q ledger.Query) ([]ledger.Stored
 	var out []ledger.Stored
 	for _, r := range slices.Backward(m.records) {
 		if (q.Before == 0 || r.Index < q.Before) && (q.Node == "" || r.Node == q.Node) && (q.Verdict == "" || r.Verdict == q.Verdict) &&
-			(q.Zone == "" || r.Zone == q.Zone) && (q.Type == "" || r.Type == q.Type) && len(out) < q.Limit {
+			(q.Zone == "" || r.Zone == q.Zone) && (q.Type == "" || r.Type == q.Type) && (q.Reason == "" || r.Reason == q.Reason) && inTime(r.RecordedAt, q.Since, q.Until) && len(out) < q.Limit {
 			out = append(out, r)
 		}
 	}

@@ -72,6 +72,9 @@ type Store interface {
 	// nil, nil where none. Records returns a page, newest first.
 	Record(ctx context.Context, id uuid.UUID) (*ledger.Stored, error)
 	Records(ctx context.Context, q ledger.Query) ([]ledger.Stored, error)
+	// Drift returns a page of changes, newest record first, within a record in the
+	// order in which they were written.
+	Drift(ctx context.Context, q ledger.DriftQuery) ([]ledger.DriftRow, error)
 	// Nodes returns a page of nodes with state, ordered by id, after cursor.
 	Nodes(ctx context.Context, cursor ledger.NodeID, limit int) ([]ledger.Snapshot, error)
 

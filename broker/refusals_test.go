@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -93,14 +94,19 @@ func TestDenialMovesNoBaseline(t *testing.T) {
 	want := before
 	want.Version, want.LastAttemptAt, want.Repeats = 2, r.now(), 1
 	want.Verdict, want.Reason = ledger.VerdictDeny, string(reason.EventLogReplayMismatch)
-	if diff := cmp.Diff(want, h.state()); diff != "" {
+	got := h.state()
+	if seen := got.Measured(); seen.PCRs["4"] != hexOf(h.tpm.PCRs[4]) || seen.Firmware != strconv.FormatUint(h.tpm.Firmware, 10) || seen.SecureBoot != "on" {
+		t.Errorf("the attempt showed %+v", seen)
+	}
+	want.Seen = got.Seen
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
 	}
 	var kinds []string
 	for _, d := range r.store.commits[len(r.store.commits)-1].Drift {
 		kinds = append(kinds, d.Kind)
 	}
-	if diff := cmp.Diff([]string{"pcr.4", "firmware", "verdict"}, kinds); diff != "" {
+	if diff := cmp.Diff([]string{"pcr.4", "firmware", "verdict", "reason"}, kinds); diff != "" {
 		t.Errorf("drift (-want +got):\n%s", diff)
 	}
 	body := r.lastAttestation(h.node)

@@ -64,6 +64,8 @@ CREATE TABLE node_state (
     firmware        bigint NOT NULL, -- unsigned 64 bit, as two's complement
     pcrs            text,
     event_log       bytea,
+    secure_boot     text NOT NULL,
+    seen            text,
     zone            text NOT NULL,
     tier            integer NOT NULL,
     verdict         text NOT NULL,

@@ -117,12 +117,14 @@ func (t *transaction) copyRows(ctx context.Context) error {
 			copySVID(&svids, logID, p, i, c.Record.Node, v)
 		}
 		for i, d := range c.Drift {
-			drift.row(8)
+			drift.row(10)
 			drift.time(p.RecordedAt)
 			drift.text(logID)
 			drift.int64(p.Index)
 			drift.int16(i)
+			drift.uuid(c.Record.ID)
 			drift.text(string(c.Record.Node))
+			drift.text(driftZone(c))
 			drift.text(d.Kind)
 			drift.text(d.Before)
 			drift.text(d.After)
@@ -155,8 +157,17 @@ const (
 	copyEvidencePart = `COPY evidence_part (recorded_at, log_id, log_idx, ord, kind, digest) FROM STDIN (FORMAT binary)`
 	copySVIDs        = `COPY svid (recorded_at, log_id, log_idx, ord, node_id, profile, serial, spiffe_id, not_before, not_after,
 		tbs_sha256, ca_key_id, key) FROM STDIN (FORMAT binary)`
-	copyDrift = `COPY drift_event (recorded_at, log_id, log_idx, ord, node_id, kind, before_value, after_value) FROM STDIN (FORMAT binary)`
+	copyDrift = `COPY drift_event (recorded_at, log_id, log_idx, ord, record_id, node_id, zone, kind, before_value, after_value) FROM STDIN (FORMAT binary)`
 )
+
+// driftZone is the zone that changed: of a denial that chose none, the one that
+// the node had.
+func driftZone(c *ledger.Commit) string {
+	if c.Record.Zone == "" && c.State != nil {
+		return c.State.Zone
+	}
+	return c.Record.Zone
+}
 
 func copyRecord(c *copyBuffer, logID string, p ledger.Position, r ledger.Record) {
 	c.row(14)

@@ -119,6 +119,7 @@ type HistoryQuery struct {
 	Zone    string
 	Verdict string
 	Type    string
+	Reason  string // first code of a denial
 	Since   time.Time
 	Until   time.Time
 	Cursor  int64 // entries with a smaller index; 0 starts at the newest

@@ -3,15 +3,79 @@ package ledger
 import (
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 )
 
+// Kinds of drift. A change of PCR i is DriftPCR followed by i in decimal.
+const (
+	DriftPCR        = "pcr."        // SHA-256 values, hex
+	DriftEventLog   = "event_log"   // SHA-256 of the log that explained the quote, hex
+	DriftSecureBoot = "secure_boot" // "on", "off", "unknown"
+	DriftFirmware   = "firmware"    // TPMS_ATTEST.firmwareVersion, decimal
+	DriftZone       = "zone"
+	DriftTier       = "tier"
+	DriftVerdict    = "verdict"
+	DriftReason     = "reason" // first code of a denial, "" of an acceptance
+	DriftPolicy     = "policy" // version that decided, where the verdict, its reason, zone or tier changed
+)
+
+// Measured is what one attempt of a node showed of its machine.
+type Measured struct {
+	PCRs       map[string]string `json:"pcrs"`        // decimal index -> hex
+	EventLog   string            `json:"event_log"`   // hex SHA-256, "" for none
+	SecureBoot string            `json:"secure_boot"` // "" where no log said anything
+	Firmware   string            `json:"firmware"`    // decimal
+}
+
+// Measured returns what the node's last recorded attempt showed. A state that
+// does not parse counts as empty.
+func (s NodeState) Measured() Measured {
+	var m Measured
+	if s.Seen != nil {
+		if json.Unmarshal(s.Seen, &m) != nil {
+			return Measured{}
+		}
+		return m
+	}
+	if len(s.PCRs) > 0 && json.Unmarshal(s.PCRs, &m.PCRs) != nil {
+		m.PCRs = nil
+	}
+	if s.EventLog != [32]byte{} {
+		m.EventLog = hex.EncodeToString(s.EventLog[:])
+	}
+	m.SecureBoot, m.Firmware = s.SecureBoot, strconv.FormatUint(s.Firmware, 10)
+	return m
+}
+
+// See notes what a refused attempt showed. It moves no baseline: the next
+// acceptance is judged by the last one, and only drift is told from what was
+// seen last. So a machine that is refused a hundred times in one state has
+// drifted once.
+func (s *NodeState) See(m Measured) error {
+	accepted := *s
+	accepted.Seen = nil
+	raw, err := Canonical(m)
+	if err != nil {
+		return err
+	}
+	same, err := Canonical(accepted.Measured())
+	if err != nil {
+		return err
+	}
+	if s.Seen = raw; string(raw) == string(same) {
+		s.Seen = nil
+	}
+	return nil
+}
+
 // Changes compares what two decisions of a node left behind and names what
-// drifted, PCRs first in order of index. A node that had no accepted
-// attestation before has nothing to drift from, except its verdict.
+// drifted, PCRs first in order of index. A node that showed nothing before has
+// nothing to drift from.
 func Changes(before, after NodeState) []Drift {
 	var out []Drift
 	add := func(kind, from, to string) {
@@ -19,56 +83,97 @@ func Changes(before, after NodeState) []Drift {
 			out = append(out, Drift{Kind: kind, Before: from, After: to})
 		}
 	}
+	if before.Last != uuid.Nil || before.Seen != nil {
+		from, to := before.Measured(), after.Measured()
+		out = append(out, pcrChanges(from.PCRs, to.PCRs)...)
+		add(DriftEventLog, from.EventLog, to.EventLog)
+		add(DriftSecureBoot, from.SecureBoot, to.SecureBoot)
+		add(DriftFirmware, from.Firmware, to.Firmware)
+	}
+	measured := len(out)
 	if before.Last != uuid.Nil {
-		out = append(out, pcrChanges(before.PCRs, after.PCRs)...)
-		add("event_log", digestOrEmpty(before.EventLog), digestOrEmpty(after.EventLog))
-		add("firmware", strconv.FormatUint(before.Firmware, 10), strconv.FormatUint(after.Firmware, 10))
-		add("zone", before.Zone, after.Zone)
-		add("tier", strconv.Itoa(before.Tier), strconv.Itoa(after.Tier))
+		add(DriftZone, before.Zone, after.Zone)
+		add(DriftTier, strconv.Itoa(before.Tier), strconv.Itoa(after.Tier))
 	}
 	if before.Verdict != "" {
-		add("verdict", before.Verdict, after.Verdict)
-		if before.Verdict == VerdictDeny && after.Verdict == VerdictDeny {
-			add("reason", before.Reason, after.Reason)
-		}
+		add(DriftVerdict, before.Verdict, after.Verdict)
+		add(DriftReason, before.Reason, after.Reason)
+	}
+	// A new policy that changed nothing for a node is no drift of that node.
+	if len(out) > measured {
+		add(DriftPolicy, strconv.FormatInt(before.PolicyVersion, 10), strconv.FormatInt(after.PolicyVersion, 10))
 	}
 	return out
 }
 
-// pcrChanges compares two PCR objects (index to hex). One that does not parse
-// counts as empty.
-func pcrChanges(before, after []byte) []Drift {
-	from, to := pcrMap(before), pcrMap(after)
+// pcrChanges compares PCR values. One that was not quoted is "".
+func pcrChanges(from, to map[string]string) []Drift {
 	var indexes []int
-	for k := range from {
-		indexes = append(indexes, k)
-	}
-	for k := range to {
-		if _, both := from[k]; !both {
-			indexes = append(indexes, k)
+	for _, m := range []map[string]string{from, to} {
+		for k := range m {
+			if i, err := strconv.Atoi(k); err == nil && strconv.Itoa(i) == k && !slices.Contains(indexes, i) {
+				indexes = append(indexes, i)
+			}
 		}
 	}
 	slices.Sort(indexes)
 	var out []Drift
 	for _, i := range indexes {
-		if from[i] != to[i] {
-			out = append(out, Drift{Kind: "pcr." + strconv.Itoa(i), Before: from[i], After: to[i]})
+		k := strconv.Itoa(i)
+		if from[k] != to[k] {
+			out = append(out, Drift{Kind: DriftPCR + k, Before: from[k], After: to[k]})
 		}
 	}
 	return out
 }
 
-func pcrMap(raw []byte) map[int]string {
-	var m map[int]string
-	if len(raw) == 0 || json.Unmarshal(raw, &m) != nil {
-		return nil
-	}
-	return m
+// DriftQuery filters what changed. Zero values do not filter; all that are set
+// have to hold. Limit is at most 500.
+type DriftQuery struct {
+	Node  NodeID
+	Kind  string
+	Zone  string
+	Since time.Time
+	Until time.Time
+	After DriftKey // the last row of the page before; the zero key starts at the newest
+	Limit int
 }
 
-func digestOrEmpty(d [32]byte) string {
-	if d == [32]byte{} {
+// DriftKey is the place of a row in the order of drift: newest record first,
+// within a record in the order in which it was written.
+type DriftKey struct {
+	Index int64 // log index of the record
+	Ord   int   // within the record
+	Set   bool  // false for the zero key
+}
+
+// String is the cursor that stands for the key, "" for the zero key.
+func (k DriftKey) String() string {
+	if !k.Set {
 		return ""
 	}
-	return hex.EncodeToString(d[:])
+	return strconv.FormatInt(k.Index, 10) + "." + strconv.Itoa(k.Ord)
+}
+
+// ParseDriftKey reads what String wrote, and nothing else.
+func ParseDriftKey(text string) (DriftKey, error) {
+	var k DriftKey
+	if text == "" {
+		return k, nil
+	}
+	k.Set = true
+	if _, err := fmt.Sscanf(text, "%d.%d", &k.Index, &k.Ord); err != nil || k.String() != text || k.Index < 0 || k.Ord < 0 || k.Ord > 1<<15-1 {
+		return DriftKey{}, fmt.Errorf("%q is no cursor of drift", text)
+	}
+	return k, nil
+}
+
+// DriftRow is a change as read back.
+type DriftRow struct {
+	Key        DriftKey
+	Record     uuid.UUID // that brought it
+	RecordedAt time.Time
+	Node       NodeID
+	Zone       string // of the node at that time
+	Drift
 }

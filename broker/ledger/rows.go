@@ -60,8 +60,10 @@ type NodeState struct {
 	ResetCount    uint32    `json:"reset_count"`
 	RestartCount  uint32    `json:"restart_count"`
 	Firmware      uint64    `json:"firmware,string"`
-	PCRs          []byte    `json:"pcrs"`      // RFC 8785 JSON object index -> hex of the last accepted quote; nil for none
-	EventLog      [32]byte  `json:"event_log"` // SHA-256 of the log that explained it; zero for none
+	PCRs          []byte    `json:"pcrs"`        // RFC 8785 JSON object index -> hex of the last accepted quote; nil for none
+	EventLog      [32]byte  `json:"event_log"`   // SHA-256 of the log that explained it; zero for none
+	SecureBoot    string    `json:"secure_boot"` // what that log proved: "on", "off", "unknown"; "" before the first acceptance
+	Seen          []byte    `json:"seen"`        // RFC 8785 JSON of the Measured of the last attempt; nil where that is what was accepted
 	Zone          string    `json:"zone"`
 	Tier          int       `json:"tier"`
 	Verdict       string    `json:"verdict"`
@@ -146,7 +148,7 @@ type EvidencePart struct {
 
 // Drift is one change between two decisions of a node, decided at write time.
 type Drift struct {
-	Kind   string // "pcr.4", "zone", "verdict", "firmware", "event" …
+	Kind   string // a Drift constant
 	Before string
 	After  string
 }

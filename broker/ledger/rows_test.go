@@ -80,7 +80,7 @@ func TestChanges(t *testing.T) {
 		},
 		"denied": {
 			base, with(base, func(s *ledger.NodeState) { s.Verdict, s.Reason = "deny", "x" }),
-			[]ledger.Drift{{Kind: "verdict", Before: "allow", After: "deny"}},
+			[]ledger.Drift{{Kind: "verdict", Before: "allow", After: "deny"}, {Kind: "reason", After: "x"}},
 		},
 		"denied_for_another_reason": {
 			with(base, func(s *ledger.NodeState) { s.Verdict, s.Reason = "deny", "x" }),
@@ -131,5 +131,75 @@ func TestStateHasOneFormHoweverHeld(t *testing.T) {
 	b.Version++
 	if rb, err = b.Canonical(); err != nil || string(ra) == string(rb) {
 		t.Errorf("the version is not in the form: %s, %v", rb, err)
+	}
+}
+
+// TestRefusedStateDriftsOnce: what a refused machine showed is compared with
+// what it showed before, so that a state is told when it comes and when it goes,
+// and not with every try.
+func TestRefusedStateDriftsOnce(t *testing.T) {
+	accepted := ledger.NodeState{
+		Last: uuid.UUID{1}, Zone: "a", Tier: 2, Verdict: "allow", Firmware: 7, EventLog: [32]byte{1}, SecureBoot: "on",
+		PCRs: []byte(`{"4":"bb","7":"cc"}`), PolicyVersion: 3,
+	}
+	denied := accepted
+	denied.Verdict, denied.Reason, denied.PolicyVersion = "deny", "x", 4
+	bad := accepted.Measured()
+	bad.PCRs["4"], bad.SecureBoot = "ff", "off"
+	if err := denied.See(bad); err != nil || denied.Seen == nil {
+		t.Fatal(err)
+	}
+	again := denied
+	if err := again.See(bad); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		before, after ledger.NodeState
+		want          []ledger.Drift
+	}{
+		"comes": {accepted, denied, []ledger.Drift{
+			{Kind: "pcr.4", Before: "bb", After: "ff"}, {Kind: "secure_boot", Before: "on", After: "off"},
+			{Kind: "verdict", Before: "allow", After: "deny"}, {Kind: "reason", After: "x"}, {Kind: "policy", Before: "3", After: "4"},
+		}},
+		"stays": {denied, again, nil},
+		"goes": {again, accepted, []ledger.Drift{
+			{Kind: "pcr.4", Before: "ff", After: "bb"}, {Kind: "secure_boot", Before: "off", After: "on"},
+			{Kind: "verdict", Before: "deny", After: "allow"}, {Kind: "reason", Before: "x"}, {Kind: "policy", Before: "4", After: "3"},
+		}},
+		"other_policy_same_verdict": {accepted, with(accepted, func(s *ledger.NodeState) { s.PolicyVersion++ }), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, ledger.Changes(tc.before, tc.after)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if err := again.See(accepted.Measured()); err != nil || again.Seen != nil {
+		t.Errorf("what was accepted is kept twice: %s, %v", again.Seen, err)
+	}
+	// A machine that was never accepted has shown nothing, and then this.
+	var first ledger.NodeState
+	if err := first.See(bad); err != nil || len(ledger.Changes(ledger.NodeState{}, first)) != 0 {
+		t.Errorf("drift of a first contact: %v", err)
+	}
+	if diff := cmp.Diff([]ledger.Drift{{Kind: "pcr.4", Before: "ff", After: "bb"}, {Kind: "secure_boot", Before: "off", After: "on"}},
+		ledger.Changes(first, accepted)); diff != "" {
+		t.Error(diff)
+	}
+	if m := with(first, func(s *ledger.NodeState) { s.Seen = []byte("x") }).Measured(); m.PCRs != nil || m.Firmware != "" {
+		t.Errorf("what does not parse shows %+v", m)
+	}
+}
+
+func TestDriftKey(t *testing.T) {
+	for _, k := range []ledger.DriftKey{{}, {Set: true}, {Index: 1 << 40, Ord: 7, Set: true}} {
+		if got, err := ledger.ParseDriftKey(k.String()); got != k || err != nil {
+			t.Errorf("%q is read as %+v, %v", k, got, err)
+		}
+	}
+	for _, text := range []string{"1", "1.", ".1", "-1.0", "1.-1", "1.2.3", "01.1", "1.2 ", "+1.2", "1.99999", "99999999999999999999.1", "a.b"} {
+		if k, err := ledger.ParseDriftKey(text); err == nil {
+			t.Errorf("%q is read as %+v", text, k)
+		}
 	}
 }

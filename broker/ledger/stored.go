@@ -17,6 +17,7 @@ type Query struct {
 	Zone    string
 	Verdict string
 	Type    string
+	Reason  string // first code of a denial
 	Since   time.Time
 	Until   time.Time
 	Before  int64

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -16,23 +17,12 @@ func (s *Set) checkReferences(z *zone, in Input) ([]*reason.Error, []Mismatch) {
 	if len(z.Requires.References) == 0 {
 		return nil, nil
 	}
-	var closest []Mismatch
-	judged := false
-	for _, name := range z.Requires.References {
-		set := s.references[name]
-		if set == nil || !set.validAt(in.Now) {
-			continue
-		}
-		found := set.compare(in.Appraisal)
-		if len(found) == 0 {
-			return nil, nil
-		}
-		if !judged || len(found) < len(closest) {
-			closest, judged = found, true
-		}
-	}
+	closest, judged := s.closest(z, in.Appraisal, in.Now)
 	if !judged {
 		return []*reason.Error{reason.Newf(reason.PolicyReferenceMissing, "no reference set of zone %s is valid now", z.Name)}, nil
+	}
+	if len(closest) == 0 {
+		return nil, nil
 	}
 	out := make([]*reason.Error, len(closest))
 	for i, m := range closest {
@@ -41,9 +31,28 @@ func (s *Set) checkReferences(z *zone, in Input) ([]*reason.Error, []Mismatch) {
 	return out, closest
 }
 
+// closest returns the differences from the set with the fewest, none where one
+// matches; judged is false where no set of the zone is valid now.
+func (s *Set) closest(z *zone, m Measured, now time.Time) (closest []Mismatch, judged bool) {
+	for _, name := range z.Requires.References {
+		set := s.references[name]
+		if set == nil || !set.validAt(now) {
+			continue
+		}
+		found := set.compare(m)
+		if len(found) == 0 {
+			return nil, true
+		}
+		if !judged || len(found) < len(closest) {
+			closest, judged = found, true
+		}
+	}
+	return closest, judged
+}
+
 // compare returns every difference in the order of PCRs, values before events.
 // Load sees to it that a set says something.
-func (r *referenceSet) compare(ev Evidence) []Mismatch {
+func (r *referenceSet) compare(ev Measured) []Mismatch {
 	var out []Mismatch
 	for _, pcr := range sortedPCRs(r.PCRs) {
 		value, quoted := ev.PCR(pcr)
