@@ -86,12 +86,14 @@ func validAudience(s string) bool {
 	return s != "" && len(s) <= MaxAudience && visible(s)
 }
 
-// validIssuer is the form of OIDC Discovery 1.0, section 3: https, a host, no
-// query and no fragment.
-func validIssuer(s string) bool {
+// ValidIssuer reports whether s can be the iss of a token: an https URL with a
+// host, in its normal spelling, of at most 255 bytes, without user, query,
+// fragment and trailing slash (OIDC Discovery 1.0, section 3). Readers compare
+// it byte by byte.
+func ValidIssuer(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && len(s) <= maxIssuer && visible(s) && u.Scheme == "https" && u.Host != "" &&
-		u.User == nil && u.Opaque == "" && !strings.ContainsAny(s, "?#")
+	return err == nil && len(s) <= maxIssuer && visible(s) && u.Scheme == "https" && u.Hostname() != "" &&
+		u.User == nil && !strings.ContainsAny(s, "?#") && !strings.HasSuffix(s, "/") && u.String() == s
 }
 
 func visible(s string) bool {

@@ -162,8 +162,8 @@ func parsePayload(raw []byte) (payload, error) {
 		return payload{}, reason.New(reason.JWTAudience, "the token does not name exactly one audience")
 	}
 	if _, ok := o.members["iss"]; ok {
-		if p.token.Issuer = o.text("iss"); !validIssuer(p.token.Issuer) {
-			return payload{}, reason.New(reason.JWTIssuer, "the token's issuer is not an https URL")
+		if p.token.Issuer = o.text("iss"); !ValidIssuer(p.token.Issuer) {
+			return payload{}, reason.New(reason.JWTIssuer, "the token's issuer is not the URL of one")
 		}
 	}
 	if err := p.times(o); err != nil {

@@ -287,3 +287,47 @@ func TestServerCertificate(t *testing.T) {
 		t.Error("accepted for no trust domain")
 	}
 }
+
+func TestServerCertificateNamesItsHosts(t *testing.T) {
+	a, err := issuer.NewAnchor(start, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"zb.example", "10.0.0.7", "broker-1.internal", "::1", "::ffff:10.0.0.8", "zb.example", "localhost"}
+	server, err := issuer.ServerCertificate(a, trustDomain, start, names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(a.Certificate())
+	for name, known := range map[string]bool{
+		"zb.example": true, "broker-1.internal": true, "localhost": true, "10.0.0.7": true, "[::1]": true, "10.0.0.8": true,
+		"evil.example": false, "10.0.0.9": false, "a.zb.example": false,
+	} {
+		_, err := server.Leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: start, DNSName: name})
+		if (err == nil) != known {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := len(server.Leaf.DNSNames) + len(server.Leaf.IPAddresses); got != 6 || len(server.Leaf.URIs) != 1 {
+		t.Errorf("%d names, URIs %v", got, server.Leaf.URIs)
+	}
+	var many []string
+	for n := range 33 {
+		many = append(many, fmt.Sprintf("host-%d", n))
+	}
+	for name, names := range map[string][]string{
+		"wildcard": {"*.zb.example"}, "empty": {""}, "trailing dot": {"zb.example."}, "with port": {"zb.example:443"},
+		"URL": {"https://zb.example"}, "any address": {"0.0.0.0"}, "any address of IPv6": {"::"}, "address with zone": {"fe80::1%eth0"},
+		"digits": {"1.2.3"}, "hyphen before": {"-a.example"}, "hyphen behind": {"a-.example"}, "underscore": {"a_b.example"},
+		"long label": {strings.Repeat("a", 64) + ".example"}, "long name": {strings.Repeat("a.", 126) + "ab"}, "other letters": {"zä.example"},
+		"too many": many,
+	} {
+		if _, err := issuer.ServerCertificate(a, trustDomain, start, names...); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := issuer.ServerCertificate(a, trustDomain, start, append(many[:31], strings.Repeat("a.", 126)+"a")...); err != nil {
+		t.Errorf("the limits themselves: %v", err)
+	}
+}

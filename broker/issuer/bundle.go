@@ -38,13 +38,10 @@ func Bundle(trustDomain string, keys []ledger.Key, sequence uint64, refreshHint 
 		Keys        []jose.JSONWebKey `json:"keys"`
 		Sequence    uint64            `json:"spiffe_sequence"`
 		RefreshHint int64             `json:"spiffe_refresh_hint"`
-	}{[]jose.JSONWebKey{}, sequence, int64((refreshHint + time.Second - 1) / time.Second)}
-	for _, k := range distinct(keys) {
-		entry, err := bundleEntry(td, k)
-		if err != nil {
-			return nil, err
-		}
-		doc.Keys = append(doc.Keys, entry)
+	}{nil, sequence, int64((refreshHint + time.Second - 1) / time.Second)}
+	doc.Keys, err = keyEntries(keys, func(k ledger.Key) (jose.JSONWebKey, error) { return bundleEntry(td, k) })
+	if err != nil {
+		return nil, err
 	}
 	return json.Marshal(doc)
 }
@@ -60,15 +57,23 @@ func bundleEntry(td spiffeid.TrustDomain, k ledger.Key) (jose.JSONWebKey, error)
 	return jose.JSONWebKey{Key: cert.PublicKey, Certificates: []*x509.Certificate{cert}, Use: "x509-svid"}, nil
 }
 
-// distinct returns the rows in the order of key ids, equal ones once.
-func distinct(keys []ledger.Key) []ledger.Key {
+// keyEntries returns the entries of the rows in the order of key ids, one for
+// each key. Every row is read, also one that repeats a key.
+func keyEntries(keys []ledger.Key, read func(ledger.Key) (jose.JSONWebKey, error)) ([]jose.JSONWebKey, error) {
 	sorted := slices.Clone(keys)
-	slices.SortFunc(sorted, func(a, b ledger.Key) int {
-		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Kind, b.Kind), bytes.Compare(a.DER, b.DER))
-	})
-	return slices.CompactFunc(sorted, func(a, b ledger.Key) bool {
-		return a.ID == b.ID && a.Kind == b.Kind && bytes.Equal(a.DER, b.DER)
-	})
+	slices.SortFunc(sorted, func(a, b ledger.Key) int { return cmp.Or(cmp.Compare(a.ID, b.ID), bytes.Compare(a.DER, b.DER)) })
+	out := []jose.JSONWebKey{}
+	for at, k := range sorted {
+		entry, err := read(k)
+		if err != nil {
+			return nil, err
+		}
+		if at > 0 && bytes.Equal(k.DER, sorted[at-1].DER) {
+			continue
+		}
+		out = append(out, entry)
+	}
+	return out, nil
 }
 
 // authority reads a row and checks that it is what a CA of ours looks like; the

@@ -1,6 +1,9 @@
 package issuer
 
-import "crypto/ecdsa"
+import (
+	"crypto"
+	"crypto/ecdsa"
+)
 
 // Break changes the recorded bytes, as a fault in memory would.
 func (p *Prepared) Break() { p.tbs[len(p.tbs)-1] ^= 1 }
@@ -13,4 +16,20 @@ func (c *CA) SwapKey(key *ecdsa.PrivateKey) *ecdsa.PrivateKey {
 	old := c.key
 	c.key = key
 	return old
+}
+
+// Break changes the recorded signing input, as a fault in memory would.
+func (p *PreparedJWT) Break() { p.input[len(p.input)-1] ^= 1 }
+
+// Rewrite changes the payload behind the recorded signing input.
+func (p *PreparedJWT) Rewrite() { p.payload[len(p.payload)-2] ^= 1 }
+
+// Input returns the recorded signing input.
+func (p *PreparedJWT) Input() string { return string(p.input) }
+
+// SwapSigners gives the keys other private keys and returns the old ones.
+func (k *JWTKeys) SwapSigners(ec, rsa crypto.Signer) (crypto.Signer, crypto.Signer) {
+	oldEC, oldRSA := k.ec.signer, k.rsa.signer
+	k.ec.signer, k.rsa.signer = ec, rsa
+	return oldEC, oldRSA
 }

@@ -53,11 +53,12 @@ func (p *PreparedJWT) NotAfter() time.Time { return p.notAfter }
 // PrepareJWT builds the signing input of a JWT-SVID without using a private
 // key. The token ends at the earliest of the wanted end, fresh_until (invariant
 // 2: a token has no grace), claim.MaxJWTLifetime and the end of the key, in
-// whole seconds. It returns issuer.unavailable without keys,
-// policy.identity_invalid for a SPIFFE ID that is not of the claim's zone and
-// node in this trust domain (T49), policy.audience for an audience that no
-// token may name, policy.evidence_age where nothing would be left of its life,
-// and internal for a request that no checker would read.
+// whole seconds. It returns issuer.unavailable without keys or where the clock
+// stands before the attestation, policy.identity_invalid for a SPIFFE ID that is
+// not of the claim's zone and node in this trust domain (T49), policy.audience
+// for an audience that no token may name, policy.evidence_age where nothing
+// would be left of its life, and internal for a request that no checker would
+// read.
 func (i *Issuer) PrepareJWT(req JWTRequest) (*PreparedJWT, error) {
 	now := i.now()
 	keys, err := i.currentJWT(now)
@@ -69,6 +70,9 @@ func (i *Issuer) PrepareJWT(req JWTRequest) (*PreparedJWT, error) {
 		return nil, err
 	}
 	iat := now.UTC().Truncate(time.Second)
+	if time.Unix(req.Claims.Zone.AttestedAt, 0).After(iat.Add(claim.JWTBackdate)) {
+		return nil, reason.New(reason.IssuerUnavailable, "this replica's clock is behind that of the attestation; set the clocks by NTP")
+	}
 	end := keys.clip(req, iat)
 	if !end.After(now) {
 		return nil, reason.New(reason.PolicyEvidenceAge, "the evidence is too old for an identity")
@@ -160,7 +164,7 @@ func (g *jwtGate) SignPayload(input []byte, alg jose.SignatureAlgorithm) ([]byte
 }
 
 func publicJWK(k jwtKey) *jose.JSONWebKey {
-	return &jose.JSONWebKey{Key: k.signer.Public(), KeyID: k.id}
+	return &jose.JSONWebKey{Key: k.public, KeyID: k.id}
 }
 
 // fixedWidth turns the DER of an ECDSA signature into 32 bytes r and 32 bytes s
@@ -223,8 +227,8 @@ func (i *Issuer) SignJWT(p *PreparedJWT) (string, error) {
 	return token, nil
 }
 
-// check compares the token with what was recorded, and verifies its signature:
-// a faulty RSA signature can give the private key away.
+// check compares the token with what was recorded, and verifies its signature
+// under the published key: a faulty RSA signature can give the private key away.
 func (p *PreparedJWT) check(token string, key jwtKey) error {
 	rest, ok := strings.CutPrefix(token, string(p.input)+".")
 	if !ok || strings.Contains(rest, ".") {
@@ -234,7 +238,7 @@ func (p *PreparedJWT) check(token string, key jwtKey) error {
 	if err != nil {
 		return fmt.Errorf("read signed token: %w", err)
 	}
-	if _, err := jws.Verify(key.signer.Public()); err != nil {
+	if _, err := jws.Verify(key.public); err != nil {
 		return fmt.Errorf("verify signed token: %w", err)
 	}
 	return nil

@@ -8,11 +8,11 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"net/url"
-	"strings"
+	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/zonebroker/zonebroker/broker/claim"
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -25,28 +25,20 @@ const JWKSPath = "/oidc/jwks.json"
 // use jwt-svid, and SPIFFE readers one of use sig, so that there are two
 // documents. Errors as of Bundle.
 func JWKS(keys []ledger.Key) ([]byte, error) {
-	doc := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
-	for _, k := range distinct(keys) {
-		if k.Kind == KindCA {
-			continue
-		}
-		entry, err := tokenKey(k, "sig")
-		if err != nil {
-			return nil, err
-		}
-		doc.Keys = append(doc.Keys, entry)
+	tokens := slices.DeleteFunc(slices.Clone(keys), func(k ledger.Key) bool { return k.Kind == KindCA })
+	entries, err := keyEntries(tokens, func(k ledger.Key) (jose.JSONWebKey, error) { return tokenKey(k, "sig") })
+	if err != nil {
+		return nil, err
 	}
-	return json.Marshal(doc)
+	return json.Marshal(jose.JSONWebKeySet{Keys: entries})
 }
 
 // Discovery returns the document of OpenID Connect Discovery 1.0 for an issuer
 // that only vouches for tokens: there is nothing to authorize at. issuerURL is
-// the iss of the tokens, byte by byte; it must be https, without query,
-// fragment, user or trailing slash.
+// the iss of the tokens, byte by byte, see claim.ValidIssuer.
 func Discovery(issuerURL string) ([]byte, error) {
-	u, err := url.Parse(issuerURL)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.ContainsAny(issuerURL, "?#") || strings.HasSuffix(issuerURL, "/") || u.String() != issuerURL {
-		return nil, fmt.Errorf("issuer %q is not an https URL without query, fragment, user and trailing slash", issuerURL)
+	if !claim.ValidIssuer(issuerURL) {
+		return nil, fmt.Errorf("issuer %q is not an https URL without user, query, fragment and trailing slash", issuerURL)
 	}
 	return json.Marshal(struct {
 		Issuer     string   `json:"issuer"`
