@@ -96,7 +96,11 @@ func (b *Broker) recordedPolicy(ctx context.Context, ref ledger.PolicyRef) (*pol
 	if err != nil || o == nil {
 		return nil, err
 	}
-	return policy.LoadCanonical(o.Bytes)
+	set, err := policy.LoadCanonical(o.Bytes)
+	if err != nil || set.Hash() != ref.Hash {
+		return nil, reason.Wrap(reason.StoreRowForged, "the recorded policy does not read back; run zonebroker history verify", err)
+	}
+	return set, nil
 }
 
 // recordedBoot reads what an attestation measured out of its evidence; nil where

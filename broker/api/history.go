@@ -25,9 +25,9 @@ type Mismatch struct {
 	Expected []string `json:"expected"`
 	// Seen is the quoted value, "" for a PCR that was not quoted; hex.
 	Seen string `json:"seen"`
-	// Event is where this boot left the path of the accepted one; null where no
-	// accepted boot is known to compare with, or where the logs are the same.
-	Event *EventDifference `json:"event"`
+	// Event is where this boot left the path of the accepted one; nil where no
+	// accepted boot is known to compare with.
+	Event *EventDifference `json:"event,omitempty"`
 }
 
 // EventDifference is the first event of a PCR that the accepted boot does not

@@ -158,13 +158,19 @@ func TestRefusedStateDriftsOnce(t *testing.T) {
 		want          []ledger.Drift
 	}{
 		"comes": {accepted, denied, []ledger.Drift{
-			{Kind: "pcr.4", Before: "bb", After: "ff"}, {Kind: "secure_boot", Before: "on", After: "off"},
-			{Kind: "verdict", Before: "allow", After: "deny"}, {Kind: "reason", After: "x"}, {Kind: "policy", Before: "3", After: "4"},
+			{Kind: "pcr.4", Before: "bb", After: "ff"},
+			{Kind: "secure_boot", Before: "on", After: "off"},
+			{Kind: "verdict", Before: "allow", After: "deny"},
+			{Kind: "reason", After: "x"},
+			{Kind: "policy", Before: "3", After: "4"},
 		}},
 		"stays": {denied, again, nil},
 		"goes": {again, accepted, []ledger.Drift{
-			{Kind: "pcr.4", Before: "ff", After: "bb"}, {Kind: "secure_boot", Before: "off", After: "on"},
-			{Kind: "verdict", Before: "deny", After: "allow"}, {Kind: "reason", Before: "x"}, {Kind: "policy", Before: "4", After: "3"},
+			{Kind: "pcr.4", Before: "ff", After: "bb"},
+			{Kind: "secure_boot", Before: "off", After: "on"},
+			{Kind: "verdict", Before: "deny", After: "allow"},
+			{Kind: "reason", Before: "x"},
+			{Kind: "policy", Before: "4", After: "3"},
 		}},
 		"other_policy_same_verdict": {accepted, with(accepted, func(s *ledger.NodeState) { s.PolicyVersion++ }), nil},
 	} {

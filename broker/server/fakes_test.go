@@ -79,6 +79,8 @@ type desk struct {
 	mu     sync.Mutex
 	caller server.Caller
 	query  api.HistoryQuery
+	drift  api.DriftQuery
+	life   api.TimelineQuery
 	args   []string
 	err    error
 	roles  map[[32]byte]holder
@@ -175,6 +177,28 @@ func (d *desk) History(_ context.Context, c server.Caller, q api.HistoryQuery) (
 
 func (d *desk) Entry(_ context.Context, c server.Caller, id string) (api.Entry, error) {
 	return api.Entry{ID: recordID, Type: "attestation", Body: json.RawMessage(`{"id":"x"}`)}, d.took(c, id)
+}
+
+func (d *desk) Explain(_ context.Context, c server.Caller, id string) (api.Explanation, error) {
+	return api.Explanation{
+		ID: recordID, Code: "policy.pcr_mismatch", Reasons: []api.Reason{},
+		Mismatches: []api.Mismatch{{Kind: api.MismatchValue, Expected: []string{ekHash}, Event: &api.EventDifference{Number: 1}}},
+	}, d.took(c, id)
+}
+
+func (d *desk) Drift(_ context.Context, c server.Caller, q api.DriftQuery) (api.DriftPage, error) {
+	err := d.took(c)
+	d.drift = q
+	return api.DriftPage{Changes: []api.Drift{{ID: recordID, Kind: "pcr.4"}}}, err
+}
+
+func (d *desk) Timeline(_ context.Context, c server.Caller, q api.TimelineQuery) (api.TimelinePage, error) {
+	err := d.took(c)
+	d.life = q
+	return api.TimelinePage{Node: q.Node, Entries: []api.TimelineEntry{{
+		ID: recordID, Reasons: []api.Reason{}, Events: []string{}, Drift: []api.DriftChange{},
+		SVIDs: []api.TimelineSVID{{Profile: "jwt", Key: "software"}},
+	}}}, err
 }
 
 func (d *desk) VerifyHistory(_ context.Context, c server.Caller) (api.Verification, error) {

@@ -131,13 +131,13 @@ func (s *Server) reference(r *request) (answer, error) {
 }
 
 func (s *Server) history(r *request) (answer, error) {
-	q, err := newQuery(r, "node", "zone", "verdict", "type", "since", "until", "cursor", "limit")
+	q, err := newQuery(r, "node", "zone", "verdict", "type", "reason", "since", "until", "cursor", "limit")
 	if err != nil {
 		return answer{}, err
 	}
 	query := api.HistoryQuery{
 		Node: q.form("node", nodeForm), Zone: q.form("zone", wordForm), Verdict: q.form("verdict", wordForm),
-		Type: q.form("type", wordForm), Since: q.time("since"), Until: q.time("until"),
+		Type: q.form("type", wordForm), Reason: q.form("reason", wordForm), Since: q.time("since"), Until: q.time("until"),
 		Cursor: q.number("cursor"), Limit: q.limit(),
 	}
 	if q.err != nil {

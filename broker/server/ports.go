@@ -41,6 +41,9 @@ type Operator interface {
 	Node(ctx context.Context, c Caller, id string) (api.Node, error)
 	History(ctx context.Context, c Caller, q api.HistoryQuery) (api.HistoryPage, error)
 	Entry(ctx context.Context, c Caller, id string) (api.Entry, error)
+	Explain(ctx context.Context, c Caller, id string) (api.Explanation, error)
+	Drift(ctx context.Context, c Caller, q api.DriftQuery) (api.DriftPage, error)
+	Timeline(ctx context.Context, c Caller, q api.TimelineQuery) (api.TimelinePage, error)
 	VerifyHistory(ctx context.Context, c Caller) (api.Verification, error)
 	// Reference returns what an accepted attestation of a node measured;
 	// attestation "" takes the node's last.

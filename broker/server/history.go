@@ -1,0 +1,54 @@
+package server
+
+import (
+	"regexp"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+)
+
+// driftCursorForm is what broker/ledger writes for a place in the drift.
+var driftCursorForm = regexp.MustCompile(`^[0-9]{1,19}\.[0-9]{1,5}$`)
+
+func (s *Server) explanation(r *request) (answer, error) {
+	id, err := r.id(isUUID)
+	if err != nil {
+		return answer{}, err
+	}
+	v, err := s.cfg.Operator.Explain(r.Context(), r.caller, id)
+	return answer{value: v}, err
+}
+
+func (s *Server) drift(r *request) (answer, error) {
+	q, err := newQuery(r, "node", "kind", "zone", "since", "until", "cursor", "limit")
+	if err != nil {
+		return answer{}, err
+	}
+	query := api.DriftQuery{
+		Node: q.form("node", nodeForm), Kind: q.form("kind", wordForm), Zone: q.form("zone", wordForm),
+		Since: q.time("since"), Until: q.time("until"), Cursor: q.form("cursor", driftCursorForm), Limit: q.limit(),
+	}
+	if q.err != nil {
+		return answer{}, q.err
+	}
+	v, err := s.cfg.Operator.Drift(r.Context(), r.caller, query)
+	return answer{value: v}, err
+}
+
+func (s *Server) timeline(r *request) (answer, error) {
+	id, err := r.id(nodeForm.MatchString)
+	if err != nil {
+		return answer{}, err
+	}
+	q, err := newQuery(r, "since", "until", "cursor", "limit")
+	if err != nil {
+		return answer{}, err
+	}
+	query := api.TimelineQuery{
+		Node: id, Since: q.time("since"), Until: q.time("until"), Cursor: q.number("cursor"), Limit: q.limit(),
+	}
+	if q.err != nil {
+		return answer{}, q.err
+	}
+	v, err := s.cfg.Operator.Timeline(r.Context(), r.caller, query)
+	return answer{value: v}, err
+}
