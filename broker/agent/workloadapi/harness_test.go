@@ -303,9 +303,13 @@ func withHeader(ctx context.Context) context.Context {
 // deadline bounds what a test waits for.
 func deadline(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := withTimeout(t, 20*time.Second)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func withTimeout(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
 }
 
 // eventually waits until what holds.

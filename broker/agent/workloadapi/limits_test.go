@@ -1,0 +1,358 @@
+package workloadapi_test
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/zonebroker/zonebroker/broker/agent/workloadapi"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// dial opens a bare connection.
+func dial(t *testing.T, socket string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// refused reports whether the server closed the connection without a byte; one
+// that it serves begins with HTTP/2 settings.
+func refused(t *testing.T, c net.Conn) bool {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Read(make([]byte, 1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal("neither served nor closed")
+	}
+	return err != nil
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	for name, tweak := range map[string]func(*workloadapi.Config){
+		"overall": func(c *workloadapi.Config) { c.MaxConns = 3 },
+		"a_uid":   func(c *workloadapi.Config) { c.MaxConnsPerUID = 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			socket := serve(t, newSource(t, "payments", me("checkout")), tweak)
+			var held []net.Conn
+			for range 3 {
+				c := dial(t, socket)
+				if refused(t, c) {
+					t.Fatal("one within the bound is refused")
+				}
+				held = append(held, c)
+			}
+			for range 5 {
+				if !refused(t, dial(t, socket)) {
+					t.Fatal("one above the bound is served")
+				}
+			}
+			held[0].Close()
+			eventually(t, "the place is free again", func() bool { return !refused(t, dial(t, socket)) })
+		})
+	}
+	t.Run("users_do_not_take_each_others_place", func(t *testing.T) {
+		needRoot(t)
+		bin := program(t, "workload")
+		src := newSource(t, "payments", me("checkout"))
+		src.workloads[0].UID = uid(nobody)
+		socket := serve(t, src, func(c *workloadapi.Config) { c.MaxConnsPerUID = 1 })
+		if refused(t, dial(t, socket)) || !refused(t, dial(t, socket)) {
+			t.Fatal("not one for root")
+		}
+		if got := start(t, bin, socket, nobody).ask(); got != idOf("payments", "checkout") {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
+// TestStreamsAreBounded: what is above the bound waits on the client's side.
+func TestStreamsAreBounded(t *testing.T) {
+	src := newSource(t, "payments", me("checkout"))
+	s := stub(t, serve(t, src))
+	for range workloadapi.MaxStreams {
+		stream, err := s.FetchX509Bundles(withHeader(deadline(t)), &workload.X509BundlesRequest{})
+		if err := first(stream, err); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := withTimeout(t, 300*time.Millisecond)
+	defer cancel()
+	stream, err := s.FetchX509Bundles(withHeader(ctx), &workload.X509BundlesRequest{})
+	if err := first(stream, err); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestGarbageEndsItsConnectionOnly: anybody on the host can send it.
+func TestGarbageEndsItsConnectionOnly(t *testing.T) {
+	src := newSource(t, "payments", me("checkout"))
+	socket := serve(t, src)
+	for _, text := range []string{"GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "\x16\x03\x01"} {
+		c := dial(t, socket)
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	if _, err := client(t, socket).FetchX509SVID(deadline(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDenialsOfTheBrokerAreBounded: one workload must not use up what the broker
+// lets the whole node ask.
+func TestDenialsOfTheBrokerAreBounded(t *testing.T) {
+	src := newSource(t, "payments", me("checkout"))
+	src.err = reason.New(reason.PolicyAudience, "")
+	socket := serve(t, src)
+	s := stub(t, socket)
+	seen := map[codes.Code]int{}
+	for i := range 200 {
+		_, err := s.FetchJWTSVID(withHeader(deadline(t)), &workload.JWTSVIDRequest{Audience: []string{strconv.Itoa(i)}})
+		seen[status.Code(err)]++
+	}
+	if seen[codes.PermissionDenied] > 80 || seen[codes.ResourceExhausted] < 120 {
+		t.Errorf("%v", seen)
+	}
+	src.set(func() { src.workloads, src.err = append(src.workloads[:0:0], me("ledger")), nil })
+	if _, err := client(t, socket).FetchX509SVID(deadline(t)); err != nil {
+		t.Errorf("another workload: %v", err)
+	}
+	t.Run("what_succeeds_costs_nothing", func(t *testing.T) {
+		for range 200 {
+			if err := methods(s)["FetchJWTSVID"](withHeader(deadline(t))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("outages_cost_nothing", func(t *testing.T) {
+		src.set(func() { src.err = errors.New("away") })
+		for range 100 {
+			if err := methods(s)["FetchJWTSVID"](withHeader(deadline(t))); status.Code(err) != codes.Unavailable {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func TestBudget(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	b := workloadapi.NewBudget(2, time.Second, func() time.Time { return now })
+	take := func(key string, want bool) {
+		t.Helper()
+		if got := b.Take(key); got != want {
+			t.Errorf("take %s at %s: %t", key, now.UTC().Format("05.000"), got)
+		}
+	}
+	take("a", true)
+	take("a", true)
+	take("a", false)
+	take("b", true)
+	now = now.Add(999 * time.Millisecond)
+	take("a", false)
+	now = now.Add(time.Millisecond)
+	take("a", true)
+	take("a", false)
+	b.Give("a")
+	take("a", true)
+	now = now.Add(time.Hour)
+	take("a", true)
+	take("a", true)
+	take("a", false)
+	now = now.Add(-time.Hour)
+	take("a", false)
+	b.Give("never")
+	for i := range 3 * workloadapi.MaxBudgetKeys {
+		b.Take(strconv.Itoa(i))
+	}
+	if n := b.Keys(); n > workloadapi.MaxBudgetKeys {
+		t.Errorf("%d keys", n)
+	}
+}
+
+// TestManyClients: a hundred clients at once, through rotations, without a race.
+func TestManyClients(t *testing.T) {
+	src := newSource(t, "payments", me("checkout"))
+	socket := serve(t, src, func(c *workloadapi.Config) { c.MaxConnsPerUID = 128 })
+	var group sync.WaitGroup
+	stop := make(chan struct{})
+	group.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				src.set(func() { delete(src.identities, "checkout") })
+			}
+		}
+	})
+	var clients sync.WaitGroup
+	for range 100 {
+		s := stub(t, socket)
+		clients.Go(func() {
+			stream, err := s.FetchX509SVID(withHeader(deadline(t)), &workload.X509SVIDRequest{})
+			for range 5 {
+				if err := first(stream, err); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	close(stop)
+	group.Wait()
+}
+
+func TestSocketRefusals(t *testing.T) {
+	private := func(t *testing.T) string {
+		t.Helper()
+		dir, err := os.MkdirTemp("", "zbs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		return dir
+	}
+	open := func(t *testing.T, path string) error {
+		t.Helper()
+		server, err := workloadapi.New(workloadapi.Config{Socket: path, Source: newSource(t, "lab")})
+		if err == nil {
+			ctx, cancel := withTimeout(t, time.Minute)
+			done := make(chan error, 1)
+			go func() { done <- server.Run(ctx) }()
+			t.Cleanup(func() { cancel(); <-done })
+		}
+		return err
+	}
+	wants := func(t *testing.T, err error, text string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v, want %q", err, text)
+		}
+	}
+	t.Run("everybody_may_connect", func(t *testing.T) {
+		path := filepath.Join(private(t), "run", "w.sock")
+		if err := os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(t, path); err != nil {
+			t.Fatal(err)
+		}
+		for path, want := range map[string]os.FileMode{path: 0o666 | os.ModeSocket, filepath.Dir(path): 0o755 | os.ModeDir} {
+			if info, err := os.Lstat(path); err != nil || info.Mode() != want {
+				t.Errorf("%s: %v, %v", path, info.Mode(), err)
+			}
+		}
+	})
+	t.Run("folder_that_others_can_write", func(t *testing.T) {
+		for _, mode := range []os.FileMode{0o777, 0o775, 0o777 | os.ModeSticky} {
+			dir := private(t)
+			if err := os.Chmod(dir, mode); err != nil {
+				t.Fatal(err)
+			}
+			wants(t, open(t, filepath.Join(dir, "w.sock")), "chmod go-w")
+		}
+	})
+	t.Run("folder_above_that_others_can_write", func(t *testing.T) {
+		dir := private(t)
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, open(t, filepath.Join(dir, "run", "w.sock")), "chmod go-w "+dir)
+	})
+	t.Run("folder_of_another_user", func(t *testing.T) {
+		needRoot(t)
+		dir := private(t)
+		if err := os.Chown(dir, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, open(t, filepath.Join(dir, "w.sock")), "belongs to another user")
+		wants(t, open(t, filepath.Join(dir, "run", "w.sock")), "belongs to another user")
+	})
+	t.Run("folder_that_is_a_link", func(t *testing.T) {
+		dir := private(t)
+		if err := os.Mkdir(filepath.Join(dir, "real"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("real", filepath.Join(dir, "link")); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, open(t, filepath.Join(dir, "link", "w.sock")), "through a link")
+	})
+	t.Run("folder_that_is_a_file", func(t *testing.T) {
+		path := filepath.Join(private(t), "file")
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, open(t, filepath.Join(path, "w.sock")), "not a folder")
+	})
+	t.Run("file_in_its_place", func(t *testing.T) {
+		path := filepath.Join(private(t), "w.sock")
+		if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, open(t, path), "not a socket")
+		if text, _ := os.ReadFile(path); string(text) != "precious" {
+			t.Error("the file is gone")
+		}
+	})
+	t.Run("somebody_listens", func(t *testing.T) {
+		path := filepath.Join(private(t), "w.sock")
+		if err := open(t, path); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, open(t, path), "another process listens")
+		if err := methods(stub(t, path))["FetchX509SVID"](withHeader(deadline(t))); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("the first is gone: %v", err)
+		}
+	})
+	t.Run("left_behind_by_a_crash", func(t *testing.T) {
+		path := filepath.Join(private(t), "w.sock")
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		l.Close()
+		if err := open(t, path); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("not_absolute", func(t *testing.T) { wants(t, open(t, "w.sock"), "absolute") })
+	t.Run("too_long", func(t *testing.T) {
+		wants(t, open(t, filepath.Join(private(t), strings.Repeat("x", 100))), "shorter")
+	})
+}
+
+func TestConfigurationsThatAreRefused(t *testing.T) {
+	src := newSource(t, "lab")
+	for name, cfg := range map[string]workloadapi.Config{
+		"no_source": {Socket: "/tmp/zb-none/w.sock"},
+		"bound":     {Socket: "/tmp/zb-none/w.sock", Source: src, MaxConns: -1},
+		"uid_bound": {Socket: "/tmp/zb-none/w.sock", Source: src, MaxConnsPerUID: -1},
+	} {
+		if _, err := workloadapi.New(cfg); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
