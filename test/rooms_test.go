@@ -70,7 +70,7 @@ func rooms() []room {
 		{
 			path:    "cmd",
 			inside:  []string{"cmd/internal/...", "broker", "broker/...", "store", "store/embedded", "migrations", "deploy/...", verifier},
-			modules: []string{"github.com/spf13/cobra", spiffe, uuid, yaml, mod, prom, xsync, xsys, xtime, "github.com/jackc/pgx/v5"},
+			modules: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", spiffe, uuid, yaml, mod, prom, xsync, xsys, xtime, "github.com/jackc/pgx/v5"},
 		},
 		{path: "test", inside: []string{"..."}, modules: []string{spiffe, gotpm, uuid}},
 	}

@@ -54,13 +54,16 @@ Data goes to standard output, progress and errors to standard error.
 
 Exit codes: 0 ok, 1 error, 2 usage, 3 denied by policy, 4 broker unreachable,
 5 a proof does not verify.`,
+		Example: `  zoneagent run --server https://broker.example.org:8443 --anchor /etc/zoneagent/anchor.pem
+  zoneagent status`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noArguments,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err.Error()} })
-	root.AddCommand(runCommand(), statusCommand(), healthCommand(), attestCommand(), verifyBrokerCommand(), ekCommand(), versionCommand())
+	root.AddCommand(runCommand(), statusCommand(), healthCommand(), attestCommand(), verifyBrokerCommand(), ekCommand(), completionCommand(), manCommand(), versionCommand())
+	places().Register(root)
 	return root
 }
 

@@ -29,6 +29,7 @@ func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version",
+		Long:    "version prints the version and the Go release of this binary. It asks no broker and no TPM.",
 		Example: "  zoneagent version -o json",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
