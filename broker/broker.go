@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,11 +23,11 @@ import (
 
 // Numbers of wire.md, "Numbers".
 const (
-	enrolmentRate   = 50 // enrolments a second
+	enrolmentRate   = 50 // enrolments a second, unless configured
 	pendingCap      = 1000
 	pollEvery       = time.Second
 	checkpointEvery = time.Second
-	nodeRate        = 10 // attestations a minute of one node, whatever their outcome
+	nodeRate        = 10 // attestations a minute of one node, unless configured
 	caEvery         = time.Minute
 	recordTimeout   = 10 * time.Second
 	maxSkew         = 2 * time.Second // between our clock and the database's
@@ -50,6 +51,12 @@ type Config struct {
 	// Anchor returns the signed note that the log anchor outside the database
 	// holds, "" before the first.
 	Anchor func() (string, error)
+
+	// EnrolmentRate is how many enrolments a second may begin, 0 for 50; NodeRate
+	// how many attestations a minute of one node are looked at whatever their
+	// outcome, 0 for 10.
+	EnrolmentRate int
+	NodeRate      int
 
 	Now    func() time.Time
 	Rand   io.Reader
@@ -91,17 +98,22 @@ func New(cfg Config) (*Broker, error) {
 		cfg.SignCheckpoint == nil || cfg.Anchor == nil || cfg.LogKey == nil || cfg.Now == nil || cfg.Rand == nil || cfg.Logger == nil {
 		return nil, errors.New("broker: incomplete configuration")
 	}
+	if cfg.EnrolmentRate < 0 || cfg.NodeRate < 0 {
+		return nil, errors.New("broker: a rate below zero")
+	}
 	if cfg.ClusterKey == [32]byte{} {
 		return nil, errors.New("broker: the cluster key is all zero")
 	}
 	if cfg.Step == nil {
 		cfg.Step = func(string) {}
 	}
+	cfg.EnrolmentRate, cfg.NodeRate = cmp.Or(cfg.EnrolmentRate, enrolmentRate), cmp.Or(cfg.NodeRate, nodeRate)
 	return &Broker{
 		cfg:        cfg,
 		seal:       sealer{cluster: cfg.ClusterKey, rand: cfg.Rand},
 		enrolSlots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
-		enrolRate:  rate.NewLimiter(enrolmentRate, enrolmentRate),
+		enrolRate:  rate.NewLimiter(rate.Limit(cfg.EnrolmentRate), cfg.EnrolmentRate),
+		nodes:      nodeRates{perMinute: cfg.NodeRate},
 	}, nil
 }
 

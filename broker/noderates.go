@@ -13,6 +13,8 @@ import (
 // nodes get an entry, so the map is as large as the fleet at most, and it is
 // dropped where it grows beyond that.
 type nodeRates struct {
+	perMinute int
+
 	mu sync.Mutex
 	by map[ledger.NodeID]*rate.Limiter
 }
@@ -28,7 +30,7 @@ func (n *nodeRates) allow(id ledger.NodeID, now time.Time) bool {
 	}
 	l := n.by[id]
 	if l == nil {
-		l = rate.NewLimiter(rate.Every(time.Minute/nodeRate), nodeRate)
+		l = rate.NewLimiter(rate.Every(time.Minute/time.Duration(n.perMinute)), n.perMinute)
 		n.by[id] = l
 	}
 	return l.AllowN(now, 1)

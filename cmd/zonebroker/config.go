@@ -66,6 +66,8 @@ type config struct {
 	ExtraVendors []string `yaml:"extra_vendors"`
 	// CALifetime is how long this replica's CA lives, at most and by default 24h.
 	CALifetime duration `yaml:"ca_lifetime"`
+	// Limits bound what strangers and nodes can make the broker do.
+	Limits limits `yaml:"limits"`
 }
 
 // duration is a time.Duration written as "24h".
@@ -102,6 +104,9 @@ func loadConfig(dir string) (config, error) {
 	}
 	if _, err := spiffeid.TrustDomainFromString(c.TrustDomain); err != nil {
 		return config{}, fmt.Errorf("%s: trust_domain: %w", path, err)
+	}
+	if err := c.Limits.check(); err != nil {
+		return config{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if c.Replica == "" {
 		if c.Replica, err = os.Hostname(); err != nil {

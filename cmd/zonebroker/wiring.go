@@ -199,6 +199,7 @@ func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, logger 
 		VerifierID:     claim.VerifierID{Developer: "https://github.com/zonebroker/zonebroker", Build: "zonebroker " + readBuildInfo().Version},
 		SignCheckpoint: func(ctx context.Context) (string, error) { return st.SignCheckpoint(ctx, keys.log, anchor) },
 		Anchor:         anchor.Load, Now: now, Rand: randomSource, Logger: logger, Step: failpoint,
+		EnrolmentRate: cfg.Limits.Enrolments, NodeRate: cfg.Limits.NodeAttestations,
 	})
 }
 

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/zonebroker/zonebroker/broker/server"
+)
+
+// limits are the bounds that zonebroker.yaml may change; what is not named, or
+// zero, keeps its default. The defaults hold a fleet of thousands; a rack
+// behind one address, or a load test, wants others.
+type limits struct {
+	// Connections and ConnectionsPerAddress bound open TCP connections.
+	Connections           int `yaml:"connections"`
+	ConnectionsPerAddress int `yaml:"connections_per_address"`
+	// Strangers is the rate of challenges and attestations of everybody without a
+	// valid SVID together, PerAddress of one address of them.
+	Strangers  bound `yaml:"strangers"`
+	PerAddress bound `yaml:"per_address"`
+	// Nodes is the rate of all nodes together, Node of one.
+	Nodes bound `yaml:"nodes"`
+	Node  bound `yaml:"node"`
+	// Enrolments a second, and attestations a minute of one node whatever its lane.
+	Enrolments       int `yaml:"enrolments"`
+	NodeAttestations int `yaml:"node_attestations"`
+}
+
+// bound is a token bucket: so many a second on average, so many at once.
+type bound struct {
+	PerSecond float64 `yaml:"per_second"`
+	Burst     int     `yaml:"burst"`
+}
+
+// check refuses a bound below zero, and a rate without a burst or the other way
+// round: such a bucket would never give a token.
+func (l limits) check() error {
+	for name, n := range map[string]int{
+		"connections": l.Connections, "connections_per_address": l.ConnectionsPerAddress,
+		"enrolments": l.Enrolments, "node_attestations": l.NodeAttestations,
+	} {
+		if n < 0 {
+			return fmt.Errorf("limits.%s is below zero", name)
+		}
+	}
+	for name, b := range map[string]bound{"strangers": l.Strangers, "per_address": l.PerAddress, "nodes": l.Nodes, "node": l.Node} {
+		if b != (bound{}) && (b.PerSecond <= 0 || b.Burst <= 0) {
+			return fmt.Errorf("limits.%s: per_second and burst go together, both above zero", name)
+		}
+	}
+	return nil
+}
+
+func (l limits) ofServer() server.Limits {
+	return server.Limits{
+		MaxConns: l.Connections, MaxConnsPerIP: l.ConnectionsPerAddress,
+		Strangers: server.Rate(l.Strangers), PerIP: server.Rate(l.PerAddress),
+		Nodes: server.Rate(l.Nodes), Node: server.Rate(l.Node),
+	}
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/zonebroker/zonebroker/broker/server"
+)
+
+func TestLimits(t *testing.T) {
+	for name, test := range map[string]struct {
+		yaml string
+		want server.Limits
+		ok   bool
+	}{
+		"nothing keeps the defaults": {"", server.Limits{}, true},
+		"what is named": {
+			"limits: {connections: 5, strangers: {per_second: 0.5, burst: 2}, node: {per_second: 1, burst: 3}}",
+			server.Limits{MaxConns: 5, Strangers: server.Rate{PerSecond: 0.5, Burst: 2}, Node: server.Rate{PerSecond: 1, Burst: 3}},
+			true,
+		},
+		"a number below zero":    {"limits: {enrolments: -1}", server.Limits{}, false},
+		"a rate without a burst": {"limits: {per_address: {per_second: 5}}", server.Limits{}, false},
+		"a burst without a rate": {"limits: {nodes: {burst: 5}}", server.Limits{}, false},
+		"an unknown bound":       {"limits: {per_ip: {per_second: 5, burst: 1}}", server.Limits{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, configFile), []byte("trust_domain: example.org\n"+test.yaml+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := loadConfig(dir)
+			if (err == nil) != test.ok {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, cfg.Limits.ofServer()); test.ok && diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
