@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -16,13 +15,13 @@ import (
 )
 
 func newHistoryCmd() *cobra.Command {
-	return group("history", "The history of decisions: list, show, verify",
+	return group("history", "The history of decisions: list, show, explain, verify",
 		`History reads what the broker decided, when, why, and by which policy. Nothing
 in it is edited or deleted; verify recomputes every leaf and the head of the log
 and compares them with the signed checkpoint.`,
-		`  zonebroker history list --since 24h --verdict deny
+		`  zonebroker history list --since 24h --reason policy.pcr_mismatch
   zonebroker history verify`,
-		historyListCmd(), historyShowCmd(), historyVerifyCmd())
+		historyListCmd(), historyShowCmd(), historyExplainCmd(), historyVerifyCmd())
 }
 
 func historyListCmd() *cobra.Command {
@@ -36,34 +35,24 @@ func historyListCmd() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	server, output := serverFlag(cmd), outputFlag(cmd)
-	f := cmd.Flags()
-	filters := map[string]*string{
-		"node":    f.String("node", "", "only this node"),
-		"zone":    f.String("zone", "", "only this zone"),
-		"verdict": f.String("verdict", "", "allow or deny"),
-		"type":    f.String("type", "", "type of record, for example attestation or node.approved"),
-		"since":   f.String("since", "", "from this time on: 24h, or RFC 3339"),
-		"until":   f.String("until", "", "before this time: 24h, or RFC 3339"),
-	}
-	limit := f.Int("limit", 50, "at most so many records")
+	list := newListFlags(cmd, "records")
+	list.add(cmd, "node", "only this node")
+	list.add(cmd, "zone", "only this zone")
+	list.add(cmd, "verdict", "allow or deny")
+	list.add(cmd, "type", "type of record, for example attestation or node.approved")
+	list.add(cmd, "reason", "first reason code of a denial, for example policy.pcr_mismatch")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := newAdminClient(*server)
 		if err != nil {
 			return err
 		}
-		query, err := historyQuery(filters, time.Now())
+		entries, err := follow(cmd, list, func(query url.Values) ([]api.Entry, string, error) {
+			var page api.HistoryPage
+			err := c.get(cmd.Context(), "/v1/history", query, &page)
+			return page.Entries, numbered(page.NextCursor), err
+		})
 		if err != nil {
 			return err
-		}
-		if *limit < 1 {
-			return usageError{"--limit: at least 1"}
-		}
-		entries, more, err := someEntries(cmd.Context(), c, query, *limit)
-		if err != nil {
-			return err
-		}
-		if more {
-			fmt.Fprintf(cmd.ErrOrStderr(), "there are more; raise --limit or narrow the filters\n")
 		}
 		now := time.Now()
 		return printList(cmd.OutOrStdout(), *output, entries, "INDEX WHEN TYPE NODE ZONE VERDICT REASON ID", func(e api.Entry) []string {
@@ -71,56 +60,6 @@ func historyListCmd() *cobra.Command {
 		})
 	}
 	return cmd
-}
-
-func historyQuery(filters map[string]*string, now time.Time) (url.Values, error) {
-	query := url.Values{}
-	for name, v := range filters {
-		if *v == "" {
-			continue
-		}
-		value := *v
-		if name == "since" || name == "until" {
-			t, err := parseTime(value, now)
-			if err != nil {
-				return nil, usageError{"--" + name + ": " + err.Error()}
-			}
-			value = t.UTC().Format(time.RFC3339Nano)
-		}
-		query.Set(name, value)
-	}
-	return query, nil
-}
-
-// parseTime takes RFC 3339, or a duration that goes back from now.
-func parseTime(text string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(text); err == nil {
-		return now.Add(-d), nil
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("want a duration such as 24h, or RFC 3339 such as 2026-11-01T00:00:00Z")
-	}
-	return t, nil
-}
-
-// someEntries follows the pages up to limit; more is true where there are others.
-func someEntries(ctx context.Context, c *adminClient, query url.Values, limit int) (entries []api.Entry, more bool, err error) {
-	for {
-		query.Set("limit", strconv.Itoa(min(limit-len(entries), 500)))
-		var page api.HistoryPage
-		if err := c.get(ctx, "/v1/history", query, &page); err != nil {
-			return nil, false, err
-		}
-		entries = append(entries, page.Entries...)
-		if page.NextCursor == 0 || len(page.Entries) == 0 {
-			return entries, false, nil
-		}
-		if len(entries) >= limit {
-			return entries[:limit], true, nil
-		}
-		query.Set("cursor", strconv.FormatInt(page.NextCursor, 10))
-	}
 }
 
 func historyShowCmd() *cobra.Command {

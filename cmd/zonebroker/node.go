@@ -21,7 +21,7 @@ there waits in the pending list, a node that looks like a copy or came back afte
 a TPM clear waits until an operator approves it.`,
 		`  zonebroker node list
   zonebroker node admit 4f1d…e0 --machine rack7-n1 --group rack-7`,
-		nodeListCmd(), nodeShowCmd(), nodeAdmitCmd(), nodePendingCmd(), nodeApproveCmd(), nodeDisableCmd())
+		nodeListCmd(), nodeShowCmd(), nodeTimelineCmd(), nodeAdmitCmd(), nodePendingCmd(), nodeApproveCmd(), nodeDisableCmd())
 }
 
 func nodeListCmd() *cobra.Command {

@@ -14,6 +14,7 @@ var constructors = []func() *cobra.Command{
 	newNodeCmd,
 	newTokenCmd,
 	newHistoryCmd,
+	newDriftCmd,
 	newReferenceCmd,
 	newPolicyCmd,
 	newClaimCmd,

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+)
+
+func newDriftCmd() *cobra.Command {
+	return group("drift", "What changed on the nodes, with before and after",
+		`Drift lists changes of what nodes measured and earned: PCRs, event log, secure
+boot, firmware, zone, tier, verdict. Each is decided and written with the record
+that brought it. A machine that is refused again and again in the same state has
+drifted once.`,
+		`  zonebroker drift list --since 24h
+  zonebroker drift list --kind pcr.4 --zone payments`,
+		driftListCmd())
+}
+
+func driftListCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List changes, newest first",
+		Long: `List prints what changed, newest first. Kinds are pcr.0 to pcr.23, event_log,
+secure_boot, firmware, zone, tier, verdict, reason and policy (the version that
+decided, where the verdict changed). The table shortens digests; -o json has
+them whole. A change of a PCR is explained by "zonebroker history explain".`,
+		Example: `  zonebroker drift list --since 24h
+  zonebroker drift list --node abcdefghijklmnopqrstuvwxyz --kind secure_boot
+  zonebroker drift list --zone payments --until 2026-12-01T00:00:00Z --limit 5000 -o json`,
+		Args: cobra.NoArgs,
+	}
+	server, output := serverFlag(cmd), outputFlag(cmd)
+	list := newListFlags(cmd, "changes")
+	list.add(cmd, "node", "only this node")
+	list.add(cmd, "zone", "only nodes of this zone")
+	list.add(cmd, "kind", "only this kind, for example pcr.4 or verdict")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := newAdminClient(*server)
+		if err != nil {
+			return err
+		}
+		changes, err := follow(cmd, list, func(query url.Values) ([]api.Drift, string, error) {
+			var page api.DriftPage
+			err := c.get(cmd.Context(), "/v1/drift", query, &page)
+			return page.Changes, page.NextCursor, err
+		})
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		return printList(cmd.OutOrStdout(), *output, changes, "WHEN NODE ZONE KIND BEFORE AFTER RECORD", func(d api.Drift) []string {
+			return []string{relative(d.RecordedAt, now), d.Node, d.Zone, d.Kind, short(d.Before), short(d.After), d.ID}
+		})
+	}
+	return cmd
+}
