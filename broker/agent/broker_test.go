@@ -1,7 +1,6 @@
 package agent_test
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -27,8 +26,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/claim"
@@ -59,9 +56,21 @@ type broker struct {
 	challenges []api.ChallengeRequest
 	attests    []api.AttestRequest
 	withCert   []bool // of each request, whether a client certificate came
+	maxAge     time.Duration
+	grace      time.Duration
+	workloads  []api.Workload
+	jwtKey     pair
+	later      []any // requests for SVIDs of workloads
+	bundles    int   // how often the bundle was asked for
+	conns      int   // connections that were accepted
+	away       bool
+	listening  *httptest.Server
 
 	// misbehaviour
 	refuseAttest func(n int) error // n counts from 0; nil goes on
+	refuseLater  func(any) error
+	spoilLater   func(*api.SVIDResponse, *api.JWTResponse)
+	retryAfter   int
 	spoil        func(*api.AttestResponse)
 	credential   func(ek tpm2.EK, ak tpm2.AK, nonce []byte) (blob, secret []byte, err error)
 	challenge    func(*api.Challenge)
@@ -138,6 +147,7 @@ func newBroker(t testing.TB) *broker {
 	t.Helper()
 	b := &broker{
 		t: t, anchor: authority(t, "anchor"), now: time.Now, selection: "ff4300",
+		maxAge: 5 * time.Minute, grace: 55 * time.Minute, workloads: []api.Workload{}, retryAfter: 1,
 		admitted: map[[32]byte]bool{}, tokens: map[string]*sealed{}, nodes: map[string]*node{},
 	}
 	b.rotateCA()
@@ -163,11 +173,12 @@ func (b *broker) listen(c tls.Certificate) string {
 		}, nil
 	}
 	s := &httptest.Server{
-		Listener: listener, EnableHTTP2: true, TLS: &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: config},
+		Listener: &door{Listener: listener, b: b}, EnableHTTP2: true, TLS: &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: config},
 		Config: &http.Server{Handler: b, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Second},
 	}
 	s.StartTLS()
 	b.t.Cleanup(s.Close)
+	b.listening = s
 	return s.URL
 }
 
@@ -179,6 +190,7 @@ func (b *broker) rotateCA() {
 	b.ca = authority(b.t, "ca "+uuid.NewString())
 	b.clientCAs = x509.NewCertPool()
 	b.clientCAs.AddCert(b.ca.cert)
+	b.jwtKey = authority(b.t, "jwt")
 }
 
 func (b *broker) trust() client.Trust {
@@ -213,14 +225,17 @@ func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				out, err = b.attest(req)
 			}
 		}
+	case "/spiffe/bundle.json":
+		b.bundles++
+		out = b.bundle()
 	default:
-		err = reason.New(reason.RequestNotFound, "no route")
+		out, err = b.answerLater(r)
 	}
 	kind, status := "application/json", http.StatusOK
 	if err != nil {
 		problem := api.NewProblem(err, "req-1")
 		kind, status, out = "application/problem+json", problem.Status, problem
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", strconv.Itoa(b.retryAfter))
 	}
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(status)
@@ -327,40 +342,22 @@ func evidenceOf(req api.AttestRequest) verifier.Evidence {
 func (b *broker) issue(req api.AttestRequest, n *node, s *sealed) api.AttestResponse {
 	now := b.now()
 	out := api.AttestResponse{
-		AttestationID: n.last, Node: n.id, Zone: "lab", Tier: 2, Events: []string{}, Workloads: []api.Workload{},
+		AttestationID: n.last, Node: n.id, Zone: "lab", Tier: 2, Events: []string{}, Workloads: b.workloads,
 		SPIFFEID:   "spiffe://" + trustDomain + "/zone/lab/node/" + n.id,
-		AttestedAt: s.issued.UTC(), FreshUntil: s.issued.Add(5 * time.Minute).UTC(), RenewAt: s.issued.Add(150 * time.Second).UTC(),
+		AttestedAt: s.issued.UTC(), FreshUntil: s.issued.Add(b.maxAge).UTC(), RenewAt: s.issued.Add(b.maxAge / 2).UTC(),
 		Log: api.LogPosition{Origin: "log", Index: int64(len(b.attests)), Size: int64(len(b.attests)), Checkpoint: fmt.Sprintf("log\n%d\nroot\n\n— key sig\n", len(b.attests))},
-	}
-	measured := claim.Measured{PolicyID: "urn:zonebroker:policy:lab:1:sha256:00"}.Submod()
-	ext, err := claim.EncodeCMW(claim.Claims{
-		VerifierID: claim.VerifierID{Developer: "https://example.org", Build: "test"}, Status: measured.Status,
-		Submods: map[string]claim.Submod{claim.SubmodTPM: measured}, IssuedAt: now.Unix(),
-		Zone: claim.Zone{
-			Name: "lab", Tier: 2, Epoch: 1, Node: n.id, AttestationID: n.last, AttestedAt: s.issued.Unix(),
-			FreshUntil: out.FreshUntil.Unix(), Evidence: digest("evidence"), Key: "tpm",
-			Policy: claim.Policy{Version: 1, Hash: digest("policy"), Mode: "enforce"},
-		},
-	})
-	if err != nil {
-		b.t.Error(err)
 	}
 	public, err := x509.ParsePKIXPublicKey(req.SPKI)
 	if err != nil {
 		b.t.Error(err)
 	}
-	leaf := signed(b.t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: n.id}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-		URIs:        names(out.SPIFFEID), ExtraExtensions: []pkix.Extension{ext},
-		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(time.Hour),
-	}, &b.ca, nil, public, now)
-	out.Chain = []api.Bytes{leaf.Raw}
-	td := spiffeid.RequireTrustDomainFromString(trustDomain)
-	if out.Bundle, err = spiffebundle.FromX509Authorities(td, []*x509.Certificate{b.ca.cert}).Marshal(); err != nil {
-		b.t.Error(err)
-	}
-	out.Bundle = bytes.TrimSpace(out.Bundle)
+	c := b.claims(claim.Zone{
+		Name: "lab", Tier: 2, Epoch: 1, Node: n.id, AttestationID: n.last, AttestedAt: s.issued.Unix(),
+		FreshUntil: out.FreshUntil.Unix(), Evidence: digest("evidence"), Key: "tpm",
+		Policy: claim.Policy{Version: 1, Hash: digest("policy"), Mode: "enforce"},
+	})
+	leaf := b.svid(out.SPIFFEID, n.id, c, public, earlier(now.Add(time.Hour), out.FreshUntil.Add(b.grace)))
+	out.Chain, out.Bundle = []api.Bytes{leaf.Raw}, b.bundle()
 	if b.spoil != nil {
 		b.spoil(&out)
 	}

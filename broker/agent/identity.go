@@ -143,7 +143,7 @@ func (a *Agent) refresh(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-a.stale:
-		case <-a.after(pause):
+		case <-a.after(sleepRefresh, pause):
 		}
 	}
 }

@@ -21,6 +21,14 @@ const (
 	slice = time.Minute
 )
 
+// sleeper says who waits.
+type sleeper int
+
+const (
+	sleepLoop sleeper = iota
+	sleepRefresh
+)
+
 // Agent keeps the zone of this host: it attests, renews, and serves what it
 // earned to those who ask through the Workload API. Its methods may be called
 // from several goroutines.
@@ -36,7 +44,7 @@ type Agent struct {
 
 	wake   chan struct{} // somebody learnt that the zone is no longer the last one
 	nudge  chan struct{} // there is more whose end is waited for
-	after  func(time.Duration) <-chan time.Time
+	after  func(sleeper, time.Duration) <-chan time.Time
 	random func() float64
 
 	mu      sync.Mutex // guards everything below
@@ -68,7 +76,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1), stale: make(chan struct{}, 1), changed: make(chan struct{}), random: rand.Float64,
 		identities: map[string]*identity{}, tokens: map[flightKey]*token{}, flights: map[flightKey]*flight{}, failed: map[flightKey]*failure{},
-		after: func(d time.Duration) <-chan time.Time { return time.NewTimer(d).C },
+		after: func(_ sleeper, d time.Duration) <-chan time.Time { return time.NewTimer(d).C },
 	}
 	said := cfg.Progress
 	cfg.Progress = a.step(said)
@@ -131,7 +139,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.report()
 	refresher.Wait()
-	return a.Close()
+	if err := a.Close(); err != nil {
+		a.cfg.Progress(err.Error()) // a TPM that is gone; there is nothing to mend any more
+	}
+	return nil
 }
 
 // start opens the TPM, without which what is kept on the disk is of no use:
@@ -172,7 +183,7 @@ func (a *Agent) sleep(ctx context.Context) {
 		return
 	}
 	select {
-	case <-a.after(d):
+	case <-a.after(sleepLoop, d):
 	case <-ctx.Done():
 	case <-a.nudge:
 	case <-a.wake:
