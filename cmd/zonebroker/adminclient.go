@@ -24,25 +24,55 @@ import (
 // maxAnswer bounds an answer of the broker: a page of 500 entries is far below.
 const maxAnswer = 64 << 20
 
-// serverFlag adds --server to a command that asks a broker.
-func serverFlag(cmd *cobra.Command) *string {
+const dialTimeout = 5 * time.Second
+
+// endpoint says which broker to ask, and as whom.
+type endpoint struct{ server, credential string }
+
+// serverFlag adds --server and --credential to a command that asks a broker.
+func serverFlag(cmd *cobra.Command) *endpoint {
+	e := new(endpoint)
+	cmd.Flags().StringVar(&e.server, "server", "", "broker, unix:PATH of its admin socket or https://host:port (default: that of the credential, else the folder ZONEBROKER_DIR)")
+	cmd.Flags().StringVar(&e.credential, "credential", "", "file of a role certificate, from zonebroker operator add (default: ZONEBROKER_CREDENTIAL)")
+	return e
+}
+
+// socketFlag adds --server to a command that only the admin socket answers.
+func socketFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("server", "", "admin socket of the broker, unix:PATH (default: in the folder ZONEBROKER_DIR)")
 }
 
-// adminClient asks a broker through its admin socket.
+// adminClient asks a broker through its admin socket or with a role certificate.
 type adminClient struct {
-	socket string
-	http   http.Client
+	place string // for messages
+	base  string // URL without path
+	http  http.Client
 }
 
-func newAdminClient(server string) (*adminClient, error) {
+// newAdminClient goes where --server says; without it a credential leads to its
+// broker, and else ZONEBROKER_DIR to a socket.
+func newAdminClient(e endpoint) (*adminClient, error) {
+	credential := e.credential
+	if credential == "" && !strings.HasPrefix(e.server, "unix:") {
+		credential = os.Getenv("ZONEBROKER_CREDENTIAL")
+	}
+	if credential == "" {
+		return newSocketClient(e.server)
+	}
+	if strings.HasPrefix(e.server, "unix:") {
+		return nil, usageError{"--credential: the admin socket asks for no certificate"}
+	}
+	return newRoleClient(e.server, credential)
+}
+
+func newSocketClient(server string) (*adminClient, error) {
 	socket, err := adminSocketPath(server)
 	if err != nil {
 		return nil, err
 	}
-	return &adminClient{socket: socket, http: http.Client{Transport: &http.Transport{
+	return &adminClient{place: socket, base: "http://admin", http: http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			c, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
+			c, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", socket)
 			if err != nil {
 				return nil, &unreachable{socket, err}
 			}
@@ -56,13 +86,13 @@ func adminSocketPath(server string) (string, error) {
 	if server != "" {
 		path, ok := strings.CutPrefix(server, "unix:")
 		if !ok || path == "" {
-			return "", usageError{"--server: want unix:PATH; operators come through the admin socket"}
+			return "", usageError{"--server: want unix:PATH of the admin socket, or https://host:port with --credential"}
 		}
 		return path, nil
 	}
 	dir := os.Getenv("ZONEBROKER_DIR")
 	if dir == "" {
-		return "", usageError{"name the broker: --server unix:PATH, or its folder in ZONEBROKER_DIR"}
+		return "", usageError{"name the broker: --server unix:PATH, its folder in ZONEBROKER_DIR, or a --credential"}
 	}
 	return filepath.Join(dir, runDir, adminSocket), nil
 }
@@ -85,7 +115,7 @@ func (c *adminClient) post(ctx context.Context, path string, in, out any) error 
 }
 
 func (c *adminClient) do(ctx context.Context, method, path string, body []byte, out any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -96,14 +126,17 @@ func (c *adminClient) do(ctx context.Context, method, path string, body []byte, 
 	if e, ok := errors.AsType[*unreachable](err); ok {
 		return e
 	}
+	if e, ok := errors.AsType[unproved](err); ok {
+		return e
+	}
 	if err != nil {
 		// The broker may have died between connection and answer.
-		return &unreachable{c.socket, err}
+		return &unreachable{c.place, err}
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
-		return &unreachable{c.socket, err}
+		return &unreachable{c.place, err}
 	}
 	if len(data) > maxAnswer {
 		return fmt.Errorf("%s: the answer is larger than %d bytes", path, maxAnswer)

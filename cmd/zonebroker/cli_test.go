@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -29,6 +28,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/claim"
+	"github.com/zonebroker/zonebroker/broker/issuer"
 	"github.com/zonebroker/zonebroker/broker/server"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -82,12 +82,20 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func serveDesk(env *testscript.Env) error {
+	anchor, err := issuer.NewAnchor(time.Now(), nil)
+	if err != nil {
+		return err
+	}
+	certs := serverCertificates{anchor: anchor, trustDomain: "test.zonebroker"}
 	srv, err := server.New(server.Config{
 		Broker: desk{}, Operator: desk{roleDesk: &roleDesk{}}, Listen: "127.0.0.1:0", TrustDomain: "test.zonebroker",
 		AdminSocket:    filepath.Join(env.WorkDir, runDir, adminSocket),
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, reason.New(reason.Internal, "") },
+		GetCertificate: certs.get,
 	})
 	if err != nil {
+		return err
+	}
+	if err := leaveAddress(env, anchor, srv.Addr()); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())

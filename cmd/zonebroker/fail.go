@@ -31,13 +31,13 @@ type found struct {
 
 func (e found) Error() string { return e.why }
 
-// unreachable says that no broker answered at a socket.
+// unreachable says that no broker answered at a socket or address.
 type unreachable struct {
-	socket string
-	cause  error
+	place string
+	cause error
 }
 
-func (e *unreachable) Error() string { return e.socket + ": " + e.cause.Error() }
+func (e *unreachable) Error() string { return e.place + ": " + e.cause.Error() }
 
 func (e *unreachable) Unwrap() error { return e.cause }
 
@@ -69,7 +69,7 @@ func describe(err error) terminal.Report {
 	if e, ok := errors.AsType[*unreachable](err); ok {
 		return terminal.Report{
 			Code: "broker.unreachable", What: "no broker answers", Why: e.Error(),
-			Fix:  "start it with zonebroker serve, or name another one with --server unix:PATH or ZONEBROKER_DIR",
+			Fix:  "start it with zonebroker serve, or name another one with --server, --credential or ZONEBROKER_DIR",
 			Exit: terminal.ExitUnreachable,
 		}
 	}

@@ -4,14 +4,36 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/issuer"
 	"github.com/zonebroker/zonebroker/broker/server"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
+
+// leaveAddress leaves what operator add reads of a broker's folder: its trust
+// anchor and the env file. $ADDR is its address, other.pem another broker's anchor.
+func leaveAddress(env *testscript.Env, anchor *issuer.Anchor, address string) error {
+	other, err := issuer.NewAnchor(time.Now(), nil)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(env.WorkDir, "other.pem"), other.CertificatePEM(), 0o600); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(env.WorkDir, anchorCert), anchor.CertificatePEM(), 0o600); err != nil {
+		return err
+	}
+	env.Setenv("ADDR", address)
+	return writeEnv(&running{dir: env.WorkDir, address: address, pin: anchor.Pin()})
+}
 
 // roleDesk is the desk's table of roles, so that scripts can come back over TLS
 // with what operator add made.

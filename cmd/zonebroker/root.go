@@ -13,6 +13,7 @@ var constructors = []func() *cobra.Command{
 	newDepsCmd,
 	newNodeCmd,
 	newTokenCmd,
+	newOperatorCmd,
 	newHistoryCmd,
 	newDriftCmd,
 	newReferenceCmd,
