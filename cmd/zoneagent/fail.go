@@ -7,6 +7,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/agent"
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
+	"github.com/zonebroker/zonebroker/broker/agent/workloadapi"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/client"
 	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
@@ -53,6 +54,9 @@ func describe(err error) terminal.Report {
 			Code: "broker.answer", What: "the broker's answer is not of the contract", Why: e.Why, Request: e.RequestID,
 			Fix: "look the request id up in the broker's log, and compare the versions of agent and broker", Exit: terminal.ExitError,
 		}
+	}
+	if e, ok := errors.AsType[*workloadapi.ClientError](err); ok {
+		return notFetched(e)
 	}
 	if e, ok := errors.AsType[*agent.Fault](err); ok {
 		exit := terminal.ExitError

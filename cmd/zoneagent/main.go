@@ -62,7 +62,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 denied by policy, 4 broker unreachable,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err.Error()} })
-	root.AddCommand(runCommand(), statusCommand(), healthCommand(), attestCommand(), verifyBrokerCommand(), ekCommand(), completionCommand(), manCommand(), versionCommand())
+	root.AddCommand(runCommand(), statusCommand(), healthCommand(), fetchCommand(), attestCommand(), verifyBrokerCommand(), ekCommand(), completionCommand(), manCommand(), versionCommand())
 	places().Register(root)
 	return root
 }

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/agent/swtpm"
 	"github.com/zonebroker/zonebroker/broker/api"
@@ -180,29 +181,42 @@ func certify(t *testing.T, template, parent *x509.Certificate, by *ecdsa.Private
 	return key, c
 }
 
-// TestExamples: every example of the help is a command line that parses.
+// TestExamples: every example of the help is a command line that parses, and
+// belongs to its command or one below it.
 func TestExamples(t *testing.T) {
-	for _, cmd := range command().Commands() {
+	var check func(*cobra.Command)
+	check = func(cmd *cobra.Command) {
 		if !cmd.IsAvailableCommand() || cmd.Name() == "completion" || cmd.Name() == "help" {
-			continue
+			return
 		}
 		if cmd.Example == "" {
-			t.Errorf("%s has no example", cmd.Name())
+			t.Errorf("%s has no example", cmd.CommandPath())
 		}
 		for line := range strings.Lines(cmd.Example) {
 			words := strings.Fields(line)
-			if len(words) < 2 || words[0] != "zoneagent" || words[1] != cmd.Name() {
-				t.Errorf("%s: example %q", cmd.Name(), line)
+			if len(words) > 0 && words[0] != "zoneagent" {
+				continue // another program's
+			}
+			if !strings.HasPrefix(strings.Join(words, " ")+" ", cmd.CommandPath()+" ") {
+				t.Errorf("%s: example %q", cmd.CommandPath(), line)
 				continue
 			}
-			fresh, _, err := command().Find(words[1:])
+			fresh, rest, err := command().Find(words[1:])
 			if err != nil {
 				t.Errorf("%q: %v", line, err)
 				continue
 			}
-			if err := fresh.ParseFlags(words[2:]); err != nil || len(fresh.Flags().Args()) != 0 {
-				t.Errorf("%q: %v, arguments %v", line, err, fresh.Flags().Args())
+			if err := fresh.ParseFlags(rest); err != nil {
+				t.Errorf("%q: %v", line, err)
+			} else if err := fresh.ValidateArgs(fresh.Flags().Args()); err != nil {
+				t.Errorf("%q: %v", line, err)
 			}
 		}
+		for _, below := range cmd.Commands() {
+			check(below)
+		}
+	}
+	for _, cmd := range command().Commands() {
+		check(cmd)
 	}
 }
