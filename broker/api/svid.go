@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"regexp"
+	"time"
+)
 
 // SVIDRequest asks for an X.509-SVID of a workload of this host, over mTLS with
 // the node's SVID. The CSR proves possession of the workload's key; names and
@@ -41,4 +44,31 @@ type JWTResponse struct {
 	FreshUntil time.Time   `json:"fresh_until"`
 	ExpiresAt  time.Time   `json:"expires_at"`
 	Log        LogPosition `json:"log"`
+}
+
+// MaxAudience is the longest audience, in bytes.
+const MaxAudience = 255
+
+var (
+	workloadForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`) // a segment of a SPIFFE ID, as zones name workloads
+	audienceForm = regexp.MustCompile(`^[!-~]+$`)                // visible ASCII
+)
+
+// Validate wants the name of a workload and a request of at most MaxCSR bytes.
+func (r SVIDRequest) Validate() error {
+	var c checks
+	c.form("/workload", r.Workload, workloadForm)
+	c.required("/csr", len(r.CSR), MaxCSR)
+	return c.err
+}
+
+// Validate wants an audience of 1 to MaxAudience bytes of visible ASCII.
+func (r JWTRequest) Validate() error {
+	var c checks
+	c.required("/audience", len(r.Audience), MaxAudience)
+	c.form("/audience", r.Audience, audienceForm)
+	if r.Workload != "" {
+		c.form("/workload", r.Workload, workloadForm)
+	}
+	return c.err
 }
