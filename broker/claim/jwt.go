@@ -92,7 +92,7 @@ func validAudience(s string) bool {
 // it byte by byte.
 func ValidIssuer(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && len(s) <= maxIssuer && visible(s) && u.Scheme == "https" && u.Hostname() != "" &&
+	return err == nil && len(s) <= maxIssuer && u.Scheme == "https" && u.Hostname() != "" &&
 		u.User == nil && !strings.ContainsAny(s, "?#") && !strings.HasSuffix(s, "/") && u.String() == s
 }
 

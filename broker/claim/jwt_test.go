@@ -6,8 +6,11 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -59,23 +62,27 @@ func (s tokens) sign(t testing.TB, key crypto.Signer, header, payload string) st
 	t.Helper()
 	input := part(header) + "." + part(payload)
 	digest := sha256.Sum256([]byte(input))
-	var signature []byte
-	var err error
-	switch k := key.(type) {
-	case *ecdsa.PrivateKey:
-		r, v, failed := ecdsa.Sign(rand.Reader, k, digest[:])
-		size := (k.Curve.Params().BitSize + 7) / 8
-		signature, err = append(r.FillBytes(make([]byte, size)), v.FillBytes(make([]byte, size))...), failed
-	default:
-		signature, err = key.Sign(rand.Reader, digest[:], crypto.SHA256)
-	}
+	// Without randomness: equal payloads have equal tokens, which fuzzing needs.
+	signature, err := key.Sign(nil, digest[:], crypto.SHA256)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if k, ok := key.(*ecdsa.PrivateKey); ok {
+		var v struct{ R, S *big.Int }
+		if _, err := asn1.Unmarshal(signature, &v); err != nil {
+			t.Fatal(err)
+		}
+		size := (k.Curve.Params().BitSize + 7) / 8
+		signature = append(v.R.FillBytes(make([]byte, size)), v.S.FillBytes(make([]byte, size))...)
 	}
 	return input + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
 func part(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+type m = map[string]any
+
+func unchanged(_, _ m) {}
 
 const (
 	headerEC  = `{"alg":"ES256","kid":"ec","typ":"JWT"}`
@@ -205,5 +212,75 @@ func TestParseJWTInsecureShowsWhatWasWritten(t *testing.T) {
 	}
 	if got, err := claim.ParseJWTInsecure("a.b"); reason.Of(err) != reason.JWTMalformed || got.Claims.Zone.Name != "" {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestVerifiedJWT(t *testing.T) {
+	s := newTokens(t)
+	for _, header := range []string{
+		headerEC, `{"alg":"ES256","kid":"ec"}`, `{"kid":"ec","typ":"JOSE","alg":"ES256"}`,
+		headerRSA,
+	} {
+		key := crypto.Signer(s.ec)
+		if header == headerRSA {
+			key = s.rsa
+		}
+		v, err := claim.VerifyJWT(s.sign(t, key, header, payload(t, unchanged)), s.bundle(), audience, now)
+		if err != nil {
+			t.Fatalf("%s: %v", header, err)
+		}
+		if v.ID().Path() != "/zone/payments/node/"+node || v.Zone() != "payments" || v.Tier() != 2 || v.Node() != node {
+			t.Errorf("verified = %+v", v)
+		}
+		if v.Audience() != audience || v.JTI() != jti || v.Issuer() != "https://zb.example:8443" {
+			t.Errorf("verified = %+v", v)
+		}
+		if !v.AttestedAt().Equal(now.Add(-time.Second)) || !v.FreshUntil().Equal(now.Add(5*time.Minute)) || !v.Expires().Equal(now.Add(5*time.Minute)) {
+			t.Errorf("times = %s %s %s", v.AttestedAt(), v.FreshUntil(), v.Expires())
+		}
+		v.Claims().Submods[claim.SubmodTPM].PolicyIDs[0] = "changed"
+		if v.Claims().Submods[claim.SubmodTPM].PolicyIDs[0] == "changed" {
+			t.Error("a caller can change a verified claim")
+		}
+	}
+	workload := payload(t, func(top, _ m) {
+		top["sub"] = "spiffe://zb.example/zone/payments/workload/checkout"
+		top["unknown"] = m{"member": 1}
+	})
+	if v, err := claim.VerifyJWT(s.sign(t, s.ec, headerEC, workload), s.bundle(), audience, now); err != nil || v.Node() != node {
+		t.Errorf("workload: %v", err)
+	}
+}
+
+// A token says by cnf over which TLS session it may come.
+func TestJWTConfirmsOneCertificate(t *testing.T) {
+	s, authority := newTokens(t), newCA(t)
+	cert := authority.leaf(t, "/zone/payments/node/"+node)
+	sum := sha256.Sum256(cert.Raw)
+	token := goodToken()
+	verify := func(x5t []byte) claim.VerifiedJWT {
+		token.X5T = x5t
+		raw, err := claim.EncodeJWT(good(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := claim.VerifyJWT(s.sign(t, s.ec, headerEC, string(raw)), s.bundle(), audience, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	bound, bearer := verify(sum[:]), verify(nil)
+	if !bound.ConfirmsCertificate(cert) || bound.Bearer() {
+		t.Error("the token does not confirm its own certificate")
+	}
+	if bound.ConfirmsCertificate(authority.cert) || bound.ConfirmsCertificate(nil) || bound.ConfirmsCertificate(&x509.Certificate{}) {
+		t.Error("the token confirms another certificate")
+	}
+	if !bearer.Bearer() || bearer.ConfirmsCertificate(cert) {
+		t.Error("a bearer token confirms a certificate")
+	}
+	if (claim.VerifiedJWT{}).ConfirmsCertificate(cert) {
+		t.Error("nothing confirms a certificate")
 	}
 }

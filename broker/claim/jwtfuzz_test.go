@@ -46,7 +46,7 @@ func FuzzVerifyJWT(f *testing.F) {
 	f.Add(part(headerEC)+"."+part(plain)+".AAAA", `{"iat":1e400}`)
 	f.Add("..", strings.Replace(plain, `"iat":`, `"iat":1,"iat":`, 1))
 	f.Fuzz(func(t *testing.T, token, body string) {
-		if _, err := claim.VerifyJWT(token, trusted, audience, now); err == nil && token[:strings.LastIndex(token, ".")] != signed[:strings.LastIndex(signed, ".")] {
+		if _, err := claim.VerifyJWT(token, trusted, audience, now); err == nil && token != signed {
 			t.Fatalf("forged: %s", token)
 		} else if err != nil && reason.Of(err) == "" {
 			t.Fatalf("%v has no code", err)

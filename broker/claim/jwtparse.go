@@ -150,8 +150,8 @@ func parsePayload(raw []byte) (payload, error) {
 		return payload{}, reason.New(reason.JWTMalformed, "the payload of the token is not an object")
 	}
 	p := payload{token: Token{Subject: o.text("sub"), ID: o.text("jti")}}
-	if p.id, err = spiffeid.FromString(p.token.Subject); err != nil || p.id.Path() == "" {
-		return payload{}, reason.New(reason.AuthInvalid, "the subject of the token is not a SPIFFE ID with a path")
+	if p.id, err = spiffeid.FromString(p.token.Subject); err != nil {
+		return payload{}, reason.New(reason.AuthInvalid, "the subject of the token is not a SPIFFE ID")
 	}
 	if !validUUID(p.token.ID) {
 		return payload{}, reason.New(reason.JWTMalformed, "the token's jti is not a UUID")

@@ -227,9 +227,10 @@ func addNames(t *x509.Certificate, names []string) error {
 	sorted := slices.Clone(names)
 	slices.Sort(sorted)
 	for _, name := range slices.Compact(sorted) {
-		switch addr, err := netip.ParseAddr(name); {
+		addr, err := netip.ParseAddr(name)
+		switch addr = addr.Unmap(); {
 		case err == nil && addr.Zone() == "" && !addr.IsUnspecified():
-			t.IPAddresses = append(t.IPAddresses, addr.Unmap().AsSlice())
+			t.IPAddresses = append(t.IPAddresses, addr.AsSlice())
 		case err != nil && validHost(name):
 			t.DNSNames = append(t.DNSNames, name)
 		default:

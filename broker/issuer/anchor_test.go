@@ -318,7 +318,7 @@ func TestServerCertificateNamesItsHosts(t *testing.T) {
 	}
 	for name, names := range map[string][]string{
 		"wildcard": {"*.zb.example"}, "empty": {""}, "trailing dot": {"zb.example."}, "with port": {"zb.example:443"},
-		"URL": {"https://zb.example"}, "any address": {"0.0.0.0"}, "any address of IPv6": {"::"}, "address with zone": {"fe80::1%eth0"},
+		"URL": {"https://zb.example"}, "any address": {"0.0.0.0"}, "any address of IPv6": {"::"}, "any address, mapped": {"::ffff:0.0.0.0"}, "address with zone": {"fe80::1%eth0"},
 		"digits": {"1.2.3"}, "hyphen before": {"-a.example"}, "hyphen behind": {"a-.example"}, "underscore": {"a_b.example"},
 		"long label": {strings.Repeat("a", 64) + ".example"}, "long name": {strings.Repeat("a.", 126) + "ab"}, "other letters": {"zä.example"},
 		"too many": many,

@@ -33,3 +33,6 @@ func (k *JWTKeys) SwapSigners(ec, rsa crypto.Signer) (crypto.Signer, crypto.Sign
 	k.ec.signer, k.rsa.signer = ec, rsa
 	return oldEC, oldRSA
 }
+
+// Check compares a token with what was recorded.
+func (p *PreparedJWT) Check(token string) error { return p.check(token, p.keys.forAlgorithm(p.alg)) }

@@ -110,6 +110,28 @@ func TestSignJWTIsForExactlyTheRecordedInput(t *testing.T) {
 	}
 }
 
+// Were the library to sign another input than it showed, the comparison would
+// find out.
+func TestSignedTokenIsCompared(t *testing.T) {
+	i, c, _ := newTokenIssuer(t, start, 0)
+	p, err := i.PrepareJWT(jwtRequest(c.now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := i.SignJWT(p)
+	if err != nil || p.Check(token) != nil {
+		t.Fatalf("its own token: %v, %v", err, p.Check(token))
+	}
+	req := jwtRequest(c.now())
+	req.Audience = "billing-api"
+	other, _ := issueJWT(t, i, req)
+	for name, token := range map[string]string{"another token": other, "more parts": token + ".a", "no signature": p.Input() + ".", "nothing": ""} {
+		if p.Check(token) == nil {
+			t.Errorf("%s passes", name)
+		}
+	}
+}
+
 func TestSignJWTIsSingleUse(t *testing.T) {
 	i, c, _ := newTokenIssuer(t, start, 0)
 	p, err := i.PrepareJWT(jwtRequest(c.now()))
