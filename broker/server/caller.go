@@ -66,7 +66,7 @@ func verifyNode(chain []*x509.Certificate, bundles x509bundle.Source, td spiffei
 	if !ok || id.TrustDomain() != td {
 		return peer{}, reason.New(reason.AuthInvalid, "the client certificate is not a node's of this trust domain")
 	}
-	_, _, err = x509svid.Verify(chain, bundles, x509svid.WithTime(now))
+	err = verifyChain(chain, bundles, td, now)
 	if unready, ok := errors.AsType[*unreadableBundle](err); ok {
 		return peer{}, unready.err // nobody can tell; that is no verdict on the caller
 	}

@@ -131,6 +131,28 @@ func TestCertificateIsJudgedOnEveryRequest(t *testing.T) {
 			t.Errorf("%d after its notAfter", got.StatusCode)
 		}
 	})
+	t.Run("CA_ends_on_a_kept_connection", func(t *testing.T) {
+		h := start(t, nil)
+		brief := &authority{}
+		brief.key, brief.cert = selfMade(t, &x509.Certificate{
+			SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true,
+			KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(10 * time.Minute),
+			URIs: []*url.URL{mustURL("spiffe://" + trustDomain)},
+		}, nil)
+		doc := bundleOf(t, brief)
+		h.pipeline.bundle = func() ([]byte, error) { return doc, nil }
+		c := h.client(brief.node(t, nodeID))
+		for _, wait := range []time.Duration{0, 9 * time.Minute} {
+			h.clock.forward(wait)
+			if got := h.do(c, "POST", "/v1/challenge", renewal); got.StatusCode != 200 {
+				t.Fatal(got.text)
+			}
+		}
+		h.clock.forward(2 * time.Minute)
+		if got := h.do(c, "POST", "/v1/challenge", renewal); got.problem.Code != "auth.invalid" {
+			t.Errorf("%d after the end of its CA", got.StatusCode)
+		}
+	})
 	t.Run("CA_leaves_the_bundle_on_a_kept_connection", func(t *testing.T) {
 		h := start(t, nil)
 		c := h.client(h.ca.node(t, nodeID))
@@ -141,6 +163,17 @@ func TestCertificateIsJudgedOnEveryRequest(t *testing.T) {
 		h.pipeline.bundle = func() ([]byte, error) { return without, nil }
 		if got := h.do(c, "POST", "/v1/challenge", renewal); got.problem.Code != "auth.invalid" {
 			t.Errorf("%d after its CA was taken out", got.StatusCode)
+		}
+	})
+	t.Run("is_remembered_within_bounds", func(t *testing.T) {
+		h := start(t, func(c *server.Config) { c.Limits.Table = 1 })
+		one, other := h.client(h.ca.node(t, nodeID)), h.client(h.ca.node(t, otherNode))
+		for range 2 {
+			for node, c := range map[string]*http.Client{nodeID: one, otherNode: other} {
+				if got := h.do(c, "POST", "/v1/challenge", renewal); got.StatusCode != 200 || h.pipeline.last().NodeID != node {
+					t.Fatalf("%d for %s", got.StatusCode, h.pipeline.last().NodeID)
+				}
+			}
 		}
 	})
 	t.Run("a_broker_without_bundle_is_no_verdict", func(t *testing.T) {

@@ -122,7 +122,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Now = time.Now
 	}
 	if cfg.Bundles == nil {
-		cfg.Bundles = &brokerBundle{broker: cfg.Broker, td: td}
+		cfg.Bundles = &remembering{brokerBundle: &brokerBundle{broker: cfg.Broker, td: td}, chains: verifiedChains{max: cfg.Limits.Table}}
 	}
 	m, err := newMetrics(cfg.Registry)
 	if err != nil {
