@@ -58,7 +58,7 @@ race: deps ## run the packages with concurrency under the race detector (needs a
 fuzz: go-version ## run each fuzz target for FUZZTIME (default 3s)
 	@FUZZTIME=$(FUZZTIME) test/fuzz.sh
 
-deps: go-version ## find Postgres, swtpm, tpm2-tools and openssl, or fetch them without root
+deps: go-version ## find Postgres, swtpm, tpm2-tools, openssl and python3, or fetch them without root
 	@mkdir -p .cache
 	@go run ./cmd/zonebroker deps $(YES) --env $(HOST_ENV)
 

@@ -53,6 +53,15 @@ func TestFetchedProgramsRun(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
+	t.Run("python3", func(t *testing.T) {
+		// Code that C extensions bring is loaded, and one call of it made.
+		const program = "import grpc, jwt; from google.protobuf import descriptor_pb2; from cryptography.hazmat.primitives.asymmetric import ec\n" +
+			"grpc.insecure_channel('unix:/nowhere').close(); ec.generate_private_key(ec.SECP256R1()); import sys; print(sys.prefix)"
+		out, err := exec.CommandContext(ctx, found.Path("python3"), "-I", "-c", program).CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), prefix) {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 	t.Run("tpm2-tools", func(t *testing.T) {
 		if out, err := exec.CommandContext(ctx, found.Path("tpm2_checkquote"), "--version").CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
@@ -94,7 +103,7 @@ func needsOnlyBase(t *testing.T, prefix string) {
 		}
 	}
 	programs := 0
-	for _, pattern := range []string{"*/root/usr/bin/*", "*/root/usr/lib/postgresql/*/bin/*"} {
+	for _, pattern := range []string{"*/root/usr/bin/*", "*/root/usr/lib/postgresql/*/bin/*", "*/root/usr/lib/python3/dist-packages/*/*/*.so", "*/root/usr/lib/python3/dist-packages/*/*/*/*.so"} {
 		paths, _ := filepath.Glob(filepath.Join(prefix, pattern))
 		for _, path := range paths {
 			name, rest, _ := strings.Cut(strings.TrimPrefix(path, prefix+"/"), "/root/")

@@ -132,6 +132,9 @@ func onSystem(ctx context.Context, p program) map[string]string {
 			paths[binary] = path
 		}
 	}
+	if p.name == Python {
+		return pythonOnSystem(ctx, p)
+	}
 	if p.name != Postgres {
 		if len(paths) == len(p.binaries) {
 			return paths
@@ -178,7 +181,34 @@ func inFolder(ctx context.Context, p program, dir string) map[string]string {
 	if p.name == Postgres && postgresMajor(ctx, paths["postgres"]) < minPostgres {
 		return nil
 	}
+	if p.name == Python && !hasModules(ctx, paths["python3"]) {
+		return nil
+	}
 	return paths
+}
+
+// pythonOnSystem takes the first Python that has the modules. One that a version
+// manager put before that of the system rarely has; Debian keeps its own in
+// /usr/bin.
+func pythonOnSystem(ctx context.Context, p program) map[string]string {
+	var dirs []string
+	if path, err := exec.LookPath("python3"); err == nil {
+		dirs = append(dirs, filepath.Dir(path))
+	}
+	for _, dir := range append(dirs, "/usr/bin") {
+		if found := inFolder(ctx, p, dir); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// hasModules asks a Python for what the tests need of it. It is isolated (-I):
+// neither the environment nor the folder where it runs lends it modules.
+func hasModules(ctx context.Context, path string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	return exec.CommandContext(ctx, path, "-I", "-c", "import grpc, google.protobuf, jwt, cryptography").Run() == nil
 }
 
 var postgresVersion = regexp.MustCompile(`^postgres \(PostgreSQL\) ([0-9]+)`)

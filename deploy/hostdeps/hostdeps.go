@@ -28,6 +28,9 @@ const (
 	SWTPM     = "swtpm"
 	TPM2Tools = "tpm2-tools"
 	OpenSSL   = "openssl"
+	// Python is python3 with the modules grpc, google.protobuf, jwt and
+	// cryptography: the foreign client of the tests.
+	Python = "python3"
 )
 
 // Environment variables that are read.
@@ -63,6 +66,7 @@ func catalogue() []program {
 		{SWTPM, SWTPMVariable, []string{"swtpm", "swtpm_setup", "swtpm_localca"}, "swtpm", "--version", []string{"swtpm", "swtpm-tools"}, 5},
 		{TPM2Tools, "", []string{"tpm2_checkquote"}, "tpm2_checkquote", "--version", []string{"tpm2-tools"}, 3},
 		{OpenSSL, "", []string{"openssl"}, "openssl", "version", []string{"openssl"}, 3},
+		{Python, "", []string{"python3"}, "python3", "--version", []string{"python3", "python3-grpcio", "python3-protobuf", "python3-jwt", "python3-cryptography"}, 12},
 	}
 }
 

@@ -283,3 +283,33 @@ func TestBrokenFetchLeavesNothingHalf(t *testing.T) {
 		}
 	}
 }
+
+// pythonIn makes a Python that knows its version, and its modules or not.
+func pythonIn(t *testing.T, modules bool) string {
+	t.Helper()
+	dir := t.TempDir()
+	answer := "exit 1"
+	if modules {
+		answer = "exit 0"
+	}
+	text := "#!/bin/sh\n[ \"$1\" = --version ] && { echo Python 3.12.1; exit 0; }\n" + answer + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "python3"), []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestPythonWithoutTheModulesIsPassedOver(t *testing.T) {
+	without := pythonIn(t, false)
+	bare(t, without)
+	found, _ := hostdeps.Find(context.Background(), hostdeps.Python)
+	if filepath.Dir(found.Path("python3")) == without {
+		t.Error("a Python without grpc was taken")
+	}
+	with := pythonIn(t, true)
+	t.Setenv("PATH", with)
+	found, missing := hostdeps.Find(context.Background(), hostdeps.Python)
+	if len(missing) != 0 || filepath.Dir(found.Path("python3")) != with {
+		t.Errorf("found %q, missing %v", found.Path("python3"), missing)
+	}
+}
