@@ -84,6 +84,8 @@ type desk struct {
 	args   []string
 	err    error
 	roles  map[[32]byte]holder
+
+	verifying func() // called by VerifyHistory
 }
 
 // holder is a row of the desk's table of roles.
@@ -202,6 +204,9 @@ func (d *desk) Timeline(_ context.Context, c server.Caller, q api.TimelineQuery)
 }
 
 func (d *desk) VerifyHistory(_ context.Context, c server.Caller) (api.Verification, error) {
+	if d.verifying != nil {
+		d.verifying()
+	}
 	return api.Verification{OK: true}, d.took(c)
 }
 
