@@ -106,14 +106,16 @@ func Changes(before, after NodeState) []Drift {
 	return out
 }
 
-// pcrChanges compares PCR values. One that was not quoted is "".
+// pcrChanges compares the values of PCRs that both attempts quoted: one that a
+// new policy selects has nothing to drift from.
 func pcrChanges(from, to map[string]string) []Drift {
 	var indexes []int
-	for _, m := range []map[string]string{from, to} {
-		for k := range m {
-			if i, err := strconv.Atoi(k); err == nil && strconv.Itoa(i) == k && !slices.Contains(indexes, i) {
-				indexes = append(indexes, i)
-			}
+	for k := range from {
+		if _, both := to[k]; !both {
+			continue
+		}
+		if i, err := strconv.Atoi(k); err == nil && strconv.Itoa(i) == k {
+			indexes = append(indexes, i)
 		}
 	}
 	slices.Sort(indexes)
