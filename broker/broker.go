@@ -89,6 +89,8 @@ type Broker struct {
 	logs       logCache
 	refusals   refusalCounter
 	next       *nextCA
+	nextJWT    *nextJWT
+	tokens     atomic.Pointer[tokens]
 	nodes      nodeRates
 }
 
@@ -119,7 +121,7 @@ func New(cfg Config) (*Broker, error) {
 
 // Start makes the replica ready: it checks the clocks, reads admissions,
 // publishes a first CA and the trust data. The policy is activated by its own
-// call, ActivatePolicy.
+// call, ActivatePolicy, and so are tokens, StartTokens.
 func (b *Broker) Start(ctx context.Context) error {
 	if err := b.checkClock(ctx); err != nil {
 		return err
@@ -145,7 +147,7 @@ func (b *Broker) Start(ctx context.Context) error {
 }
 
 // Run keeps the replica going until ctx ends: admissions, pending machines,
-// refusal counts, CA rotation, clock and checkpoints.
+// refusal counts, rotation of CA and token keys, clock and checkpoints.
 func (b *Broker) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.every(ctx, pollEvery, "admissions", b.pollAdmissions) })
@@ -156,6 +158,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	g.Go(func() error { return b.every(ctx, checkpointEvery, "checkpoint", b.signCheckpoint) })
 	g.Go(func() error { return b.every(ctx, 10*time.Second, "clock", b.checkClock) })
 	g.Go(func() error { return b.every(ctx, caEvery, "ca", b.rotateCA) })
+	g.Go(func() error { return b.every(ctx, caEvery, "tokens", b.rotateTokens) })
 	return g.Wait()
 }
 

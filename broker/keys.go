@@ -19,7 +19,12 @@ const (
 	sequenceWindow = 48 * time.Hour
 )
 
-type bundleDocument struct{ json []byte }
+// publishedKinds are the kinds of key that stand in the bundle.
+var publishedKinds = []string{issuer.KindCA, issuer.KindJWTES256, issuer.KindJWTRS256}
+
+// bundleDocument is what is served of the published keys; both documents are of
+// one reading.
+type bundleDocument struct{ json, jwks []byte }
 
 // nextCA is a published CA that readers of the bundle still have to learn of.
 // Only Start and the ca job touch it, one after the other.
@@ -59,11 +64,12 @@ func (b *Broker) rotateCA(ctx context.Context) error {
 	return b.cfg.Issuer.Activate(next.ca)
 }
 
-// refreshBundle renders the SPIFFE bundle from the published keys. A key row
+// refreshBundle renders the SPIFFE bundle and the key set of OIDC from the
+// published keys. A key row
 // that fails its HMAC never gets here.
 func (b *Broker) refreshBundle(ctx context.Context) error {
 	now := b.cfg.Now()
-	keys, err := b.cfg.Store.Keys(ctx, issuer.KindCA, now.Add(-sequenceWindow))
+	keys, err := b.cfg.Store.Keys(ctx, publishedKinds, now.Add(-sequenceWindow))
 	if err != nil {
 		return err
 	}
@@ -77,7 +83,11 @@ func (b *Broker) refreshBundle(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("render bundle: %w", err)
 	}
-	b.bundle.Store(&bundleDocument{json: doc})
+	jwks, err := issuer.JWKS(live)
+	if err != nil {
+		return fmt.Errorf("render key set: %w", err)
+	}
+	b.bundle.Store(&bundleDocument{json: doc, jwks: jwks})
 	return nil
 }
 

@@ -113,6 +113,9 @@ func (m *memStore) check(c ledger.Commit) error {
 	if err := m.checkOperator(c.Operator); err != nil {
 		return err
 	}
+	if g := c.Guard; g != nil && m.nodes[g.Node].State.Version != g.Version {
+		return spent
+	}
 	if c.State == nil {
 		return nil
 	}
@@ -209,27 +212,8 @@ func (m *memStore) NodeByID(ctx context.Context, id ledger.NodeID) (ledger.Snaps
 	return m.find(ctx, "NodeByID", func(n ledger.Node) bool { return n.ID == id })
 }
 
-func (m *memStore) NodeByRoot(ctx context.Context, root [32]byte) (ledger.Snapshot, error) {
-	return m.find(ctx, "NodeByRoot", func(n ledger.Node) bool { return n.RootHash == root })
-}
-
 func (m *memStore) NodeByAK(ctx context.Context, name []byte) (ledger.Snapshot, error) {
 	return m.find(ctx, "NodeByAK", func(n ledger.Node) bool { return bytes.Equal(n.AKName, name) })
-}
-
-func (m *memStore) NodeByMachine(ctx context.Context, machine string) ([]ledger.NodeID, error) {
-	if err := m.enter(ctx, "NodeByMachine"); err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []ledger.NodeID
-	for id, s := range m.nodes {
-		if s.Node.Machine == machine {
-			out = append(out, id)
-		}
-	}
-	return out, nil
 }
 
 func (m *memStore) NodesByAdmission(ctx context.Context, admission uuid.UUID) ([]ledger.NodeID, error) {
@@ -318,7 +302,7 @@ func (m *memStore) ListPending(ctx context.Context, limit int) ([]ledger.Pending
 	return out, nil
 }
 
-func (m *memStore) Keys(ctx context.Context, kind string, now time.Time) ([]ledger.Key, error) {
+func (m *memStore) Keys(ctx context.Context, kinds []string, now time.Time) ([]ledger.Key, error) {
 	if err := m.enter(ctx, "Keys"); err != nil {
 		return nil, err
 	}
@@ -326,7 +310,7 @@ func (m *memStore) Keys(ctx context.Context, kind string, now time.Time) ([]ledg
 	defer m.mu.Unlock()
 	var out []ledger.Key
 	for _, k := range m.keys {
-		if k.Kind == kind && k.NotAfter.After(now) {
+		if slices.Contains(kinds, k.Kind) && k.NotAfter.After(now) {
 			out = append(out, k)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 type Store interface {
 	// Append records c and everything in it in one transaction with its log
 	// entry, and returns only after the commit. It must be atomic. It returns
-	// reason.ChallengeSpent where the node is no longer at c.BasedOn, a new node
+	// reason.ChallengeSpent where the node is no longer at c.BasedOn or c.Guard, a new node
 	// exists already, another node of the admission is active meanwhile, or the
 	// join token is used; reason.NodeIdentityConflict where the root of trust or
 	// the AK belongs to another node, or a known node would become the second
@@ -54,9 +54,9 @@ type Store interface {
 	AddPending(ctx context.Context, ps []ledger.Pending) error
 	ListPending(ctx context.Context, limit int) ([]ledger.Pending, error)
 
-	// Keys returns the published keys of kind whose notAfter lies after now and
-	// whose HMAC holds.
-	Keys(ctx context.Context, kind string, now time.Time) ([]ledger.Key, error)
+	// Keys returns the published keys of the kinds whose notAfter lies after now
+	// and whose HMAC holds.
+	Keys(ctx context.Context, kinds []string, now time.Time) ([]ledger.Key, error)
 	// ActiveObject returns the object of kind and digest, nil where none.
 	ObjectByDigest(ctx context.Context, kind string, digest [32]byte) (*ledger.Object, error)
 

@@ -58,7 +58,8 @@ CREATE TABLE svid (
     not_after   timestamptz NOT NULL,
     tbs_sha256  text NOT NULL,
     ca_key_id   text NOT NULL,
-    key         text NOT NULL
+    key         text NOT NULL,
+    audience    text NOT NULL -- of a JWT-SVID, '' otherwise
 ) PARTITION BY RANGE (recorded_at);
 CREATE INDEX svid_serial ON svid (serial);
 CREATE INDEX svid_idx ON svid USING brin (log_idx) WITH (pages_per_range = 32, autosummarize = on);

@@ -156,7 +156,7 @@ const (
 		attested_at, fresh_until, policy_version, salt, body) FROM STDIN (FORMAT binary)`
 	copyEvidencePart = `COPY evidence_part (recorded_at, log_id, log_idx, ord, kind, digest) FROM STDIN (FORMAT binary)`
 	copySVIDs        = `COPY svid (recorded_at, log_id, log_idx, ord, node_id, profile, serial, spiffe_id, not_before, not_after,
-		tbs_sha256, ca_key_id, key) FROM STDIN (FORMAT binary)`
+		tbs_sha256, ca_key_id, key, audience) FROM STDIN (FORMAT binary)`
 	copyDrift = `COPY drift_event (recorded_at, log_id, log_idx, ord, record_id, node_id, zone, kind, before_value, after_value) FROM STDIN (FORMAT binary)`
 )
 
@@ -188,7 +188,7 @@ func copyRecord(c *copyBuffer, logID string, p ledger.Position, r ledger.Record)
 }
 
 func copySVID(c *copyBuffer, logID string, p ledger.Position, ord int, node ledger.NodeID, v ledger.IssuedSVID) {
-	c.row(13)
+	c.row(14)
 	c.time(p.RecordedAt)
 	c.text(logID)
 	c.int64(p.Index)
@@ -202,4 +202,5 @@ func copySVID(c *copyBuffer, logID string, p ledger.Position, ord int, node ledg
 	c.text(v.TBSSHA256)
 	c.text(v.CAKeyID)
 	c.text(v.Key)
+	c.text(v.Audience)
 }

@@ -241,13 +241,13 @@ func scanKey(row pgx.CollectableRow) (keyRow, error) {
 	return k, err
 }
 
-// Keys returns the published keys of kind whose notAfter lies after now and
+// Keys returns the published keys of the kinds whose notAfter lies after now and
 // whose HMAC holds, the oldest first.
-func (s *Store) Keys(ctx context.Context, kind string, now time.Time) ([]ledger.Key, error) {
-	const query = selectKey + `WHERE kind = $1 AND not_after > $2 ORDER BY not_before, key_id`
+func (s *Store) Keys(ctx context.Context, kinds []string, now time.Time) ([]ledger.Key, error) {
+	const query = selectKey + `WHERE kind = ANY ($1) AND not_after > $2 ORDER BY not_before, key_id`
 	var out []ledger.Key
 	err := s.read(ctx, "read keys", func(ctx context.Context, c *pgxpool.Conn) error {
-		rows, err := c.Query(ctx, query, kind, now)
+		rows, err := c.Query(ctx, query, kinds, now)
 		if err != nil {
 			return err
 		}

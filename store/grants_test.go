@@ -115,7 +115,7 @@ func TestSuperuserGrantsNothing(t *testing.T) {
 		w, heard := newWatchedWorld(t)
 		w.append(keyCommit(t, "aa"))
 		w.db.Exec(t, `INSERT INTO key SELECT 'bb', kind, replica, 'mine', not_before, not_after, mac FROM key`)
-		keys, err := w.s.Keys(t.Context(), "x509-ca", time.Now())
+		keys, err := w.s.Keys(t.Context(), []string{"x509-ca"}, time.Now())
 		if err != nil || len(keys) != 1 || keys[0].ID != "aa" {
 			t.Errorf("keys = %+v, %v", keys, err)
 		}
@@ -300,11 +300,11 @@ func TestKeysAndObjects(t *testing.T) {
 	w := newWorld(t)
 	k := keyCommit(t, "aa")
 	w.append(k)
-	keys, err := w.s.Keys(t.Context(), "x509-ca", time.Now())
+	keys, err := w.s.Keys(t.Context(), []string{"x509-ca"}, time.Now())
 	if err != nil || cmp.Diff([]ledger.Key{*k.Key}, keys) != "" {
 		t.Errorf("keys = %+v, %v", keys, err)
 	}
-	if late, err := w.s.Keys(t.Context(), "x509-ca", k.Key.NotAfter); err != nil || len(late) != 0 {
+	if late, err := w.s.Keys(t.Context(), []string{"x509-ca"}, k.Key.NotAfter); err != nil || len(late) != 0 {
 		t.Errorf("an ended key: %+v, %v", late, err)
 	}
 	for i, text := range []string{"one", "two"} {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ type item struct {
 	commit ledger.Commit
 	macs   rowMACs
 	keys   []string // what no other item of the same batch may touch
+	guard  string   // key that items with the same guard may share, "" for none
 	queued time.Time
 	state  atomic.Int32
 	done   chan struct{} // closed once pos and err are set
@@ -79,12 +81,12 @@ func (q *queue) take(now time.Time) []*item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var batch []*item
-	used := make(map[string]bool, len(q.items))
+	used := make(map[string]use, len(q.items))
 	rest := q.items[:0]
 	for _, it := range q.items {
-		if len(batch) == batchSize || overlaps(used, it.keys) {
+		if len(batch) == batchSize || it.overlaps(used) {
 			// Later items of the same node must not overtake this one.
-			mark(used, it.keys)
+			it.mark(used)
 			rest = append(rest, it)
 			continue
 		}
@@ -95,7 +97,7 @@ func (q *queue) take(now time.Time) []*item {
 			it.answer(ledger.Position{}, reason.New(reason.RequestOverloaded, "the decision waited too long to be recorded; try again"))
 			continue
 		}
-		mark(used, it.keys)
+		it.mark(used)
 		batch = append(batch, it)
 	}
 	clear(q.items[len(rest):])
@@ -103,18 +105,25 @@ func (q *queue) take(now time.Time) []*item {
 	return batch
 }
 
-func overlaps(used map[string]bool, keys []string) bool {
-	for _, k := range keys {
-		if used[k] {
-			return true
-		}
-	}
-	return false
+// use is how an item of a batch touches a key.
+type use int8
+
+const (
+	unused use = iota
+	shared
+	exclusive
+)
+
+func (it *item) overlaps(used map[string]use) bool {
+	return used[it.guard] == exclusive || slices.ContainsFunc(it.keys, func(k string) bool { return used[k] != unused })
 }
 
-func mark(used map[string]bool, keys []string) {
-	for _, k := range keys {
-		used[k] = true
+func (it *item) mark(used map[string]use) {
+	for _, k := range it.keys {
+		used[k] = exclusive
+	}
+	if it.guard != "" {
+		used[it.guard] = max(used[it.guard], shared)
 	}
 }
 
@@ -214,6 +223,9 @@ func (s *Store) newItem(c ledger.Commit) (*item, error) {
 	if c.State != nil {
 		it.keys = append(it.keys, "node "+string(c.State.Node))
 	}
+	if c.Guard != nil {
+		it.guard = "node " + string(c.Guard.Node)
+	}
 	if c.JoinToken != nil {
 		it.keys = append(it.keys, "token "+c.JoinToken.String())
 	}
@@ -235,6 +247,10 @@ func checkCommit(c ledger.Commit) error {
 		return errors.New("commit: a negative version")
 	case c.Node != nil && c.Node.ID != c.State.Node:
 		return errors.New("commit: node and state of two nodes")
+	case c.Guard != nil && (c.State != nil || c.Guard.Node == "" || c.Guard.Version <= 0):
+		return errors.New("commit: a guard beside a state, or without node or version")
+	case c.Record.Type == ledger.TypeIssuance && (c.Guard == nil || c.Guard.Node != c.Record.Node):
+		return errors.New("commit: an issuance without a guard of its node")
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func TestT60_Tampering(t *testing.T) {
 		"evidence_removed": {[]string{`DELETE FROM evidence_part WHERE ` + accepted}, idxOf, "evidence parts are not those"},
 		"svid_edited":      {[]string{`UPDATE svid SET serial = 'ff' WHERE ` + accepted}, idxOf, "SVIDs are not those"},
 		"svid_added": {
-			[]string{`INSERT INTO svid SELECT recorded_at, log_id, log_idx, 1, node_id, profile, 'ff', spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key FROM svid WHERE ` + accepted},
+			[]string{`INSERT INTO svid SELECT recorded_at, log_id, log_idx, 1, node_id, profile, 'ff', spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key, audience FROM svid WHERE ` + accepted},
 			idxOf, "SVIDs are not those",
 		},
 		"entry_in_tile":  {[]string{`UPDATE log_tile SET data = set_byte(data, 100 * 57 + 30, get_byte(data, 100 * 57 + 30) # 1) WHERE level = -1 AND n = 0`}, `SELECT 100`, "not the one that the log committed to"},

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -76,100 +74,6 @@ func (t *transaction) run(ctx context.Context) (*outcome, error) {
 	step("store.postcommit")
 	t.w.tail, t.w.tailSize = t.log.tail, t.log.size
 	return t.out, nil
-}
-
-// claim begins the transaction and decides who wins: new nodes, then the
-// compare-and-set of known ones, then join tokens, in one round trip.
-func (t *transaction) claim(ctx context.Context) error {
-	t.lost = make(map[*item]error)
-	b := &pgx.Batch{}
-	b.Queue("BEGIN")
-	fresh, known := t.split()
-	won := make(map[ledger.NodeID]bool, len(t.items))
-	note := func(rows pgx.Rows) error {
-		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		for _, id := range ids {
-			won[ledger.NodeID(id)] = true
-		}
-		return err
-	}
-	for _, it := range fresh {
-		b.Queue(insertNode, insertNodeArgs(it)...).Query(note)
-	}
-	var present []nodeKey
-	if len(fresh) > 0 {
-		queueConflicts(b, fresh, &present)
-	}
-	if len(known) > 0 {
-		b.Queue(compareAndSet, compareAndSetArgs(known)...).Query(note)
-	}
-	var tokens []*item
-	for _, it := range sortedTokens(t.items) {
-		b.Queue(useToken, *it.commit.JoinToken, string(it.commit.State.Node), it.macs.usedToken, it.macs.unusedToken).Query(func(rows pgx.Rows) error {
-			ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			if err == nil && len(ids) == 0 {
-				tokens = append(tokens, it)
-			}
-			return err
-		})
-	}
-	if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
-		return err
-	}
-	for _, it := range known {
-		if !won[it.commit.State.Node] {
-			t.lost[it] = errSpent()
-		}
-	}
-	for _, it := range fresh {
-		if !won[it.commit.State.Node] {
-			t.lost[it] = lostNew(it, present)
-		}
-	}
-	for _, it := range tokens {
-		if t.lost[it] == nil {
-			// Its node is written already: the transaction starts over without it.
-			return &itemError{item: it, err: errSpent()}
-		}
-	}
-	for _, it := range t.items {
-		if t.lost[it] != nil && it.commit.JoinToken != nil && !slices.Contains(tokens, it) {
-			// A token must not be used up by somebody who lost.
-			return &itemError{item: it, err: t.lost[it]}
-		}
-	}
-	return nil
-}
-
-// split returns the items of new nodes, sorted by node so that two writers meet
-// in the same order, and those of known ones.
-func (t *transaction) split() (fresh, known []*item) {
-	for _, it := range t.items {
-		switch {
-		case it.commit.State == nil:
-		case it.commit.BasedOn == 0:
-			fresh = append(fresh, it)
-		default:
-			known = append(known, it)
-		}
-	}
-	slices.SortFunc(fresh, func(a, b *item) int {
-		return strings.Compare(string(a.commit.State.Node), string(b.commit.State.Node))
-	})
-	return fresh, known
-}
-
-func sortedTokens(items []*item) []*item {
-	var out []*item
-	for _, it := range items {
-		if it.commit.JoinToken != nil {
-			out = append(out, it)
-		}
-	}
-	slices.SortFunc(out, func(a, b *item) int {
-		return strings.Compare(a.commit.JoinToken.String(), b.commit.JoinToken.String())
-	})
-	return out
 }
 
 // lockLog changes the node rows of winners, takes the log's lock, reads its head

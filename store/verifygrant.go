@@ -30,6 +30,7 @@ type nodeFacts struct {
 	accepted   uuid.UUID // last accepted attestation that the host may name
 	akApproved bool
 	approved   bool  // after the last accepted attestation
+	active     bool  // may be issued SVIDs
 	changes    int64 // records that changed its state
 }
 
@@ -56,7 +57,8 @@ func (f *facts) grant(g ledger.Grant, idx int64) {
 		n := f.node(ledger.NodeID(g.Subject))
 		n.rowHash = g.RowHash
 		n.changes++
-		if g.Type == ledger.TypeNodeApproved {
+		n.active = g.Type == ledger.TypeNodeApproved
+		if n.active {
 			n.akApproved, n.approved = true, true
 		}
 	}
@@ -65,6 +67,7 @@ func (f *facts) grant(g ledger.Grant, idx int64) {
 func (f *facts) attestation(a ledger.Attestation) {
 	n := f.node(a.Node)
 	n.rowHash, n.last, n.attested = "", a, true
+	n.active = a.NodeStatus == string(ledger.StatusActive)
 	n.changes++
 	switch {
 	case a.Verdict == ledger.VerdictAllow:
@@ -79,6 +82,29 @@ func (f *facts) attestation(a ledger.Attestation) {
 	if a.AdmittedBy == ledger.AdmitJoinToken {
 		f.used[a.Admission] = a.Node
 	}
+}
+
+// issuance says why an SVID should not have been issued at this place of the
+// log, "" where all is well: the writer commits it only while the node stands as
+// its last attestation left it.
+func (f *facts) issuance(i ledger.Issuance) string {
+	n := f.nodes[i.Node]
+	switch {
+	case n == nil || !n.attested:
+		return "for a node that no attestation names"
+	case n.last.Verdict != ledger.VerdictAllow || n.last.ID.String() != i.Attestation:
+		return "on another attestation than the node's last"
+	case !n.active:
+		return "while the node was not active"
+	case i.Zone != n.last.Zone || i.Tier != n.last.Tier || i.AttestedAt != n.last.AttestedAt || i.FreshUntil > n.last.FreshUntil:
+		return "for more than the attestation earned"
+	case i.At >= i.FreshUntil:
+		return "after its evidence was no longer fresh"
+	}
+	if s := i.SVIDs[0]; s.Profile == ledger.ProfileJWT && s.NotAfter*1000 > i.FreshUntil {
+		return "as a token that outlives its evidence"
+	}
+	return ""
 }
 
 func (f *facts) node(id ledger.NodeID) *nodeFacts {

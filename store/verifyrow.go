@@ -61,7 +61,7 @@ func (v *verification) addParts(ctx context.Context, a, b int64, out map[int64][
 }
 
 func (v *verification) addSVIDs(ctx context.Context, a, b int64, out map[int64][]*row) error {
-	const query = `SELECT log_idx, profile, serial, spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key FROM svid
+	const query = `SELECT log_idx, profile, serial, spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key, audience FROM svid
 		WHERE log_id = $1 AND log_idx >= $2 AND log_idx < $3 ORDER BY log_idx, ord`
 	rows, err := v.tx.Query(ctx, query, v.s.cfg.LogID, a, b)
 	if err != nil {
@@ -70,7 +70,7 @@ func (v *verification) addSVIDs(ctx context.Context, a, b int64, out map[int64][
 	var idx int64
 	var from, to time.Time
 	var s ledger.IssuedSVID
-	dest := []any{&idx, &s.Profile, &s.Serial, &s.SPIFFEID, &from, &to, &s.TBSSHA256, &s.CAKeyID, &s.Key}
+	dest := []any{&idx, &s.Profile, &s.Serial, &s.SPIFFEID, &from, &to, &s.TBSSHA256, &s.CAKeyID, &s.Key, &s.Audience}
 	_, err = pgx.ForEachRow(rows, dest, func() error {
 		s.NotBefore, s.NotAfter = from.Unix(), to.Unix()
 		for _, r := range out[idx] {
@@ -102,23 +102,42 @@ func (v *verification) row(r *row, entry ledger.Entry, logged bool) {
 		return
 	}
 	v.out.Records++
-	if r.Type != ledger.TypeAttestation {
+	v.content(r, want.Type)
+}
+
+// content reads what the body says beyond its columns. The type is that of the
+// body: one that was changed in the column alone must not hide the rest.
+func (v *verification) content(r *row, kind string) {
+	var evidence []ledger.EvidenceID
+	var svids []ledger.IssuedSVID
+	switch kind {
+	case ledger.TypeAttestation:
+		var a ledger.Attestation
+		if json.Unmarshal(r.Body, &a) != nil {
+			return
+		}
+		v.facts.attestation(a)
+		evidence, svids = a.Evidence, a.SVIDs
+	case ledger.TypeIssuance:
+		var i ledger.Issuance
+		if json.Unmarshal(r.Body, &i) != nil {
+			return
+		}
+		if why := v.facts.issuance(i); why != "" {
+			v.problem("index %d record %s: an SVID was issued %s", r.Index, r.ID, why)
+		}
+		svids = i.SVIDs
+	default:
 		v.out.Grants++
 		var g ledger.Grant
 		if json.Unmarshal(r.Body, &g) == nil {
 			v.facts.grant(g, r.Index)
 		}
-		return
 	}
-	var a ledger.Attestation
-	if json.Unmarshal(r.Body, &a) != nil {
-		return
-	}
-	v.facts.attestation(a)
-	if !slices.Equal(a.Evidence, r.parts) {
+	if !slices.Equal(evidence, r.parts) {
 		v.problem("index %d record %s: its evidence parts are not those of the body", r.Index, r.ID)
 	}
-	if !slices.Equal(a.SVIDs, r.svids) {
+	if !slices.Equal(svids, r.svids) {
 		v.problem("index %d record %s: its SVIDs are not those of the body", r.Index, r.ID)
 	}
 }

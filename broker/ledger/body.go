@@ -87,24 +87,28 @@ func RecordOf(id uuid.UUID, body []byte, salt [32]byte) (Record, error) {
 	if err := json.Unmarshal(body, &head); err != nil {
 		return Record{}, fmt.Errorf("record body: %w", err)
 	}
-	if head.Type == TypeAttestation {
+	switch head.Type {
+	case TypeAttestation:
 		var a Attestation
-		if err := decodeExact(body, &a); err != nil {
-			return Record{}, err
-		}
-		if a.ID != id {
-			return Record{}, fmt.Errorf("body is of record %s", a.ID)
-		}
-		return a.columns(body, salt)
+		return columnsOf(body, &a, id, &a.ID, func() (Record, error) { return a.columns(body, salt) })
+	case TypeIssuance:
+		var i Issuance
+		return columnsOf(body, &i, id, &i.ID, func() (Record, error) { return i.columns(body, salt) })
+	default:
+		var g Grant
+		return columnsOf(body, &g, id, &g.ID, func() (Record, error) { return g.columns(body, salt) })
 	}
-	var g Grant
-	if err := decodeExact(body, &g); err != nil {
+}
+
+// columnsOf decodes body, which must be of record id, and derives its columns.
+func columnsOf(body []byte, into any, id uuid.UUID, found *uuid.UUID, columns func() (Record, error)) (Record, error) {
+	if err := decodeExact(body, into); err != nil {
 		return Record{}, err
 	}
-	if g.ID != id {
-		return Record{}, fmt.Errorf("body is of record %s", g.ID)
+	if *found != id {
+		return Record{}, fmt.Errorf("body is of record %s", *found)
 	}
-	return g.columns(body, salt)
+	return columns()
 }
 
 // decodeExact decodes body and demands that encoding it again gives the same

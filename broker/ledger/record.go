@@ -22,7 +22,7 @@ type Record struct {
 	Type          string    // one of the Type constants
 	Node          NodeID    // "" where the record concerns no node
 	Zone          string
-	Verdict       string // VerdictAllow, VerdictDeny or "" for grants
+	Verdict       string // VerdictAllow, VerdictDeny or "" for grants and issuances
 	Reason        string // first reason code of a denial
 	AttestedAt    time.Time
 	FreshUntil    time.Time // zero for denials
@@ -157,8 +157,8 @@ type IssuedSVID struct {
 	Audience  string `json:"audience,omitempty"` // of a JWT
 }
 
-// Grant is the body of every record that is not an attestation: something was
-// granted, withdrawn or published.
+// Grant is the body of every record that is neither an attestation nor an
+// issuance: something was granted, withdrawn or published.
 type Grant struct {
 	Type    string    `json:"type"`
 	ID      uuid.UUID `json:"id"`

@@ -120,11 +120,12 @@ type Pending struct {
 	LastSeen  time.Time
 }
 
-// Key is a published verification key: a replica's CA certificate. A granting
-// row with an HMAC; one that fails it never enters the bundle.
+// Key is a published verification key: a replica's CA certificate, or the SPKI
+// of a key that signs JWT-SVIDs. A granting row with an HMAC; one that fails it
+// never enters the bundle.
 type Key struct {
 	ID        string    `json:"id"`   // hex SHA-256 of the SPKI DER
-	Kind      string    `json:"kind"` // "x509-ca"
+	Kind      string    `json:"kind"` // "x509-ca", "jwt-es256", "jwt-rs256"
 	Replica   string    `json:"replica"`
 	DER       []byte    `json:"der"`
 	NotBefore time.Time `json:"not_before"`
@@ -163,6 +164,10 @@ type Commit struct {
 	BasedOn int64
 	State   *NodeState // new state; its Version is set by the writer
 	Node    *Node      // row to insert (BasedOn 0) or to replace; nil leaves it
+
+	// Guard, where State is nil, is the node version that the decision saw: the
+	// commit is refused like one with a state where the node has moved on.
+	Guard *Guard
 
 	JoinToken *uuid.UUID // consumed by this commit
 	Evidence  []EvidencePart

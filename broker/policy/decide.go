@@ -118,11 +118,7 @@ func (s *Set) Decide(in Input) (d Decision) {
 	d.MaxAge, d.X509TTL = time.Duration(z.Evidence.MaxAge), time.Duration(z.Issue.X509TTL)
 	d.JWTTTL, d.Grace = time.Duration(z.Issue.JWTTTL), time.Duration(z.Issue.Grace)
 	d.Audiences = slices.Clone(z.Issue.Audiences)
-	for _, w := range z.Workloads {
-		if len(w.Groups) == 0 || slices.ContainsFunc(w.Groups, func(g string) bool { return slices.Contains(in.Node.Groups, g) }) {
-			d.Workloads = append(d.Workloads, w.clone())
-		}
-	}
+	d.Workloads = z.placedOn(in.Node)
 	return d
 }
 
@@ -167,10 +163,9 @@ func (s *Set) choose(in Input) (*zone, *reason.Error) {
 
 func (z *zone) selects(in Input) bool {
 	return slices.ContainsFunc(z.Selectors.Any, func(s selector) bool {
-		return (s.Group == "" || slices.Contains(in.Node.Groups, s.Group)) &&
+		return s.names(in.Node) &&
 			(s.EKManufacturer == "" || s.EKManufacturer == in.Appraisal.Manufacturer()) &&
-			(s.Format == "" || s.Format == in.Appraisal.Format()) &&
-			(s.Node == "" || s.Node == in.Node.ID)
+			(s.Format == "" || s.Format == in.Appraisal.Format())
 	})
 }
 

@@ -16,6 +16,8 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/zonebroker/zonebroker/broker/claim"
 )
 
 // Names inside a broker's folder. An attacker who can write the folder owns the
@@ -66,6 +68,10 @@ type config struct {
 	ExtraVendors []string `yaml:"extra_vendors"`
 	// CALifetime is how long this replica's CA lives, at most and by default 24h.
 	CALifetime duration `yaml:"ca_lifetime"`
+	// OIDCIssuer is the iss of JWT-SVIDs and where readers of OIDC look for the
+	// keys: an https URL that leads to the listeners of all replicas. Empty takes
+	// https:// and the address of this listener, which is good for one replica.
+	OIDCIssuer string `yaml:"oidc_issuer"`
 	// Limits bound what strangers and nodes can make the broker do.
 	Limits limits `yaml:"limits"`
 }
@@ -104,6 +110,9 @@ func loadConfig(dir string) (config, error) {
 	}
 	if _, err := spiffeid.TrustDomainFromString(c.TrustDomain); err != nil {
 		return config{}, fmt.Errorf("%s: trust_domain: %w", path, err)
+	}
+	if c.OIDCIssuer != "" && !claim.ValidIssuer(c.OIDCIssuer) {
+		return config{}, fmt.Errorf("%s: oidc_issuer: %q is not an https URL without user, query, fragment and trailing slash", path, c.OIDCIssuer)
 	}
 	if err := c.Limits.check(); err != nil {
 		return config{}, fmt.Errorf("%s: %w", path, err)

@@ -154,12 +154,16 @@ func (c *config) override(o serveOptions) {
 
 // answer opens the listeners and runs everything that runs until ctx ends.
 func answer(ctx context.Context, dir string, cfg config, keys brokerKeys, db *database, b *broker.Broker, logger *slog.Logger, ready func(*running)) error {
-	certs := &serverCertificates{anchor: keys.anchor, trustDomain: cfg.TrustDomain}
+	certs := &serverCertificates{anchor: keys.anchor, trustDomain: cfg.TrustDomain, names: cfg.hostNames()}
 	if _, err := certs.get(nil); err != nil {
 		return err
 	}
 	srv, err := newServer(dir, cfg, b, certs, logger)
 	if err != nil {
+		return err
+	}
+	// The address is known only now: port 0 takes a free one.
+	if err := b.StartTokens(ctx, cfg.issuerURL(srv.Addr())); err != nil {
 		return err
 	}
 	r := &running{dir: dir, address: srv.Addr(), pin: keys.anchor.Pin(), broker: b, database: db.writer}
@@ -207,6 +211,7 @@ func shellWord(text string) string { return "'" + strings.ReplaceAll(text, "'", 
 type serverCertificates struct {
 	anchor      *issuer.Anchor
 	trustDomain string
+	names       []string // hosts by which readers of OIDC find this broker
 
 	mu   sync.Mutex // guards cert
 	cert *tls.Certificate
@@ -219,7 +224,7 @@ func (s *serverCertificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	if s.cert != nil && at.Before(s.cert.Leaf.NotAfter.Add(-issuer.ServerLifetime/2)) {
 		return s.cert, nil
 	}
-	c, err := issuer.ServerCertificate(s.anchor, s.trustDomain, at)
+	c, err := issuer.ServerCertificate(s.anchor, s.trustDomain, at, s.names...)
 	if err != nil {
 		return nil, err
 	}
