@@ -338,7 +338,17 @@ func TestSocketRefusals(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("not_absolute", func(t *testing.T) { wants(t, open(t, "w.sock"), "absolute") })
+	t.Run("no_path", func(t *testing.T) { wants(t, open(t, ""), "no path") })
+	t.Run("relative", func(t *testing.T) {
+		dir := private(t)
+		t.Chdir(dir)
+		if err := open(t, "./w.sock"); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Lstat(filepath.Join(dir, "w.sock")); err != nil || info.Mode().Type() != os.ModeSocket {
+			t.Errorf("%v, %v", info, err)
+		}
+	})
 	t.Run("too_long", func(t *testing.T) {
 		wants(t, open(t, filepath.Join(private(t), strings.Repeat("x", 100))), "shorter")
 	})

@@ -19,10 +19,11 @@ import (
 // Bounds of what local processes can make an agent hold or do.
 const (
 	defaultMaxConns       = 1024
-	defaultMaxConnsPerUID = 64
+	defaultMaxConnsPerUID = 256      // a server that forks has one for each of its processes
 	maxStreams            = 32       // of a connection
 	maxRequest            = 64 << 10 // the largest is a JWT-SVID to validate
 	maxHeaders            = 8 << 10
+	bufferSize            = 4 << 10 // of a connection, each way; the default is 32 KiB
 	handshakeTimeout      = 10 * time.Second
 	askTimeout            = 30 * time.Second // of a Source
 	askAgain              = 10 * time.Second // after a Source failed while what was sent is still good
@@ -30,16 +31,16 @@ const (
 
 // Config says where to listen and what to serve.
 type Config struct {
-	// Socket is an absolute path of at most 107 bytes in a folder that nobody but
-	// root and this user can write, nor a folder above it, sticky ones excepted. A
-	// missing folder is made with mode 0755. Trusted: an attacker who can write
+	// Socket is a path of at most 107 bytes, made absolute, in a folder that nobody
+	// but root and this user can write, nor a folder above it, sticky ones excepted.
+	// A missing folder is made with mode 0755. Trusted: an attacker who can write
 	// there can pose as this server to every workload.
 	Socket string
 	// Source is where identities come from.
 	Source Source
 	// Logger gets a line for each stream that begins and for denials; nil is silent.
 	Logger *slog.Logger
-	// MaxConns and MaxConnsPerUID bound connections; 0 is 1024 and 64.
+	// MaxConns and MaxConnsPerUID bound connections; 0 is 1024 and 256.
 	MaxConns, MaxConnsPerUID int
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
@@ -92,6 +93,8 @@ func New(cfg Config) (*Server, error) {
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.WaitForHandlers(true),
+		grpc.ReadBufferSize(bufferSize),
+		grpc.WriteBufferSize(bufferSize),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 5 * time.Minute, Time: 30 * time.Second, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

@@ -17,8 +17,12 @@ const maxSocketPath = 107
 // socket in its place. The folder is made if it is missing. A socket that nobody
 // listens on is replaced; one that somebody listens on is an error.
 func listen(path string) (*net.UnixListener, error) {
-	if !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("workload socket: %q is no absolute path", path)
+	if path == "" {
+		return nil, errors.New("workload socket: no path")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("workload socket: %w", err)
 	}
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("workload socket: %s is longer than %d bytes; use a shorter folder", path, maxSocketPath)
