@@ -37,7 +37,7 @@ func rooms() []room {
 		{path: "broker/claim/claimgrpc", inside: []string{"broker/claim"}, modules: []string{spiffe, "google.golang.org/grpc"}},
 		{path: "broker/policy", pure: true, inside: []string{verifier}, modules: []string{yaml, jcs}},
 		{path: "broker/ledger", pure: true, inside: []string{verifier}, modules: []string{uuid, jcs, mod}},
-		{path: "broker/issuer", inside: []string{"broker/ledger", "broker/claim"}, modules: []string{spiffe, jose}},
+		{path: "broker/issuer", inside: []string{"broker/ledger", "broker/claim"}, modules: []string{spiffe, jose, crypto}},
 		{path: "broker/api", modules: []string{uuid}},
 		{
 			path:    "broker",

@@ -3,13 +3,19 @@ package issuer
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/x509"
 )
 
 // Break changes the recorded bytes, as a fault in memory would.
 func (p *Prepared) Break() { p.tbs[len(p.tbs)-1] ^= 1 }
 
-// Retitle changes the certificate behind the recorded bytes.
-func (p *Prepared) Retitle(name string) { p.template.Subject.CommonName = name }
+// Rerecord changes what the record says of the bytes.
+func (p *Prepared) Rerecord(digest string) { p.record.TBSSHA256 = digest }
+
+// Template is what the bytes were made of, and the CA.
+func (p *Prepared) Template() (template, parent *x509.Certificate, key crypto.Signer) {
+	return p.template, p.ca.cert, p.ca.key
+}
 
 // SwapKey gives the CA another private key and returns the old one.
 func (c *CA) SwapKey(key *ecdsa.PrivateKey) *ecdsa.PrivateKey {

@@ -114,10 +114,10 @@ func (k *JWTKeys) clip(req JWTRequest, iat time.Time) time.Time {
 	return end.UTC().Truncate(time.Second)
 }
 
-// jwtCapture and jwtGate are to a token what capture and gate are to a
-// certificate: go-jose hands them the whole signing input, so that there is no
-// own serialisation and no moment before SignJWT at which a private key is in
-// reach.
+// jwtCapture is to a token what capture is to a certificate, and jwtGate stands
+// in front of the key: go-jose hands them the whole signing input, so that there
+// is no own serialisation and no moment before SignJWT at which a private key is
+// in reach.
 type jwtCapture struct {
 	key   jwtKey
 	alg   jose.SignatureAlgorithm

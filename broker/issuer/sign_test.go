@@ -2,6 +2,7 @@ package issuer_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"strings"
@@ -71,7 +72,7 @@ func TestSignIsForExactlyTheRecordedBytes(t *testing.T) {
 	}
 	for name, edit := range map[string]func(*issuer.Prepared){
 		"recorded bytes changed": (*issuer.Prepared).Break,
-		"certificate changed":    func(p *issuer.Prepared) { p.Retitle("somebody") },
+		"record changed":         func(p *issuer.Prepared) { p.Rerecord(strings.Repeat("0", 64)) },
 	} {
 		p := prepare()
 		edit(p)
@@ -79,11 +80,51 @@ func TestSignIsForExactlyTheRecordedBytes(t *testing.T) {
 		if reason.Of(err) != reason.Internal || chain != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		// The gate in front of the key refuses, not the comparison afterwards.
+		// What stands in front of the key refuses, not something afterwards.
 		if cause := errors.Unwrap(err); cause == nil || !strings.HasPrefix(cause.Error(), "sign certificate") {
 			t.Errorf("%s: %v", name, cause)
 		}
 	}
+}
+
+// TestSignWrapsAsTheLibraryDoes: but for the signature, which is random, the
+// certificate is byte for byte that of x509.CreateCertificate, and readers
+// verify it.
+func TestSignWrapsAsTheLibraryDoes(t *testing.T) {
+	i, c, _ := newIssuer(t, 0)
+	p, err := i.Prepare(request(t, i, c.now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template, parent, key := p.Template()
+	library, err := x509.CreateCertificate(rand.Reader, template, parent, template.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := i.Sign(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := parse(t, chain[0]), parse(t, library)
+	if err := ours.CheckSignatureFrom(parent); err != nil {
+		t.Error(err)
+	}
+	before := func(c *x509.Certificate) []byte { // all but the signature, and the lengths around it
+		at := bytes.Index(c.Raw, c.RawTBSCertificate)
+		return c.Raw[at : len(c.Raw)-len(c.Signature)-3]
+	}
+	if !bytes.Equal(before(ours), before(theirs)) {
+		t.Errorf("got  %x\nwant %x", before(ours), before(theirs))
+	}
+}
+
+func parse(t testing.TB, der []byte) *x509.Certificate {
+	t.Helper()
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func TestSignIsSingleUse(t *testing.T) {
