@@ -244,6 +244,8 @@ func TestZoneLint(t *testing.T) {
 		{"jwt_ttl above its own limit", replace(pay("jwt_ttl: 5m", "jwt_ttl: 20m"), "max_age: 5m", "max_age: 1h"), "a.yaml:10:32", reason.PolicyInvalid},
 		{"grace above the tier's", pay("grace: 55m", "grace: 56m"), "a.yaml:10:43", reason.PolicyInvalid},
 		{"audience wildcard", pay(`"payments-api"`, `"*"`), "a.yaml:10:60", reason.PolicyInvalid},
+		{"audience with a space", pay(`"payments-api"`, `"payments api"`), "a.yaml:10:60", reason.PolicyInvalid},
+		{"audience too long", pay(`"payments-api"`, `"`+strings.Repeat("x", 256)+`"`), "a.yaml:10:60", reason.PolicyInvalid},
 		{"workload for every caller", pay("name: checkout, uid: 1001, path: /usr/bin/checkout, ", "name: checkout, "), "a.yaml:12:5", reason.PolicyInvalid},
 		{"workload path trick", pay("/usr/bin/checkout", "/usr/bin/../checkout"), "a.yaml:12:39", reason.PolicyInvalid},
 		{"workload path of everything", pay("/usr/bin/checkout", "/"), "a.yaml:12:39", reason.PolicyInvalid},

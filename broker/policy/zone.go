@@ -282,8 +282,18 @@ func (p *placedZone) lifetimes(f fields) {
 			p.w.invalid(item, "audience %q names more than one receiver", clip(s))
 			return "", false
 		}
+		if ok && !isAudience(s) {
+			p.w.invalid(item, "an audience is 1 to 255 visible ASCII characters without spaces")
+			return "", false
+		}
 		return s, ok
 	})
+}
+
+// isAudience is the form that a token may carry (broker/claim): what no token
+// could name must not look allowed.
+func isAudience(s string) bool {
+	return s != "" && len(s) <= 255 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 func (p *placedZone) workloads(f fields) {
