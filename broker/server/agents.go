@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"sync"
 	"time"
@@ -35,13 +33,7 @@ func (s *Server) bundle(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	sum := sha256.Sum256(doc)
-	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
-	header := map[string]string{"ETag": tag, "Cache-Control": "no-cache"}
-	if r.Header.Get("If-None-Match") == tag {
-		return answer{status: http.StatusNotModified, header: header}, nil
-	}
-	return answer{raw: doc, typ: "application/json", header: header}, nil
+	return tagged(r, doc, map[string]string{"Cache-Control": "no-cache"}), nil
 }
 
 func (s *Server) checkpoint(r *request) (answer, error) {

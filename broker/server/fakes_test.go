@@ -63,6 +63,27 @@ func (p *pipeline) Attest(ctx context.Context, c server.Caller, req api.AttestRe
 	}, nil
 }
 
+func (p *pipeline) SVID(_ context.Context, c server.Caller, req api.SVIDRequest) (api.SVIDResponse, error) {
+	p.note1(c)
+	return api.SVIDResponse{
+		RecordID: recordID, SPIFFEID: "spiffe://" + trustDomain + "/zone/z/workload/" + req.Workload, Workload: req.Workload,
+	}, nil
+}
+
+func (p *pipeline) JWT(_ context.Context, c server.Caller, req api.JWTRequest) (api.JWTResponse, error) {
+	p.note1(c)
+	return api.JWTResponse{
+		RecordID: recordID, SPIFFEID: "spiffe://" + trustDomain + "/zone/z/node/" + nodeID, Workload: req.Workload, Audience: req.Audience,
+		Token: "a.b.c",
+	}, nil
+}
+
+func (p *pipeline) OIDCDiscovery(context.Context) ([]byte, error) {
+	return []byte(`{"issuer":"https://broker.test","jwks_uri":"https://broker.test/oidc/jwks.json","id_token_signing_alg_values_supported":["ES256"]}`), nil
+}
+
+func (p *pipeline) JWKS(context.Context) ([]byte, error) { return []byte(`{"keys":[]}`), nil }
+
 func (p *pipeline) Bundle(context.Context) ([]byte, error) { return p.bundle() }
 
 func (p *pipeline) Checkpoint(context.Context) (string, error) { return p.note, nil }

@@ -15,7 +15,15 @@ type Caller = broker.Caller
 type Broker interface {
 	Challenge(ctx context.Context, c Caller, req api.ChallengeRequest) (api.Challenge, error)
 	Attest(ctx context.Context, c Caller, req api.AttestRequest) (api.AttestResponse, error)
+	// SVID and JWT issue later SVIDs. Caller.Certificate is the node SVID that was
+	// presented; the routes let nobody through without one.
+	SVID(ctx context.Context, c Caller, req api.SVIDRequest) (api.SVIDResponse, error)
+	JWT(ctx context.Context, c Caller, req api.JWTRequest) (api.JWTResponse, error)
 	Bundle(ctx context.Context) ([]byte, error) // SPIFFE bundle JSON
+	// OIDCDiscovery and JWKS are for verifiers of JWT-SVIDs that know nothing of
+	// SPIFFE.
+	OIDCDiscovery(ctx context.Context) ([]byte, error)
+	JWKS(ctx context.Context) ([]byte, error)
 	Checkpoint(ctx context.Context) (string, error)
 	Health(ctx context.Context) api.Health
 }

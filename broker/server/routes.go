@@ -75,7 +75,11 @@ type handler func(s *Server, r *request) (answer, error)
 var routes = []route{
 	{"POST", "/v1/challenge", agents, 4 * smallBody, quick, rateAttest, (*Server).challenge},
 	{"POST", "/v1/attest", agents, api.MaxBody, patient, rateAttest, (*Server).attest},
+	{"POST", "/v1/svid", node, smallBody, patient, rateIssue, (*Server).svid},
+	{"POST", "/v1/jwt", node, smallBody, patient, rateIssue, (*Server).jwt},
 	{"GET", "/spiffe/bundle.json", anyone, 0, quick, rateDocument, (*Server).bundle},
+	{"GET", "/.well-known/openid-configuration", anyone, 0, quick, rateDocument, (*Server).openIDConfiguration},
+	{"GET", "/oidc/jwks.json", anyone, 0, quick, rateDocument, (*Server).jwks},
 	{"GET", "/v1/log/checkpoint", anyone, 0, quick, rateDocument, (*Server).checkpoint},
 	{"GET", "/healthz/live", anyone, 0, quick, rateDocument, (*Server).live},
 	{"GET", "/healthz/ready", anyone, 0, quick, rateDocument, (*Server).readyz},
