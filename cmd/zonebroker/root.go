@@ -20,6 +20,8 @@ var constructors = []func() *cobra.Command{
 	newPolicyCmd,
 	newClaimCmd,
 	newHealthCmd,
+	newCompletionCmd,
+	newManCmd,
 	newVersionCmd,
 }
 
@@ -33,8 +35,9 @@ func newRootCmd() (root *cobra.Command, began *bool) {
 trust zone that earns, writes the decision into a provable history, and issues
 SVIDs that carry it.
 
-The commands that ask a running broker find its admin socket by --server
-unix:PATH, else in the folder that ZONEBROKER_DIR names.
+The commands that ask a running broker find it by --server, else by a role
+certificate (--credential or ZONEBROKER_CREDENTIAL, see zonebroker operator),
+else by the admin socket in the folder that ZONEBROKER_DIR names.
 
 Data goes to standard output, notes and errors to standard error.
 
@@ -51,6 +54,7 @@ does not verify.`,
 	for _, c := range constructors {
 		root.AddCommand(c())
 	}
+	places().Register(root)
 	began = new(bool)
 	markBegan(root, began)
 	return root, began

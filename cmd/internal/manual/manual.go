@@ -74,9 +74,10 @@ func NewCommand(program string, about About) *cobra.Command {
 		Long: fmt.Sprintf(`Man writes one page of section 1 for each command into DIR, which it makes where
 it is missing: %[1]s.1, %[1]s-version.1 and so on. Pages of the same name are
 overwritten, nothing else in the folder is touched. Packagers put them under
-/usr/share/man; a user without root reads them where they are.`, program),
-		Example: fmt.Sprintf(`  %[1]s man ~/.local/share/man/man1
-  man -l ~/.local/share/man/man1/%[1]s.1`, program),
+/usr/share/man; a user without root reads them where they are:
+
+  man -l DIR/%[1]s.1`, program),
+		Example: fmt.Sprintf(`  %[1]s man ~/.local/share/man/man1`, program),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pages := Pages(cmd.Root(), about)
