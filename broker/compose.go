@@ -63,19 +63,21 @@ func (b *Broker) compose(a *attempt, prepared *issuer.Prepared) (ledger.Commit, 
 	if err != nil {
 		return ledger.Commit{}, err
 	}
-	rec, err := body.Record(salt)
+	state, err := nextState(a, body)
 	if err != nil {
 		return ledger.Commit{}, err
 	}
-	state, err := nextState(a, body)
+	if body.Drift = ledger.Changes(a.snap.State, state); body.Drift != nil && body.Zone == "" {
+		body.NodeZone = state.Zone
+	}
+	rec, err := body.Record(salt)
 	if err != nil {
 		return ledger.Commit{}, err
 	}
 	c := ledger.Commit{
 		Record: rec, BasedOn: a.challenge.Version, State: &state,
-		Evidence: a.parts, SVIDs: body.SVIDs,
+		Evidence: a.parts, SVIDs: body.SVIDs, Drift: body.Drift, DriftZone: body.DriftZone(),
 	}
-	c.Drift = ledger.Changes(a.snap.State, state)
 	if a.verdict.rowDirty {
 		c.Node = &a.verdict.node
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -80,6 +81,12 @@ func TestDriftOfEveryKind(t *testing.T) {
 	h.named(names, "worse")
 	h.denied(reason.EventLogReplayMismatch)
 	expect("pcr.4: bad.4 -> worse.4", "reason: policy.pcr_mismatch -> eventlog.replay_mismatch")
+	// The record commits to it, and to the zone that the node had: the verifier
+	// refused before any was chosen.
+	body := r.lastAttestation(h.node)
+	if body.Zone != "" || body.NodeZone != "measured" || len(body.Drift) != 2 || body.Drift[0].After != hexOf(h.tpm.PCRs[4]) {
+		t.Errorf("record of zone %q, drift %v in zone %q", body.Zone, body.Drift, body.NodeZone)
+	}
 
 	// And back into the good boot.
 	h.tpm.Boot(build.Machine{}.Log())
@@ -207,5 +214,33 @@ func TestTimeline(t *testing.T) {
 	empty, err := r.b.Timeline(t.Context(), operator, api.TimelineQuery{Node: h.node, Until: r.now().Add(-time.Hour)})
 	if err != nil || empty.Entries == nil || len(empty.Entries) != 0 {
 		t.Errorf("before the node was known: %+v, %v", empty, err)
+	}
+}
+
+// TestTimelineShowsIssuedSVIDs that came after an attestation.
+func TestTimelineShowsIssuedSVIDs(t *testing.T) {
+	r := newRig(t)
+	h := r.enrolled()
+	id, err := ledger.NewRecordID(r.now(), r.random)
+	r.must(err)
+	issued := ledger.Issuance{
+		Type: ledger.TypeIssuance, ID: id, Node: ledger.NodeID(h.node), Workload: "web", Zone: "lab", Tier: 1,
+		SVIDs: []ledger.IssuedSVID{{Profile: ledger.ProfileJWT, SPIFFEID: "spiffe://example.org/zone/lab/workload/web", Audience: "db", NotAfter: r.now().Unix(), Key: "software"}},
+	}
+	rec, err := issued.Record([32]byte{1})
+	r.must(err)
+	_, err = r.store.Append(t.Context(), ledger.Commit{Record: rec})
+	r.must(err)
+	page, err := r.b.Timeline(t.Context(), operator, api.TimelineQuery{Node: h.node})
+	r.must(err)
+	got := page.Entries[len(page.Entries)-1]
+	want := []api.TimelineSVID{{
+		Profile: "jwt", SPIFFEID: "spiffe://example.org/zone/lab/workload/web", Audience: "db", Key: "software", ExpiresAt: time.Unix(r.now().Unix(), 0).UTC(),
+	}}
+	if got.Type != ledger.TypeIssuance || got.Tier != 1 {
+		t.Errorf("entry %+v", got)
+	}
+	if diff := cmp.Diff(want, got.SVIDs); diff != "" {
+		t.Error(diff)
 	}
 }

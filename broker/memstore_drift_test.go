@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -20,10 +21,9 @@ func (m *memStore) Drift(ctx context.Context, q ledger.DriftQuery) ([]ledger.Dri
 	defer m.mu.Unlock()
 	var out []ledger.DriftRow
 	for _, r := range slices.Backward(m.records) {
-		zone := r.Zone
-		if zone == "" {
-			zone = m.nodes[r.Node].State.Zone
-		}
+		var body ledger.Attestation
+		_ = json.Unmarshal(r.Body, &body) // of another kind: without drift
+		zone := body.DriftZone()
 		for i, d := range r.Drift {
 			if q.After.Set && (r.Index > q.After.Index || r.Index == q.After.Index && i <= q.After.Ord) {
 				continue

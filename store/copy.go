@@ -124,7 +124,7 @@ func (t *transaction) copyRows(ctx context.Context) error {
 			drift.int16(i)
 			drift.uuid(c.Record.ID)
 			drift.text(string(c.Record.Node))
-			drift.text(driftZone(c))
+			drift.text(c.DriftZone)
 			drift.text(d.Kind)
 			drift.text(d.Before)
 			drift.text(d.After)
@@ -159,15 +159,6 @@ const (
 		tbs_sha256, ca_key_id, key, audience) FROM STDIN (FORMAT binary)`
 	copyDrift = `COPY drift_event (recorded_at, log_id, log_idx, ord, record_id, node_id, zone, kind, before_value, after_value) FROM STDIN (FORMAT binary)`
 )
-
-// driftZone is the zone that changed: of a denial that chose none, the one that
-// the node had.
-func driftZone(c *ledger.Commit) string {
-	if c.Record.Zone == "" && c.State != nil {
-		return c.State.Zone
-	}
-	return c.Record.Zone
-}
 
 func copyRecord(c *copyBuffer, logID string, p ledger.Position, r ledger.Record) {
 	c.row(14)

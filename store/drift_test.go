@@ -16,6 +16,7 @@ func (w *world) drifted(snap *ledger.Snapshot, verdict string, changes ...ledger
 	w.t.Helper()
 	c := attestation(w.t, *snap, verdict)
 	c.Drift = changes
+	c.Record = changedBody(w.t, c.Record, func(a *ledger.Attestation) { a.Drift = changes })
 	p := w.append(c)
 	c.State.Version = p.Version
 	snap.State = *c.State
@@ -85,6 +86,7 @@ func TestDriftPagesAndFilters(t *testing.T) {
 	if diff := cmp.Diff(want, list(ledger.DriftQuery{Kind: "pcr.8"})[0]); diff != "" {
 		t.Error(diff)
 	}
+	w.verify("")
 }
 
 // TestDriftOfADenialWithoutZone counts for the zone that the node had.
@@ -92,13 +94,18 @@ func TestDriftOfADenialWithoutZone(t *testing.T) {
 	w := newWorld(t)
 	snap := w.enrol(1)
 	c := attestation(t, snap, ledger.VerdictDeny)
-	c.Record = changedBody(t, c.Record, func(a *ledger.Attestation) { a.Zone = "" })
-	c.Drift = []ledger.Drift{{Kind: "verdict", Before: "allow", After: "deny"}}
+	var zone string
+	c.Record = changedBody(t, c.Record, func(a *ledger.Attestation) {
+		a.Zone, a.NodeZone = "", "payments"
+		zone = a.DriftZone()
+	})
+	c.DriftZone = zone
 	w.append(c)
 	rows, err := w.s.Drift(t.Context(), ledger.DriftQuery{Zone: "payments"})
-	if err != nil || len(rows) != 1 || rows[0].Kind != "verdict" {
+	if err != nil || len(rows) != 2 || rows[0].Kind != "verdict" || rows[1].Kind != "reason" {
 		t.Errorf("%+v, %v", rows, err)
 	}
+	w.verify("")
 }
 
 // TestStateKeepsWhatWasSeen: what a refused attempt showed stands in the state,

@@ -160,6 +160,7 @@ func attestation(t testing.TB, snap ledger.Snapshot, verdict string) ledger.Comm
 		a.Reasons = []ledger.Reason{{Code: string(reason.PolicyPCRMismatch), Detail: "PCR 4"}}
 		st.Reason = string(reason.PolicyPCRMismatch)
 	}
+	a.Drift = ledger.Changes(snap.State, st)
 	rec, err := a.Record(salt())
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +168,7 @@ func attestation(t testing.TB, snap ledger.Snapshot, verdict string) ledger.Comm
 	return ledger.Commit{
 		Record: rec, BasedOn: snap.State.Version, State: &st, SVIDs: a.SVIDs,
 		Evidence: []ledger.EvidencePart{{Kind: ledger.PartQuote, Digest: digest, Bytes: quote}},
-		Drift:    ledger.Changes(snap.State, st),
+		Drift:    a.Drift, DriftZone: a.DriftZone(),
 	}
 }
 

@@ -70,6 +70,8 @@ func TestT60_Tampering(t *testing.T) {
 	const accepted = `log_idx = (SELECT min(log_idx) FROM attestation WHERE log_idx > 100 AND type = 'attestation')`
 	const open = `log_idx = (SELECT max(log_idx) FROM attestation)`
 	const idxOf = `SELECT min(log_idx) FROM attestation WHERE log_idx > 100 AND type = 'attestation'`
+	const drifted = `log_idx = (SELECT min(log_idx) FROM drift_event)`
+	const idxOfDrift = `SELECT min(log_idx) FROM drift_event`
 	for name, tc := range map[string]struct {
 		sql  []string
 		at   string // query of the index that must be named
@@ -113,6 +115,20 @@ func TestT60_Tampering(t *testing.T) {
 		"svid_added": {
 			[]string{`INSERT INTO svid SELECT recorded_at, log_id, log_idx, 1, node_id, profile, 'ff', spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key, audience FROM svid WHERE ` + accepted},
 			idxOf, "SVIDs are not those",
+		},
+		"drift_removed": {[]string{`DELETE FROM drift_event WHERE ord = 0 AND ` + drifted}, idxOfDrift, "drift is not that"},
+		"drift_edited":  {[]string{`UPDATE drift_event SET after_value = 'allow' WHERE ` + drifted}, idxOfDrift, "drift is not that"},
+		"drift_added": {
+			[]string{`INSERT INTO drift_event SELECT recorded_at, log_id, log_idx, 9, record_id, node_id, zone, 'pcr.4', 'a', 'b' FROM drift_event WHERE ord = 0 AND ` + drifted},
+			idxOfDrift, "drift is not that",
+		},
+		"drift_of_another_record": {[]string{`UPDATE drift_event SET record_id = gen_random_uuid() WHERE ` + drifted}, idxOfDrift, "names another time, record"},
+		"drift_of_another_node":   {[]string{`UPDATE drift_event SET node_id = 'x' WHERE ` + drifted}, idxOfDrift, "names another time, record"},
+		"drift_of_another_zone":   {[]string{`UPDATE drift_event SET zone = 'x' WHERE ` + drifted}, idxOfDrift, "names another time, record"},
+		"drift_at_another_time":   {[]string{`UPDATE drift_event SET recorded_at = recorded_at - interval '1 s' WHERE ` + drifted}, idxOfDrift, "names another time, record"},
+		"drift_moved": {
+			[]string{`UPDATE drift_event SET log_idx = (SELECT max(log_idx) FROM attestation) + 5 WHERE ` + drifted},
+			`SELECT max(log_idx) + 5 FROM attestation`, "its drift stands behind the head",
 		},
 		"entry_in_tile":  {[]string{`UPDATE log_tile SET data = set_byte(data, 100 * 57 + 30, get_byte(data, 100 * 57 + 30) # 1) WHERE level = -1 AND n = 0`}, `SELECT 100`, "not the one that the log committed to"},
 		"leaf_in_tile":   {[]string{`UPDATE log_tile SET data = set_byte(data, 100 * 32, get_byte(data, 100 * 32) # 1) WHERE level = 0 AND n = 0`}, `SELECT 100`, "leaf in the log's tile"},

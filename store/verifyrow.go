@@ -19,6 +19,7 @@ type row struct {
 	ledger.Stored
 	parts []ledger.EvidenceID
 	svids []ledger.IssuedSVID
+	drift []driftRow
 }
 
 // rows reads the records of a window, by index.
@@ -39,7 +40,10 @@ func (v *verification) rows(ctx context.Context, a, b int64) (map[int64][]*row, 
 	if err := v.addParts(ctx, a, b, out); err != nil {
 		return nil, err
 	}
-	return out, v.addSVIDs(ctx, a, b, out)
+	if err := v.addSVIDs(ctx, a, b, out); err != nil {
+		return nil, err
+	}
+	return out, v.addDrift(ctx, a, b, out)
 }
 
 func (v *verification) addParts(ctx context.Context, a, b int64, out map[int64][]*row) error {
@@ -110,6 +114,8 @@ func (v *verification) row(r *row, entry ledger.Entry, logged bool) {
 func (v *verification) content(r *row, kind string) {
 	var evidence []ledger.EvidenceID
 	var svids []ledger.IssuedSVID
+	var drift []ledger.Drift
+	var zone string
 	switch kind {
 	case ledger.TypeAttestation:
 		var a ledger.Attestation
@@ -117,7 +123,7 @@ func (v *verification) content(r *row, kind string) {
 			return
 		}
 		v.facts.attestation(a)
-		evidence, svids = a.Evidence, a.SVIDs
+		evidence, svids, drift, zone = a.Evidence, a.SVIDs, a.Drift, a.DriftZone()
 	case ledger.TypeIssuance:
 		var i ledger.Issuance
 		if json.Unmarshal(r.Body, &i) != nil {
@@ -140,6 +146,7 @@ func (v *verification) content(r *row, kind string) {
 	if !slices.Equal(svids, r.svids) {
 		v.problem("index %d record %s: its SVIDs are not those of the body", r.Index, r.ID)
 	}
+	v.drift(r, drift, zone)
 }
 
 // differing names the columns that do not repeat what the body says.

@@ -129,6 +129,15 @@ func pcrChanges(from, to map[string]string) []Drift {
 	return out
 }
 
+// DriftZone is the zone that the record's drift counts for: of a denial that
+// chose none, the one that the node had.
+func (a Attestation) DriftZone() string {
+	if a.Zone == "" {
+		return a.NodeZone
+	}
+	return a.Zone
+}
+
 // DriftQuery filters what changed. Zero values do not filter; all that are set
 // have to hold. Limit is at most 500.
 type DriftQuery struct {

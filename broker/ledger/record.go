@@ -91,6 +91,8 @@ type Attestation struct {
 	NodeStatus     string       `json:"node_status"`
 	SVIDs          []IssuedSVID `json:"svids"`
 	Replica        string       `json:"replica"`
+	Drift          []Drift      `json:"drift,omitempty"`     // what changed with this record, in the order of its rows
+	NodeZone       string       `json:"node_zone,omitempty"` // of a record with drift and without Zone: the zone that the node had
 }
 
 // Reason is a refusal as recorded: the code and the public detail.

@@ -149,9 +149,9 @@ type EvidencePart struct {
 
 // Drift is one change between two decisions of a node, decided at write time.
 type Drift struct {
-	Kind   string // a Drift constant
-	Before string
-	After  string
+	Kind   string `json:"kind"` // a Drift constant
+	Before string `json:"before"`
+	After  string `json:"after"`
 }
 
 // Commit is one item for the group-committing writer. What it names is written
@@ -173,6 +173,7 @@ type Commit struct {
 	Evidence  []EvidencePart
 	SVIDs     []IssuedSVID
 	Drift     []Drift
+	DriftZone string // that the drift counts for
 
 	// Grants written beside the record; nil where none.
 	Admission    *Admission
