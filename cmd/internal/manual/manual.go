@@ -78,7 +78,7 @@ overwritten, nothing else in the folder is touched. Packagers put them under
 
   man -l DIR/%[1]s.1`, program),
 		Example: fmt.Sprintf(`  %[1]s man ~/.local/share/man/man1`, program),
-		Args: cobra.ExactArgs(1),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pages := Pages(cmd.Root(), about)
 			if err := write(args[0], pages); err != nil {
