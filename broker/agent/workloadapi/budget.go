@@ -29,39 +29,41 @@ func newBudget(burst int, every time.Duration, now func() time.Time) *budget {
 	return &budget{burst: burst, every: every, now: now, buckets: map[string]bucket{}}
 }
 
-// take reports whether there was a token of that key.
+// take takes a token of that key, and reports whether there was one.
 func (b *budget) take(key string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.now()
-	at, known := b.buckets[key]
-	if !known {
-		if len(b.buckets) >= maxBudgetKeys {
-			clear(b.buckets)
-		}
-		at.since = now
-	}
-	if back := int(now.Sub(at.since) / b.every); back > 0 {
-		at.taken = max(0, at.taken-back)
-		at.since = at.since.Add(time.Duration(back) * b.every)
-	}
+	at := b.at(key)
 	if at.taken >= b.burst {
 		return false
 	}
+	if len(b.buckets) >= maxBudgetKeys {
+		clear(b.buckets)
+	}
 	if at.taken == 0 {
-		at.since = now
+		at.since = b.now()
 	}
 	at.taken++
 	b.buckets[key] = at
 	return true
 }
 
-// give returns a token that take gave.
-func (b *budget) give(key string) {
+// left reports whether there is a token of that key, and leaves it there.
+func (b *budget) left(key string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if at, ok := b.buckets[key]; ok && at.taken > 0 {
-		at.taken--
-		b.buckets[key] = at
+	return b.at(key).taken < b.burst
+}
+
+// at returns the bucket of a key after what came back; b.mu is held.
+func (b *budget) at(key string) bucket {
+	at, known := b.buckets[key]
+	if !known {
+		return bucket{}
 	}
+	if back := int(b.now().Sub(at.since) / b.every); back > 0 {
+		at.taken = max(0, at.taken-back)
+		at.since = at.since.Add(time.Duration(back) * b.every)
+	}
+	return at
 }

@@ -50,15 +50,18 @@ func callerAt(c *net.UnixConn) (*caller, error) {
 
 // peerPidfd pins the process, so that another one with its pid later on is not
 // taken for it. Since Linux 6.5 the kernel pins the one that connected; before,
-// a pid that is given out again between connect and accept goes unseen.
+// a pid that is given out again between connect and accept goes unseen. A kernel
+// that knows the option and fails says that the process is gone: asking by pid
+// then could only find another.
 func peerPidfd(socket, pid int) *os.File {
-	if fd, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_PEERPIDFD); err == nil {
+	fd, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	switch {
+	case err == nil:
 		return os.NewFile(uintptr(fd), "pidfd")
+	case errors.Is(err, unix.ENOPROTOOPT) && pid > 0:
+		return openPidfd(pid)
 	}
-	if pid <= 0 {
-		return nil
-	}
-	return openPidfd(pid)
+	return nil
 }
 
 func openPidfd(pid int) *os.File {

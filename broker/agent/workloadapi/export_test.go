@@ -1,6 +1,7 @@
 package workloadapi
 
 import (
+	"net"
 	"os"
 	"time"
 )
@@ -33,11 +34,28 @@ func NewBudget(burst int, every time.Duration, now func() time.Time) Budget {
 // Take takes a token.
 func (b Budget) Take(key string) bool { return b.b.take(key) }
 
-// Give gives one back.
-func (b Budget) Give(key string) { b.b.give(key) }
+// Left looks for one.
+func (b Budget) Left(key string) bool { return b.b.left(key) }
 
 // Keys counts what it remembers.
 func (b Budget) Keys() int { return len(b.b.buckets) }
+
+// Listen opens a bounded listener and returns how many places are taken.
+func Listen(path string) (net.Listener, func() int, error) {
+	u, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, nil, err
+	}
+	l := &listener{UnixListener: u, max: 8, maxPerUID: 8, byUID: map[uint32]int{}}
+	return l, func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.all
+	}, nil
+}
+
+// AskAgainAfter sets how soon a server that has not begun asks a Source again.
+func AskAgainAfter(s *Server, d time.Duration) { s.again = d }
 
 // The bounds that tests go to.
 const (

@@ -134,6 +134,7 @@ type source struct {
 	err        error
 	hold       chan struct{} // requests wait for its end
 	asked      map[string]int
+	patience   []time.Duration // that requests came with
 	tokenTTL   time.Duration
 	tokenID    string // "" is the workload's own
 }
@@ -177,10 +178,13 @@ func (s *source) TrustBundle() *spiffebundle.Bundle {
 }
 
 // begin counts a request and returns what it has to wait for.
-func (s *source) begin(what string) (<-chan struct{}, error) {
+func (s *source) begin(ctx context.Context, what string) (<-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked[what]++
+	if end, ok := ctx.Deadline(); ok {
+		s.patience = append(s.patience, time.Until(end))
+	}
 	if s.hold == nil {
 		open := make(chan struct{})
 		close(open)
@@ -196,7 +200,7 @@ func (s *source) count(what string) int {
 }
 
 func (s *source) X509SVID(ctx context.Context, name string) (workloadapi.Identity, error) {
-	wait, err := s.begin("x509 " + name)
+	wait, err := s.begin(ctx, "x509 "+name)
 	select {
 	case <-wait:
 	case <-ctx.Done():
@@ -216,7 +220,7 @@ func (s *source) X509SVID(ctx context.Context, name string) (workloadapi.Identit
 }
 
 func (s *source) JWTSVID(ctx context.Context, name, audience string) (workloadapi.Token, error) {
-	wait, err := s.begin("jwt " + name + " " + audience)
+	wait, err := s.begin(ctx, "jwt "+name+" "+audience)
 	select {
 	case <-wait:
 	case <-ctx.Done():
@@ -242,6 +246,11 @@ func me(name string) api.Workload { return api.Workload{Name: name, UID: uid(os.
 // serve starts a server of src and returns its socket.
 func serve(t testing.TB, src workloadapi.Source, tweak ...func(*workloadapi.Config)) string {
 	t.Helper()
+	return serveWith(t, src, func(*workloadapi.Server) {}, tweak...)
+}
+
+func serveWith(t testing.TB, src workloadapi.Source, prepare func(*workloadapi.Server), tweak ...func(*workloadapi.Config)) string {
+	t.Helper()
 	// t.TempDir is under a folder of the test's name, which is long.
 	dir, err := os.MkdirTemp("", "zbw")
 	if err != nil {
@@ -259,6 +268,7 @@ func serve(t testing.TB, src workloadapi.Source, tweak ...func(*workloadapi.Conf
 	if err != nil {
 		t.Fatal(err)
 	}
+	prepare(server)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx) }()

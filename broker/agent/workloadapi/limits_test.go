@@ -84,6 +84,41 @@ func TestConnectionsAreBounded(t *testing.T) {
 	})
 }
 
+// TestPlacesAreGivenBackOnce: one given back twice would lift the bound.
+func TestPlacesAreGivenBackOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w.sock")
+	l, taken, err := workloadapi.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dial(t, path)
+	c, err := l.Accept()
+	if err != nil || taken() != 1 {
+		t.Fatalf("%d taken, %v", taken(), err)
+	}
+	c.Close()
+	c.Close()
+	if n := taken(); n != 0 {
+		t.Errorf("%d taken", n)
+	}
+}
+
+// TestPatience: no request waits for a Source without an end, however long the
+// caller's stream lives.
+func TestPatience(t *testing.T) {
+	src := newSource(t, "payments", me("checkout"))
+	s := stub(t, serve(t, src))
+	for _, method := range []string{"FetchX509SVID", "FetchJWTSVID"} {
+		if err := methods(s)[method](withHeader(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(src.patience) != 2 || max(src.patience[0], src.patience[1]) > time.Minute {
+		t.Errorf("%v", src.patience)
+	}
+}
+
 // TestStreamsAreBounded: what is above the bound waits on the client's side.
 func TestStreamsAreBounded(t *testing.T) {
 	src := newSource(t, "payments", me("checkout"))
@@ -137,6 +172,26 @@ func TestDenialsOfTheBrokerAreBounded(t *testing.T) {
 	if _, err := client(t, socket).FetchX509SVID(deadline(t)); err != nil {
 		t.Errorf("another workload: %v", err)
 	}
+	t.Run("who_waits_is_not_denied", func(t *testing.T) {
+		const many = 100 // more than may be denied
+		src := newSource(t, "payments", me("checkout"))
+		src.hold = make(chan struct{})
+		socket, got := serve(t, src), make(chan error, many)
+		for range many / workloadapi.MaxStreams {
+			s := stub(t, socket)
+			for range workloadapi.MaxStreams {
+				go func() { got <- methods(s)["FetchJWTSVID"](withHeader(deadline(t))) }()
+			}
+		}
+		asked := many / workloadapi.MaxStreams * workloadapi.MaxStreams
+		eventually(t, "all wait", func() bool { return src.count("jwt checkout ledger") == asked })
+		close(src.hold)
+		for range asked {
+			if err := <-got; err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 	t.Run("what_succeeds_costs_nothing", func(t *testing.T) {
 		for range 200 {
 			if err := methods(s)["FetchJWTSVID"](withHeader(deadline(t))); err != nil {
@@ -163,24 +218,38 @@ func TestBudget(t *testing.T) {
 			t.Errorf("take %s at %s: %t", key, now.UTC().Format("05.000"), got)
 		}
 	}
+	left := func(key string, want bool) {
+		t.Helper()
+		if got := b.Left(key); got != want {
+			t.Errorf("left of %s at %s: %t", key, now.UTC().Format("05.000"), got)
+		}
+	}
 	take("a", true)
+	left("a", true)
+	left("a", true)
 	take("a", true)
+	left("a", false)
 	take("a", false)
 	take("b", true)
 	now = now.Add(999 * time.Millisecond)
+	left("a", false)
 	take("a", false)
 	now = now.Add(time.Millisecond)
+	left("a", true)
 	take("a", true)
 	take("a", false)
-	b.Give("a")
+	now = now.Add(1500 * time.Millisecond)
+	take("a", true)
+	take("a", false)
+	now = now.Add(500 * time.Millisecond) // the rest of the second before counts
 	take("a", true)
 	now = now.Add(time.Hour)
 	take("a", true)
 	take("a", true)
 	take("a", false)
-	now = now.Add(-time.Hour)
+	now = now.Add(-time.Hour) // a clock that is set back gives nothing
 	take("a", false)
-	b.Give("never")
+	left("never", true)
 	for i := range 3 * workloadapi.MaxBudgetKeys {
 		b.Take(strconv.Itoa(i))
 	}

@@ -67,28 +67,27 @@ func (s *Server) authorize(ctx context.Context, method string) (api.Workload, er
 }
 
 // ask calls the Source for a workload. What the broker denies counts against
-// that workload: a request of each goes to the broker, which bounds those of
-// the whole node, and one workload must not use up what the others need.
+// that workload: each of those requests goes to the broker, which bounds those
+// of the whole node, and one workload must not use up what the others need.
 func (s *Server) ask(ctx context.Context, rule api.Workload, get func(context.Context) error) error {
-	if !s.refusals.take(rule.Name) {
+	if !s.refusals.left(rule.Name) {
 		return status.Errorf(codes.ResourceExhausted, "too many requests of workload %q were denied; ask again in a minute", rule.Name)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, errors.New("the agent did not answer in time"))
 	defer cancel()
 	err := get(ctx)
 	if err == nil {
-		s.refusals.give(rule.Name)
 		return nil
 	}
 	code := reason.Of(err)
 	if reason.Lookup(code).Class == reason.Deny {
+		s.refusals.take(rule.Name)
 		text := reason.New(code, reason.Detail(err)).Error()
 		if remedy := api.Remedy(code); remedy != "" {
 			text += ". " + remedy
 		}
 		return status.Error(codes.PermissionDenied, text)
 	}
-	s.refusals.give(rule.Name)
 	if s.quiet.take("no identity") {
 		s.log.WarnContext(ctx, "workload api: no identity", "workload", rule.Name, "error", err)
 	}

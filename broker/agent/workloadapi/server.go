@@ -56,6 +56,7 @@ type Server struct {
 	now      func() time.Time
 	listener *listener
 	grpc     *grpc.Server
+	again    time.Duration
 	refusals *budget // that a workload may cause, by name of the workload
 	quiet    *budget // of log lines about callers who are denied
 }
@@ -69,7 +70,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxConns < 0 || cfg.MaxConnsPerUID < 0 {
 		return nil, errors.New("workload api: a bound below zero")
 	}
-	s := &Server{source: cfg.Source, log: cfg.Logger, now: cfg.Now}
+	s := &Server{source: cfg.Source, log: cfg.Logger, now: cfg.Now, again: askAgain}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -55,7 +55,7 @@ func stream[M proto.Message](ctx context.Context, s *Server, method string, make
 			}
 			sent, last, until, name = true, message, end, rule.Name
 		case sent && name == rule.Name && status.Code(err) == codes.Unavailable && (until.IsZero() || s.now().Before(until)):
-			again = askAgain
+			again = s.again
 		default:
 			return err
 		}

@@ -211,6 +211,22 @@ func TestOutageKeepsWhatIsGood(t *testing.T) {
 	}
 }
 
+// TestSourceThatComesBackInSilence: after a failure the Source is asked again,
+// also where it announces nothing.
+func TestSourceThatComesBackInSilence(t *testing.T) {
+	src := newSource(t, "payments", me("checkout"))
+	stream := open(t, serveWith(t, src, func(s *workloadapi.Server) { workloadapi.AskAgainAfter(s, 5*time.Millisecond) }))
+	src.set(func() { src.err = errors.New("the broker is away") })
+	later := src.ca.identity(t, idOf("payments", "checkout"), time.Hour)
+	eventually(t, "the source failed", func() bool { return src.count("x509 checkout") > 1 })
+	src.mu.Lock()
+	src.err, src.identities["checkout"] = nil, later
+	src.mu.Unlock()
+	if m, err := stream.Recv(); err != nil || string(m.Svids[0].X509Svid) != string(later.Chain[0].Raw) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestExpiryEndsAStream: also where the Source says nothing.
 func TestExpiryEndsAStream(t *testing.T) {
 	src := newSource(t, "payments", me("checkout"))
