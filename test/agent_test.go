@@ -1,0 +1,187 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/zonebroker/zonebroker/broker/agent"
+	"github.com/zonebroker/zonebroker/broker/api"
+)
+
+// shortZone has a max_age of seconds, so that what takes minutes elsewhere can
+// be watched.
+const shortZone = `apiVersion: zonebroker/v1
+kind: Zone
+name: lab
+tier: 1
+selectors: {any: [{group: rack-7}]}
+admit: [inventory, join_token, operator]
+requires: {class: A, format: [tpm2]}
+evidence: {max_age: 4s}
+issue: {x509_ttl: 1h, grace: 10m}
+`
+
+// fastNodes lets a node renew as often as such a zone wants.
+const fastNodes = `limits:
+  node: {per_second: 50, burst: 100}
+  nodes: {per_second: 4000, burst: 8000}
+  per_address: {per_second: 1000, burst: 1000}
+  strangers: {per_second: 1000, burst: 1000}
+  connections_per_address: 1000
+  enrolments: 100
+  node_attestations: 6000
+`
+
+// daemon is a zoneagent that runs.
+type daemon struct {
+	t    testing.TB
+	h    *host
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// runAgent starts zoneagent run.
+func (h *host) runAgent(server, pin string) *daemon {
+	h.t.Helper()
+	d := &daemon{t: h.t, h: h, done: make(chan struct{})}
+	log, err := os.OpenFile(filepath.Join(h.dir, "agent.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	must(h.t, err)
+	d.cmd = exec.Command(filepath.Join(h.rig.bin, "zoneagent"), "run", "--server", server, "--pin", pin,
+		"--tpm", "swtpm:"+h.tpm.Socket(), "--ek", "p256", "--state", h.state, "--event-log", h.log,
+		"--workload-api", filepath.Join(h.dir, "run", "w.sock"))
+	d.cmd.Stderr = log
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // the parent-death signal follows the thread
+		defer close(d.done)
+		defer log.Close()
+		err := d.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = d.cmd.Wait()
+		}
+	}()
+	must(h.t, <-started)
+	h.t.Cleanup(d.kill)
+	return d
+}
+
+func (d *daemon) kill() { _ = d.cmd.Process.Kill(); <-d.done }
+
+func (d *daemon) logText() string {
+	raw, _ := os.ReadFile(filepath.Join(d.h.dir, "agent.log"))
+	return string(raw)
+}
+
+func (d *daemon) status() (agent.Status, agent.Health) {
+	s, health, err := agent.ReadStatus(d.h.state, time.Now())
+	if err != nil {
+		return agent.Status{}, agent.Health{}
+	}
+	return s, health
+}
+
+// until waits until the agent says what is wanted; it must not end meanwhile.
+func (d *daemon) until(what string, ok func(agent.Status, agent.Health) bool) agent.Status {
+	d.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		s, health := d.status()
+		if ok(s, health) {
+			return s
+		}
+		select {
+		case <-d.done:
+			d.t.Fatalf("the agent ended before: %s\n%s", what, d.logText())
+		default:
+		}
+		if time.Now().After(deadline) {
+			d.t.Fatalf("not within a minute: %s\n%+v\n%s", what, s, d.logText())
+		}
+	}
+}
+
+func isAttested(_ agent.Status, h agent.Health) bool { return h.Attested }
+
+// TestAgentRuns is the life of one agent: it enrols, renews, outlives its broker
+// and its own death, and is the same node all the time.
+func TestAgentRuns(t *testing.T) {
+	c := newCluster(t, shortZone)
+	c.append(t, "zonebroker.yaml", fastNodes)
+	p := c.start(t)
+	g := newGate(t, p)
+	h := newHost(t, c.rig)
+	h.admit(p)
+	d := h.runAgent(g.url, p.pin)
+	first := d.until("attested", isAttested)
+	renewed := func(than agent.Status) func(agent.Status, agent.Health) bool {
+		return func(s agent.Status, h agent.Health) bool { return h.Attested && s.AttestationID != than.AttestationID }
+	}
+	second := d.until("renewed", renewed(first))
+	third := d.until("renewed again", renewed(second))
+	if n := g.connections(); n > 3 {
+		t.Errorf("%d connections for three attestations", n)
+	}
+
+	// The broker is away for longer than the evidence is fresh.
+	g.shut()
+	p.kill()
+	stale := d.until("stale", func(s agent.Status, h agent.Health) bool {
+		return s.Phase == agent.PhaseStale && h.Ready && !h.Attested && s.Failures > 1
+	})
+	if stale.Zone != "lab" || stale.LastAttempt.Code != agent.CodeUnreachable {
+		t.Errorf("%+v", stale)
+	}
+	p.launch(t)
+	g.let(p)
+	back := d.until("renewed after the outage", renewed(third))
+
+	// kill -9 of the agent, and it goes on as the same node.
+	d.kill()
+	if _, health := d.status(); health.Live {
+		t.Error("a dead agent is live")
+	}
+	d = h.runAgent(g.url, p.pin)
+	again := d.until("served after a restart", func(s agent.Status, h agent.Health) bool {
+		return h.Ready && s.PID == d.cmd.Process.Pid
+	})
+	last := d.until("renewed after a restart", renewed(again))
+	for _, s := range []agent.Status{second, third, stale, back, again, last} {
+		if s.Node != first.Node || s.SPIFFEID != first.SPIFFEID {
+			t.Errorf("another node: %+v", s)
+		}
+	}
+
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-d.done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the agent does not end")
+	}
+	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, d.logText())
+	}
+	wantOneNode(t, p, first.Node)
+}
+
+// wantOneNode: no restart and no outage looked like another machine, or like a
+// lost or copied state.
+func wantOneNode(t *testing.T, p *replica, node string) {
+	t.Helper()
+	var nodes []api.Node
+	p.ctl(t, &nodes, "node", "list")
+	if len(nodes) != 1 || nodes[0].ID != node {
+		t.Errorf("%+v", nodes)
+	}
+	var drift int
+	must(t, p.cluster.super.QueryRow(t.Context(),
+		`SELECT count(*) FROM attestation WHERE body ~ 'node\.(state_lost|fork_suspected|ak_changed)'`).Scan(&drift))
+	if drift > 0 {
+		t.Errorf("%d events of a state that was lost or copied", drift)
+	}
+}
