@@ -137,6 +137,7 @@ type source struct {
 	patience   []time.Duration // that requests came with
 	tokenTTL   time.Duration
 	tokenID    string // "" is the workload's own
+	tokenFor   string // "" is the audience that was asked for
 }
 
 func newSource(t testing.TB, zone string, workloads ...api.Workload) *source {
@@ -234,6 +235,9 @@ func (s *source) JWTSVID(ctx context.Context, name, audience string) (workloadap
 	id := s.tokenID
 	if id == "" {
 		id = idOf(s.zone, name)
+	}
+	if s.tokenFor != "" {
+		audience = s.tokenFor
 	}
 	return s.ca.token(s.t, id, audience, s.tokenTTL), nil
 }

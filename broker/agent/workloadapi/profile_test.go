@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -237,7 +238,7 @@ func TestT52_TokensThatDoNotValidate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := s.ValidateJWTSVID(withHeader(deadline(t)), &workload.ValidateJWTSVIDRequest{Audience: test.audience, Svid: test.token})
-			if status.Code(err) != codes.InvalidArgument {
+			if status.Code(err) != codes.InvalidArgument || (test.audience == "" && !strings.Contains(err.Error(), "audience missing")) {
 				t.Errorf("%v", err)
 			}
 		})
@@ -296,6 +297,20 @@ func TestSourceErrors(t *testing.T) {
 	}
 }
 
+// TestEveryMethodIsForWorkloadsOnly: a bundle too says whom this host trusts.
+func TestEveryMethodIsForWorkloadsOnly(t *testing.T) {
+	for name, rules := range map[string][]api.Workload{"no_rule": {}, "no_zone": nil} {
+		src := newSource(t, "payments")
+		src.workloads = rules
+		s := stub(t, serve(t, src))
+		for _, method := range []string{"FetchX509SVID", "FetchX509Bundles", "FetchJWTSVID", "FetchJWTBundles", "ValidateJWTSVID"} {
+			if err := methods(s)[method](withHeader(deadline(t))); status.Code(err) != codes.PermissionDenied {
+				t.Errorf("%s, %s: %v", name, method, err)
+			}
+		}
+	}
+}
+
 // TestIdentitiesThatAreNotWhole never leave the agent.
 func TestIdentitiesThatAreNotWhole(t *testing.T) {
 	for name, spoil := range map[string]func(*source) error{
@@ -333,6 +348,21 @@ func TestIdentitiesThatAreNotWhole(t *testing.T) {
 			}
 		})
 	}
+	t.Run("token_for_another", func(t *testing.T) {
+		for name, spoil := range map[string]func(*source){
+			"audience": func(s *source) { s.tokenFor = "billing" },
+			"id":       func(s *source) { s.tokenID = idOf("lab", "checkout") },
+		} {
+			src := newSource(t, "payments", me("checkout"))
+			spoil(src)
+			_, err := stub(t, serve(t, src)).FetchJWTSVID(withHeader(deadline(t)), &workload.JWTSVIDRequest{
+				Audience: []string{"ledger"}, SpiffeId: idOf("payments", "checkout"),
+			})
+			if err == nil {
+				t.Errorf("%s: given out", name)
+			}
+		}
+	})
 	t.Run("expired", func(t *testing.T) {
 		src := newSource(t, "payments", me("checkout"))
 		src.identities["checkout"] = src.ca.identity(t, idOf("payments", "checkout"), -time.Second)
