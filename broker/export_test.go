@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"time"
 
 	"github.com/zonebroker/zonebroker/broker/api"
@@ -60,6 +61,7 @@ func (b *Broker) FlushRefusals(ctx context.Context) error  { return b.flushRefus
 func (b *Broker) FlushPending(ctx context.Context) error   { return b.flushPending(ctx) }
 func (b *Broker) PollAdmissions(ctx context.Context) error { return b.pollAdmissions(ctx) }
 func (b *Broker) RotateCA(ctx context.Context) error       { return b.rotateCA(ctx) }
+func (b *Broker) RotateTokens(ctx context.Context) error   { return b.rotateTokens(ctx) }
 func (b *Broker) RefreshBundle(ctx context.Context) error  { return b.refreshBundle(ctx) }
 func (b *Broker) CheckClock(ctx context.Context) error     { return b.checkClock(ctx) }
 func (b *Broker) SignNow(ctx context.Context) error        { return b.signCheckpoint(ctx) }
@@ -135,3 +137,6 @@ func (b *Broker) NodeRates() int {
 	defer b.nodes.mu.Unlock()
 	return len(b.nodes.by)
 }
+
+// ParseCSR is parseCSR.
+func ParseCSR(der []byte, id string) (*x509.CertificateRequest, error) { return parseCSR(der, id) }

@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"slices"
@@ -271,8 +273,12 @@ func (i *issuance) claimFor(key string) claim.Claims {
 	return c
 }
 
-// parseCSR checks a request for a workload's key and returns the key's SPKI.
-// What it asks for beyond the key is refused rather than left out: a caller that
+// oidSubjectAltName and tagURI are of RFC 5280, section 4.2.1.6.
+var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+const tagURI = 6
+
+// parseCSR checks a request for the key of the workload with that SPIFFE ID. What it asks for beyond the key is refused rather than left out: a caller that
 // meant it would hold something else than it thinks.
 func parseCSR(der []byte, id string) (*x509.CertificateRequest, error) {
 	csr, err := x509.ParseCertificateRequest(der)
@@ -282,13 +288,13 @@ func parseCSR(der []byte, id string) (*x509.CertificateRequest, error) {
 	if err := csr.CheckSignature(); err != nil {
 		return nil, reason.Wrap(reason.RequestMalformed, "csr: signature does not verify", err)
 	}
-	others := len(csr.DNSNames) + len(csr.EmailAddresses) + len(csr.IPAddresses)
-	if others > 0 || len(csr.URIs) > 1 || len(csr.URIs) == 1 && csr.URIs[0].String() != id {
-		return nil, reason.New(reason.RequestMalformed, "csr: it may name the SPIFFE ID of the workload, and nothing else")
+	own, err := asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: tagURI, Bytes: []byte(id)}})
+	if err != nil {
+		return nil, err
 	}
 	for _, e := range csr.Extensions {
-		if !e.Id.Equal(oidSubjectAltName) {
-			return nil, reason.New(reason.RequestMalformed, "csr: extensions are the broker's to choose")
+		if !e.Id.Equal(oidSubjectAltName) || !bytes.Equal(e.Value, own) {
+			return nil, reason.New(reason.RequestMalformed, "csr: it may name the SPIFFE ID of the workload, and nothing else")
 		}
 	}
 	if len(csr.Subject.Names) > 0 {

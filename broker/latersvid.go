@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/asn1"
 	"fmt"
 	"slices"
 	"time"
@@ -14,8 +13,6 @@ import (
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
-
-var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 
 // workloadSVID prepares the X.509-SVID of a workload. It ends at the latest with
 // the SVID that asked for it, so that the node's own end bounds all that its

@@ -65,10 +65,11 @@ type rig struct {
 
 	random *randomness
 
-	mu     sync.Mutex
-	at     time.Time
-	trace  []string // steps of the pipeline, readings of the issuer's clock
-	anchor error    // what signing a checkpoint answers, nil to sign
+	mu      sync.Mutex
+	at      time.Time
+	trace   []string // steps of the pipeline, readings of the issuer's clock
+	panicAt string   // step that panics, "" for none
+	anchor  error    // what signing a checkpoint answers, nil to sign
 }
 
 // newRig starts a broker whose policy is the given zones, zoneLab for none.
@@ -88,7 +89,12 @@ func newRig(t testing.TB, docs ...string) *rig {
 		VerifierID: claim.VerifierID{Developer: "https://example.org", Build: "test"}, LogKey: check,
 		SignCheckpoint: r.signCheckpoint, Anchor: func() (string, error) { return r.store.latest, nil },
 		Now: r.now, Rand: r.random, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Step: func(s string) { r.note(s) },
+		Step: func(s string) {
+			r.note(s)
+			if s == r.panicAt {
+				panic("slip at " + s)
+			}
+		},
 	}
 	r.b, r.iss = r.newReplica("a")
 	r.must(r.b.Start(t.Context()))
