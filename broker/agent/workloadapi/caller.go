@@ -19,7 +19,7 @@ import (
 // it did.
 type caller struct {
 	uid, gid uint32
-	pid      int32 // 0 where the process is outside of this pid namespace
+	pid      int32 // 0 where the process is outside of this pid namespace: /proc has none
 	// pidfd is the connection's and closed with it, while streams may still look;
 	// nil where there is none: then no rule with a path fits.
 	pidfd *os.File
@@ -122,9 +122,6 @@ type executable struct {
 // executable looks at /proc/PID/exe. The process is asked for its life after
 // the last look: while it lives, its pid is nobody else's.
 func (c *caller) executable() executable {
-	if c.pid <= 0 {
-		return executable{err: errMayNot}
-	}
 	link := "/proc/" + strconv.Itoa(int(c.pid)) + "/exe"
 	path, err := os.Readlink(link)
 	var there fs.FileInfo

@@ -327,16 +327,27 @@ func TestExecutableOfAPrivateView(t *testing.T) {
 		t.Skip("needs unshare of util-linux")
 	}
 	bin, evil := program(t, "workload"), program(t, "evil")
-	src := newSource(t, "payments", api.Workload{Name: "checkout", Path: bin}, me("other"))
-	socket := serve(t, src)
-	wrapper := filepath.Join(filepath.Dir(evil), "wrap")
-	script := fmt.Sprintf("#!/bin/sh\nexec unshare -m --propagation private sh -c 'mount --bind %s %s && exec %s'\n", evil, bin, bin)
-	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
+	empty := filepath.Join(filepath.Dir(bin), "empty")
+	if err := os.Mkdir(empty, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	got := start(t, wrapper, socket, 0).ask()
-	if got != denied(`workload "checkout" names an executable: `+workloadapi.ErrElsewhere.Error()) {
-		t.Errorf("%s", got)
+	unseen := filepath.Join(empty, "workload")
+	for name, test := range map[string]struct{ path, mount string }{
+		"over_the_file":            {bin, fmt.Sprintf("mount --bind %s %s", evil, bin)},
+		"where_the_agent_has_none": {unseen, fmt.Sprintf("mount -t tmpfs none %s && cp %s %s", empty, evil, unseen)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := newSource(t, "payments", api.Workload{Name: "checkout", Path: test.path}, me("other"))
+			wrapper := filepath.Join(filepath.Dir(evil), name)
+			script := fmt.Sprintf("#!/bin/sh\nexec unshare -m --propagation private sh -c '%s && exec %s'\n", test.mount, test.path)
+			if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			got := start(t, wrapper, serve(t, src), 0).ask()
+			if got != denied(`workload "checkout" names an executable: `+workloadapi.ErrElsewhere.Error()) {
+				t.Errorf("%s", got)
+			}
+		})
 	}
 }
 

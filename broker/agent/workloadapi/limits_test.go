@@ -14,6 +14,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/zonebroker/zonebroker/broker/agent/workloadapi"
@@ -150,6 +151,28 @@ func TestGarbageEndsItsConnectionOnly(t *testing.T) {
 	}
 	if _, err := client(t, socket).FetchX509SVID(deadline(t)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSilentConnectionsEnd: a connection that says nothing keeps its place only
+// for the time of a handshake.
+func TestSilentConnectionsEnd(t *testing.T) {
+	t.Parallel()
+	socket := serve(t, newSource(t, "payments", me("checkout")))
+	c := dial(t, socket)
+	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		t.Errorf("still open: %v", err)
+	}
+}
+
+func TestHeadersAreBounded(t *testing.T) {
+	s := stub(t, serve(t, newSource(t, "payments", me("checkout"))))
+	ctx := metadata.AppendToOutgoingContext(withHeader(deadline(t)), "x", strings.Repeat("x", 12<<10))
+	if err := methods(s)["FetchX509Bundles"](ctx); err == nil {
+		t.Error("accepted")
 	}
 }
 

@@ -24,7 +24,7 @@ const (
 	maxRequest            = 64 << 10 // the largest is a JWT-SVID to validate
 	maxHeaders            = 8 << 10
 	bufferSize            = 4 << 10 // of a connection, each way; the default is 32 KiB
-	handshakeTimeout      = 10 * time.Second
+	handshakeTimeout      = 5 * time.Second
 	askTimeout            = 30 * time.Second // of a Source
 	askAgain              = 10 * time.Second // after a Source failed while what was sent is still good
 )

@@ -200,6 +200,7 @@ func TestRuleLostWhileTheBrokerIsAsked(t *testing.T) {
 
 // TestOutageKeepsWhatIsGood: a Source that fails takes nothing back before its end.
 func TestOutageKeepsWhatIsGood(t *testing.T) {
+	t.Parallel()
 	src := newSource(t, "payments", me("checkout"))
 	src.identities["checkout"] = src.ca.identity(t, idOf("payments", "checkout"), 3*time.Second)
 	end := src.identities["checkout"].ExpiresAt
@@ -229,6 +230,7 @@ func TestSourceThatComesBackInSilence(t *testing.T) {
 
 // TestExpiryEndsAStream: also where the Source says nothing.
 func TestExpiryEndsAStream(t *testing.T) {
+	t.Parallel()
 	src := newSource(t, "payments", me("checkout"))
 	src.identities["checkout"] = src.ca.identity(t, idOf("payments", "checkout"), 2*time.Second)
 	stream := open(t, serve(t, src))
