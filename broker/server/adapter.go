@@ -61,8 +61,9 @@ func (s *Server) adapt(rt route, on listener) http.Handler {
 		if host, _, err := net.SplitHostPort(hr.RemoteAddr); err == nil {
 			r.caller.RemoteIP = host
 		}
-		// A reader that stops reading must not hold the answer for ever.
-		_ = r.rc.SetWriteDeadline(start.Add(rt.timeout + s.cfg.Timeouts.Body))
+		// A reader that stops reading must not hold the answer for ever; the time of
+		// the route is for those whom the route is for.
+		_ = r.rc.SetWriteDeadline(start.Add(quick + s.cfg.Timeouts.Body))
 		a, err := s.serve(r, on)
 		out := s.write(w, r, a, err)
 		s.metrics.seconds.WithLabelValues(rt.path).Observe(time.Since(start).Seconds())
@@ -83,6 +84,7 @@ func (s *Server) serve(r *request, on listener) (a answer, err error) {
 	if err := s.identify(r, on); err != nil {
 		return answer{}, err
 	}
+	_ = r.rc.SetWriteDeadline(time.Now().Add(r.route.timeout + s.cfg.Timeouts.Body))
 	if !r.lane.requests.TryAcquire(1) {
 		return answer{}, overloaded("requests_"+r.lane.name, "too many requests in work")
 	}

@@ -156,6 +156,29 @@ func TestT57_SlowClients(t *testing.T) {
 			t.Errorf("%d %s", got.StatusCode, got.text)
 		}
 	})
+	t.Run("answers_unread_at_the_longest_route", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("waits for the write deadline of 5 s; -short does not")
+		}
+		t.Parallel()
+		h := start(t, impatient)
+		c := dialTLS(t, h, "http/1.1")
+		ended := make(chan error, 1)
+		go func() {
+			many := strings.Repeat("POST /v1/history/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 100)
+			for {
+				if _, err := io.WriteString(c, many); err != nil {
+					ended <- err
+					return
+				}
+			}
+		}()
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Error("a stranger who does not read is held for the half hour of an auditor")
+		}
+	})
 	t.Run("a_slow_crowd_keeps_nobody_else_out", func(t *testing.T) {
 		h := start(t, func(c *server.Config) { c.Limits.MaxConnsPerIP = 100 })
 		for range 80 {
