@@ -1,6 +1,8 @@
 package broker_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -10,6 +12,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -159,6 +162,56 @@ func TestRevokedStaysRevoked(t *testing.T) {
 	r.wantRole(r.b, key, "", reason.AuthInvalid)
 }
 
+// slowOperators is a store whose next answer about roles comes late.
+type slowOperators struct {
+	broker.Store
+	slow          atomic.Bool
+	asked, answer chan struct{}
+}
+
+func (s *slowOperators) Operators(ctx context.Context, since time.Time, limit int) ([]ledger.Operator, error) {
+	out, err := s.Store.Operators(ctx, since, limit)
+	if s.slow.CompareAndSwap(true, false) {
+		close(s.asked)
+		<-s.answer
+	}
+	return out, err
+}
+
+// TestLateAnswerBringsNobodyBack: a reading that began before a role was given
+// or taken back does not overwrite one that began after it.
+func TestLateAnswerBringsNobodyBack(t *testing.T) {
+	r := newRig(t)
+	s := &slowOperators{Store: r.store, asked: make(chan struct{}), answer: make(chan struct{})}
+	b := r.over(s)
+	s.slow.Store(true)
+	done := make(chan error)
+	go func() { done <- b.PollOperators(t.Context()) }()
+	<-s.asked
+	_, key := r.addOperator("alice", api.RoleAuditor, time.Hour)
+	r.must(b.PollOperators(t.Context()))
+	close(s.answer)
+	r.must(<-done)
+	r.wantRole(b, key, broker.RoleAuditor, "")
+}
+
+// TestRevokedAreForgottenAtTheirEnd: what a replica remembers of them is
+// bounded by the roles that have not ended.
+func TestRevokedAreForgottenAtTheirEnd(t *testing.T) {
+	r := newRig(t)
+	r.addOperator("alice", api.RoleAuditor, time.Hour)
+	_, err := r.b.RevokeOperator(t.Context(), operator, "alice", api.RevokeRequest{})
+	r.must(err)
+	if n := r.b.RevokedRoles(); n != 1 {
+		t.Errorf("%d are remembered", n)
+	}
+	r.wait(time.Hour)
+	r.must(r.b.PollOperators(t.Context()))
+	if n := r.b.RevokedRoles(); n != 0 {
+		t.Errorf("%d are remembered past their end", n)
+	}
+}
+
 func TestOperatorRefusals(t *testing.T) {
 	r := newRig(t)
 	weak, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -166,6 +219,12 @@ func TestOperatorRefusals(t *testing.T) {
 	p256 := ecKey(t, elliptic.P256())
 	ed, _, err := ed25519.GenerateKey(rand.Reader)
 	r.must(err)
+	// encoding/asn1 passes over what follows in a SEQUENCE.
+	longer := append(bytes.Clone(p256), 5, 0)
+	longer[1] += 2
+	if _, err := x509.ParsePKIXPublicKey(longer); err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name string
 		req  api.OperatorRequest
@@ -179,6 +238,7 @@ func TestOperatorRefusals(t *testing.T) {
 		{"P224", api.OperatorRequest{Name: "d", Role: "auditor", SPKI: ecKey(t, elliptic.P224())}, reason.RequestMalformed},
 		{"no_key", api.OperatorRequest{Name: "d", Role: "auditor", SPKI: []byte("x")}, reason.RequestMalformed},
 		{"key_with_a_tail", api.OperatorRequest{Name: "d", Role: "auditor", SPKI: append(p256[:len(p256):len(p256)], 0)}, reason.RequestMalformed},
+		{"key_with_a_member_more", api.OperatorRequest{Name: "d", Role: "auditor", SPKI: longer}, reason.RequestMalformed},
 		{"key_too_large", api.OperatorRequest{Name: "d", Role: "auditor", SPKI: make([]byte, api.MaxSPKI+1)}, reason.RequestTooLarge},
 		{"role_admin", api.OperatorRequest{Name: "d", Role: "admin", SPKI: p256}, reason.RequestMalformed},
 		{"no_role", api.OperatorRequest{Name: "d", SPKI: p256}, reason.RequestMalformed},

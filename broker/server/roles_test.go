@@ -3,6 +3,8 @@ package server_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -41,6 +43,9 @@ func TestT56_RoleCertificates(t *testing.T) {
 		{"a_server's", roleCert(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), broker.RoleAuditor, bad},
 		{"without_use", roleCert(t, func(c *x509.Certificate) { c.ExtKeyUsage = nil }), broker.RoleAuditor, bad},
 		{"a_CA", roleCert(t, func(c *x509.Certificate) { c.IsCA = true }), broker.RoleAuditor, bad},
+		{"critical_and_unknown", roleCert(t, func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
+		}), broker.RoleAuditor, bad},
 		{"two_certificates", two, broker.RoleAuditor, bad},
 		{"role_admin_in_the_table", roleCert(t, nil), broker.RoleAdmin, bad},
 		{"no_role_in_the_table", roleCert(t, nil), broker.RoleNone, bad},
@@ -205,6 +210,46 @@ func TestOneVerificationAtATime(t *testing.T) {
 	h.desk.verifying = nil
 	if got := h.do(c, "POST", "/v1/history/verify", "{}"); got.StatusCode != 200 {
 		t.Errorf("afterwards %d", got.StatusCode)
+	}
+}
+
+// TestRolesFillTheirLaneNotTheSockets: whoever stole a certificate cannot keep
+// the socket from revoking it.
+func TestRolesFillTheirLaneNotTheSockets(t *testing.T) {
+	h := start(t, func(c *server.Config) { c.Limits.MaxRequests = 1 })
+	began, end := make(chan struct{}), make(chan struct{})
+	h.desk.verifying = func() {
+		close(began)
+		<-end
+	}
+	c, _ := h.role(broker.RoleOperator)
+	done := make(chan int)
+	go func() { done <- h.do(c, "POST", "/v1/history/verify", "{}").StatusCode }()
+	<-began
+	if got := h.do(c, "GET", "/v1/nodes", ""); got.problem.Code != "request.overloaded" {
+		t.Errorf("a second request of the lane: %d %q", got.StatusCode, got.problem.Code)
+	}
+	if got := h.do(h.operator(), "POST", "/v1/operators/alice/revoke", "{}"); got.StatusCode != 200 {
+		t.Errorf("the socket revokes: %d %q", got.StatusCode, got.problem.Code)
+	}
+	if got := h.do(h.client(h.ca.node(t, nodeID)), "POST", "/v1/challenge", renewal); got.StatusCode != 200 {
+		t.Errorf("a node: %d %q", got.StatusCode, got.problem.Code)
+	}
+	close(end)
+	if status := <-done; status != 200 {
+		t.Errorf("status %d", status)
+	}
+}
+
+// TestRefusalsOfRolesAreSampled: a stolen certificate does not fill the log.
+func TestRefusalsOfRolesAreSampled(t *testing.T) {
+	h := start(t, func(c *server.Config) { c.Limits.Operator = server.Rate{PerSecond: 0.1, Burst: 1} })
+	c, _ := h.role(broker.RoleOperator)
+	for range 150 {
+		h.do(c, "GET", "/v1/nodes", "")
+	}
+	if n := strings.Count(h.logs.String(), `"code":"request.rate_limited"`); n == 0 || n > 100 {
+		t.Errorf("%d lines of 149 refusals", n)
 	}
 }
 
