@@ -94,6 +94,33 @@ func TestDriftOfEveryKind(t *testing.T) {
 	expect("pcr.4: worse.4 -> good.4", "pcr.7: worse.7 -> good.7", "pcr.8: worse.8 -> good.8", "pcr.9: worse.9 -> good.9",
 		"event_log: worse.log -> good.log", "secure_boot: off -> on",
 		"verdict: deny -> allow", "reason: eventlog.replay_mismatch -> ")
+	h.renew()
+	expect()
+}
+
+// TestDriftOfWhatNoQuoteCovers: PCR values that a quote does not sign are the
+// sender's to choose, and neither drift nor hide one.
+func TestDriftOfWhatNoQuoteCovers(t *testing.T) {
+	r := newRig(t)
+	h := r.measured()
+	names := h.named(map[string]string{}, "good")
+	h.tpm.Boot(otherKernel.Log())
+	h.named(names, "bad")
+	h.denied(reason.PolicyPCRMismatch)
+	ch, err := h.askRenew()
+	r.must(err)
+	req := h.answer(ch)
+	req.TPM2.PCRs["4"] = make([]byte, 32)
+	out, err := h.attest(req)
+	wantCode(t, out, err, reason.TPM2PCRDigest)
+	if diff := cmp.Diff([]string{"reason: policy.pcr_mismatch -> tpm2.pcr.digest"}, h.driftOf(names)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	h.tpm.Boot(build.Machine{}.Log())
+	h.renew()
+	if got := h.driftOf(names); got[0] != "pcr.4: bad.4 -> good.4" {
+		t.Errorf("drift %v", got)
+	}
 }
 
 // TestDriftOfAVerdictNamesThePolicies between which it fell.
@@ -141,6 +168,11 @@ func TestDriftPages(t *testing.T) {
 	one, err := r.b.Drift(t.Context(), operator, api.DriftQuery{Kind: "pcr.4", Zone: "measured", Since: r.now().Add(-time.Hour)})
 	if err != nil || len(one.Changes) != 1 || one.Changes[0].After != hexOf(h.tpm.PCRs[4]) {
 		t.Errorf("%+v, %v", one, err)
+	}
+	for name, q := range map[string]api.DriftQuery{"since": {Since: r.now().Add(time.Hour)}, "until": {Until: r.now().Add(-time.Hour)}} {
+		if page, err := r.b.Drift(t.Context(), operator, q); err != nil || len(page.Changes) != 0 {
+			t.Errorf("%s: %+v, %v", name, page, err)
+		}
 	}
 	none, err := r.b.Drift(t.Context(), operator, api.DriftQuery{Kind: "pcr.23"})
 	if err != nil || none.Changes == nil || len(none.Changes) != 0 {
@@ -214,6 +246,10 @@ func TestTimeline(t *testing.T) {
 	empty, err := r.b.Timeline(t.Context(), operator, api.TimelineQuery{Node: h.node, Until: r.now().Add(-time.Hour)})
 	if err != nil || empty.Entries == nil || len(empty.Entries) != 0 {
 		t.Errorf("before the node was known: %+v, %v", empty, err)
+	}
+	newest, err := r.b.Timeline(t.Context(), operator, api.TimelineQuery{Node: h.node, Since: r.now()})
+	if err != nil || len(newest.Entries) != 2 {
+		t.Errorf("of this minute: %+v, %v", newest, err)
 	}
 }
 

@@ -28,7 +28,7 @@ func (b *Broker) Explain(ctx context.Context, _ Caller, id string) (api.Explanat
 	if err != nil {
 		return api.Explanation{}, err
 	}
-	if r.Type != ledger.TypeAttestation || r.Verdict != ledger.VerdictDeny {
+	if r.Verdict != ledger.VerdictDeny {
 		return api.Explanation{}, reason.New(reason.RequestNotFound, "that record is no denial")
 	}
 	var body ledger.Attestation
@@ -165,7 +165,7 @@ func (b *Broker) acceptedBoots(ctx context.Context, r *ledger.Stored, reference 
 		if err != nil {
 			return nil, err
 		}
-		if learnt != nil && learnt.Type == ledger.TypeAttestation && learnt.Verdict == ledger.VerdictAllow {
+		if learnt != nil {
 			records = append(records, *learnt)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
@@ -239,7 +240,9 @@ func TestExplainRefusalOfTheVerifier(t *testing.T) {
 	r := newRig(t)
 	h := r.measured()
 	h.tpm.Extend(4, sha256.Sum256([]byte("not logged")))
-	x, err := r.b.Explain(t.Context(), operator, h.denied(reason.EventLogReplayMismatch))
+	id := h.denied(reason.EventLogReplayMismatch)
+	r.store.failing("Evidence", reason.New(reason.StoreUnavailable, "must not be read"))
+	x, err := r.b.Explain(t.Context(), operator, id)
 	if err != nil || x.Code != string(reason.EventLogReplayMismatch) || x.Mismatches == nil || len(x.Mismatches) != 0 || x.Remedy == "" || x.Zone != "" {
 		t.Errorf("%+v, %v", x, err)
 	}
@@ -262,6 +265,99 @@ func TestExplainRefuses(t *testing.T) {
 		if _, err := r.b.Explain(t.Context(), operator, tc.id); reason.Of(err) != tc.want {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestExplainComparesWithWhatTheZoneWants: a node that was accepted under another
+// policy, by another kernel, is no measure.
+func TestExplainComparesWithWhatTheZoneWants(t *testing.T) {
+	r := newRig(t)
+	model, h := r.enrolled(), r.enrolled()
+	model.tpm.Boot(otherKernel.Log())
+	model.renew()
+	set := r.golden(api.ReferenceMaterial{Node: model.node, AttestationID: model.prev, PCRs: model.values()}, "4")
+	r.activate(zoneMeasured, set)
+
+	// It still boots what was accepted, and sends no log: the kept one is read.
+	h.withoutLog = true
+	x, err := r.b.Explain(t.Context(), operator, h.denied(reason.PolicyPCRMismatch))
+	r.must(err)
+	number, _ := fileDigest(t, build.Machine{}.Log(), 4, "/boot/vmlinuz-6.1.0-28-amd64")
+	if len(x.Mismatches) != 1 || x.Mismatches[0].Event == nil || x.Mismatches[0].Event.Number != number || x.Mismatches[0].Event.Against != model.prev {
+		t.Errorf("mismatches %+v", x.Mismatches)
+	}
+	// It boots a third kernel: that differs from both, and only one is a measure.
+	h.withoutLog = false
+	h.tpm.Boot(build.Machine{KernelVersion: "5.10"}.Log())
+	if x, err = r.b.Explain(t.Context(), operator, h.denied(reason.PolicyPCRMismatch)); err != nil || x.Mismatches[0].Event.Against != model.prev {
+		t.Errorf("%+v, %v", x.Mismatches, err)
+	}
+}
+
+// TestExplainWithoutLogs: a boot whose log is gone has no events, which is not to
+// say that it measured none.
+func TestExplainWithoutLogs(t *testing.T) {
+	for name, log := range map[string]*build.Builder{"of_the_denied_boot": otherKernel.Log(), "of_the_accepted_boot": build.Machine{}.Log()} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			h := r.measured("4")
+			h.tpm.Boot(otherKernel.Log())
+			id := h.denied(reason.PolicyPCRMismatch)
+			r.store.mu.Lock()
+			delete(r.store.evidence, sha256.Sum256(log.Bytes()))
+			r.store.mu.Unlock()
+			x, err := r.b.Explain(t.Context(), operator, id)
+			if err != nil || len(x.Mismatches) != 1 || x.Mismatches[0].Event != nil || x.Mismatches[0].Seen == "" {
+				t.Errorf("%+v, %v", x.Mismatches, err)
+			}
+		})
+	}
+}
+
+// TestLogOfAnotherBootSaysNothing about the PCRs that were quoted.
+func TestLogOfAnotherBootSaysNothing(t *testing.T) {
+	r := newRig(t)
+	h := r.newHost()
+	pcrs := map[int][]byte{4: h.tpm.PCRs[4][:]}
+	for name, tc := range map[string]struct {
+		log  []byte
+		want bool
+	}{
+		"its_own":  {h.tpm.EventLog, true},
+		"another":  {otherKernel.Log().Bytes(), false},
+		"no_log":   {[]byte("x"), false},
+		"none":     {nil, false},
+		"no_event": {build.New().Bytes(), false},
+	} {
+		if got := broker.Logged(pcrs, tc.log); got != tc.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// TestExplainForgedPolicy: another policy under the name of the recorded one
+// would make a denial look like something else.
+func TestExplainForgedPolicy(t *testing.T) {
+	r := newRig(t)
+	h := r.measured()
+	h.tpm.Boot(otherKernel.Log())
+	id := h.denied(reason.PolicyPCRMismatch)
+	r.activate(zoneOpen)
+	for name, forged := range map[string][]byte{"another_policy": loadSet(t, zoneLab).Canonical(), "garbage": []byte("x")} {
+		r.store.mu.Lock()
+		for i := range r.store.objects {
+			r.store.objects[i].Bytes = forged
+		}
+		r.store.mu.Unlock()
+		if _, err := r.b.Explain(t.Context(), operator, id); reason.Of(err) != reason.StoreRowForged {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	r.store.mu.Lock()
+	r.store.objects = nil
+	r.store.mu.Unlock()
+	if x, err := r.b.Explain(t.Context(), operator, id); err != nil || len(x.Reasons) == 0 || len(x.Mismatches) != 0 {
+		t.Errorf("a policy that is not kept: %+v, %v", x, err)
 	}
 }
 
