@@ -116,6 +116,13 @@ func TestT60_Tampering(t *testing.T) {
 			[]string{`INSERT INTO svid SELECT recorded_at, log_id, log_idx, 1, node_id, profile, 'ff', spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key, audience FROM svid WHERE ` + accepted},
 			idxOf, "SVIDs are not those",
 		},
+		"svid_of_another_node":  {[]string{`UPDATE svid SET node_id = 'x' WHERE ` + accepted}, idxOf, "SVIDs are not those"},
+		"svid_at_another_time":  {[]string{`UPDATE svid SET recorded_at = recorded_at - interval '1 s' WHERE ` + accepted}, idxOf, "SVIDs are not those"},
+		"svid_without_a_record": {[]string{`DELETE FROM attestation WHERE ` + accepted}, idxOf, "an SVID of a record that does not exist"},
+		"svid_behind_the_head": {
+			[]string{`UPDATE svid SET log_idx = (SELECT max(log_idx) FROM attestation) + 5 WHERE ` + accepted},
+			`SELECT max(log_idx) + 5 FROM attestation`, "an SVID stands behind the head",
+		},
 		"drift_removed": {[]string{`DELETE FROM drift_event WHERE ord = 0 AND ` + drifted}, idxOfDrift, "drift is not that"},
 		"drift_edited":  {[]string{`UPDATE drift_event SET after_value = 'allow' WHERE ` + drifted}, idxOfDrift, "drift is not that"},
 		"drift_added": {

@@ -19,6 +19,7 @@ type row struct {
 	ledger.Stored
 	parts []ledger.EvidenceID
 	svids []ledger.IssuedSVID
+	stray bool // an SVID's row names another node or time than the record
 	drift []driftRow
 }
 
@@ -64,21 +65,28 @@ func (v *verification) addParts(ctx context.Context, a, b int64, out map[int64][
 	return err
 }
 
+// addSVIDs reads the SVIDs of a window. A row without a record would show an
+// auditor an SVID that the history never authorised.
 func (v *verification) addSVIDs(ctx context.Context, a, b int64, out map[int64][]*row) error {
-	const query = `SELECT log_idx, profile, serial, spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key, audience FROM svid
+	const query = `SELECT log_idx, node_id, recorded_at, profile, serial, spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key, audience FROM svid
 		WHERE log_id = $1 AND log_idx >= $2 AND log_idx < $3 ORDER BY log_idx, ord`
 	rows, err := v.tx.Query(ctx, query, v.s.cfg.LogID, a, b)
 	if err != nil {
 		return err
 	}
 	var idx int64
-	var from, to time.Time
+	var node string
+	var at, from, to time.Time
 	var s ledger.IssuedSVID
-	dest := []any{&idx, &s.Profile, &s.Serial, &s.SPIFFEID, &from, &to, &s.TBSSHA256, &s.CAKeyID, &s.Key, &s.Audience}
+	dest := []any{&idx, &node, &at, &s.Profile, &s.Serial, &s.SPIFFEID, &from, &to, &s.TBSSHA256, &s.CAKeyID, &s.Key, &s.Audience}
 	_, err = pgx.ForEachRow(rows, dest, func() error {
 		s.NotBefore, s.NotAfter = from.Unix(), to.Unix()
+		if len(out[idx]) == 0 {
+			v.problem("index %d: an SVID of a record that does not exist", idx)
+		}
 		for _, r := range out[idx] {
 			r.svids = append(r.svids, s)
+			r.stray = r.stray || node != string(r.Node) || !at.Equal(r.RecordedAt)
 		}
 		return nil
 	})
@@ -143,7 +151,7 @@ func (v *verification) content(r *row, kind string) {
 	if !slices.Equal(evidence, r.parts) {
 		v.problem("index %d record %s: its evidence parts are not those of the body", r.Index, r.ID)
 	}
-	if !slices.Equal(svids, r.svids) {
+	if !slices.Equal(svids, r.svids) || r.stray {
 		v.problem("index %d record %s: its SVIDs are not those of the body", r.Index, r.ID)
 	}
 	v.drift(r, drift, zone)
