@@ -1,6 +1,8 @@
 package test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +10,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+	"github.com/spiffe/go-spiffe/v2/workloadapi"
 
 	"github.com/zonebroker/zonebroker/broker/agent"
 	"github.com/zonebroker/zonebroker/broker/api"
@@ -23,7 +29,9 @@ selectors: {any: [{group: rack-7}]}
 admit: [inventory, join_token, operator]
 requires: {class: A, format: [tpm2]}
 evidence: {max_age: 4s}
-issue: {x509_ttl: 1h, grace: 10m}
+issue: {x509_ttl: 1h, grace: 10m, audiences: [api.example.org]}
+workloads:
+  - {name: checkout, uid: %d}
 `
 
 // fastNodes lets a node renew as often as such a zone wants.
@@ -53,7 +61,7 @@ func (h *host) runAgent(server, pin string) *daemon {
 	must(h.t, err)
 	d.cmd = exec.Command(filepath.Join(h.rig.bin, "zoneagent"), "run", "--server", server, "--pin", pin,
 		"--tpm", "swtpm:"+h.tpm.Socket(), "--ek", "p256", "--state", h.state, "--event-log", h.log,
-		"--workload-api", filepath.Join(h.dir, "run", "w.sock"))
+		"--workload-api", d.socket())
 	d.cmd.Stderr = log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
@@ -106,12 +114,42 @@ func (d *daemon) until(what string, ok func(agent.Status, agent.Health) bool) ag
 	}
 }
 
+// identity is what a workload of this user gets through the socket. A token has
+// no grace, so there is none while the evidence is stale.
+func (d *daemon) identity() *x509svid.SVID {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 30*time.Second)
+	defer cancel()
+	c, err := workloadapi.New(ctx, workloadapi.WithAddr("unix://"+d.socket()))
+	must(d.t, err)
+	defer c.Close()
+	for {
+		svid, err := c.FetchX509SVID(ctx)
+		var token *jwtsvid.SVID
+		if err == nil && !d.stale() {
+			token, err = c.FetchJWTSVID(ctx, jwtsvid.Params{Audience: "api.example.org"})
+		}
+		switch {
+		case err == nil && token != nil && token.ID != svid.ID:
+			d.t.Fatalf("token of %s for %s", token.ID, svid.ID)
+		case err == nil:
+			return svid
+		case ctx.Err() != nil:
+			d.t.Fatalf("%v\n%s", err, d.logText())
+		}
+	}
+}
+
+func (d *daemon) stale() bool { _, h := d.status(); return !h.Attested }
+
+func (d *daemon) socket() string { return filepath.Join(d.h.dir, "run", "w.sock") }
+
 func isAttested(_ agent.Status, h agent.Health) bool { return h.Attested }
 
 // TestAgentRuns is the life of one agent: it enrols, renews, outlives its broker
 // and its own death, and is the same node all the time.
 func TestAgentRuns(t *testing.T) {
-	c := newCluster(t, shortZone)
+	c := newCluster(t, fmt.Sprintf(shortZone, os.Getuid()))
 	c.append(t, "zonebroker.yaml", fastNodes)
 	p := c.start(t)
 	g := newGate(t, p)
@@ -128,6 +166,8 @@ func TestAgentRuns(t *testing.T) {
 		t.Errorf("%d connections for three attestations", n)
 	}
 
+	served := d.identity()
+
 	// The broker is away for longer than the evidence is fresh.
 	g.shut()
 	p.kill()
@@ -136,6 +176,9 @@ func TestAgentRuns(t *testing.T) {
 	})
 	if stale.Zone != "lab" || stale.LastAttempt.Code != agent.CodeUnreachable {
 		t.Errorf("%+v", stale)
+	}
+	if outage := d.identity(); outage.ID != served.ID {
+		t.Errorf("%s, then %s", served.ID, outage.ID)
 	}
 	p.launch(t)
 	g.let(p)
@@ -150,6 +193,9 @@ func TestAgentRuns(t *testing.T) {
 	again := d.until("served after a restart", func(s agent.Status, h agent.Health) bool {
 		return h.Ready && s.PID == d.cmd.Process.Pid
 	})
+	if other := d.identity(); other.ID != served.ID || string(other.Certificates[0].Raw) == string(served.Certificates[0].Raw) {
+		t.Error("another identity, or a key that was kept on a disk")
+	}
 	last := d.until("renewed after a restart", renewed(again))
 	for _, s := range []agent.Status{second, third, stale, back, again, last} {
 		if s.Node != first.Node || s.SPIFFEID != first.SPIFFEID {

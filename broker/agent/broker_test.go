@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,7 +71,8 @@ type broker struct {
 	refuseAttest func(n int) error // n counts from 0; nil goes on
 	refuseLater  func(any) error
 	spoilLater   func(*api.SVIDResponse, *api.JWTResponse)
-	retryAfter   int
+	retryAfter   atomic.Int64
+	slowAnswer   atomic.Pointer[chan struct{}] // answers of attestations wait for its end
 	spoil        func(*api.AttestResponse)
 	credential   func(ek tpm2.EK, ak tpm2.AK, nonce []byte) (blob, secret []byte, err error)
 	challenge    func(*api.Challenge)
@@ -147,9 +149,10 @@ func newBroker(t testing.TB) *broker {
 	t.Helper()
 	b := &broker{
 		t: t, anchor: authority(t, "anchor"), now: time.Now, selection: "ff4300",
-		maxAge: 5 * time.Minute, grace: 55 * time.Minute, workloads: []api.Workload{}, retryAfter: 1,
+		maxAge: 5 * time.Minute, grace: 55 * time.Minute, workloads: []api.Workload{},
 		admitted: map[[32]byte]bool{}, tokens: map[string]*sealed{}, nodes: map[string]*node{},
 	}
+	b.retryAfter.Store(1)
 	b.rotateCA()
 	server := certificate(t, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "broker"}, KeyUsage: x509.KeyUsageDigitalSignature,
@@ -203,13 +206,25 @@ func (b *broker) trust() client.Trust {
 }
 
 func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	out, err := b.serve(r)
+	if slow := b.slowAnswer.Load(); slow != nil && r.URL.Path == "/v1/attest" {
+		<-*slow
+	}
+	kind, status := "application/json", http.StatusOK
+	if err != nil {
+		problem := api.NewProblem(err, "req-1")
+		kind, status, out = "application/problem+json", problem.Status, problem
+		w.Header().Set("Retry-After", strconv.FormatInt(b.retryAfter.Load(), 10))
+	}
+	w.Header().Set("Content-Type", kind)
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(out)
+}
+
+func (b *broker) serve(r *http.Request) (out any, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.withCert = append(b.withCert, len(r.TLS.PeerCertificates) > 0)
-	var (
-		out any
-		err error
-	)
 	switch r.URL.Path {
 	case "/v1/challenge":
 		var req api.ChallengeRequest
@@ -231,15 +246,7 @@ func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		out, err = b.answerLater(r)
 	}
-	kind, status := "application/json", http.StatusOK
-	if err != nil {
-		problem := api.NewProblem(err, "req-1")
-		kind, status, out = "application/problem+json", problem.Status, problem
-		w.Header().Set("Retry-After", strconv.Itoa(b.retryAfter))
-	}
-	w.Header().Set("Content-Type", kind)
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(out)
+	return out, err
 }
 
 func random(n int) []byte {

@@ -54,6 +54,7 @@ func (p pace) Next(o Outcome, now time.Time, random float64) (time.Time, Pace) {
 const (
 	SleepLoop    = int(sleepLoop)
 	SleepRefresh = int(sleepRefresh)
+	SleepFlight  = int(sleepFlight)
 )
 
 // WaitBy replaces timer and randomness; before Run.

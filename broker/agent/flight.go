@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
@@ -113,16 +114,48 @@ func (a *Agent) run(key flightKey, f *flight, z *zone) {
 		f.err = err
 		// An attestation may have been accepted meanwhile; the broker takes only the
 		// SVID of the last one.
-		if newer := a.current(); err != nil && ctx.Err() == nil && newer != nil && newer != z {
-			z = newer
-			continue
+		if err != nil && ctx.Err() == nil {
+			if newer := a.newerThan(ctx, z, err); newer != nil {
+				z = newer
+				continue
+			}
 		}
 		break
 	}
-	if isOutdated(f.err) {
+	if wantsAttestation(f.err) {
 		signal(a.wake)
 	}
 	a.land(key, f, z)
+}
+
+// onItsWay is how long an answer of the broker to an attestation can lag behind
+// what the broker says of it to others.
+const onItsWay = 2 * time.Second
+
+// newerThan returns the zone that replaced z, nil where there is none. After a
+// refusal that says so it waits for the answer that brings it.
+func (a *Agent) newerThan(ctx context.Context, z *zone, err error) *zone {
+	var late <-chan time.Time
+	for {
+		changed := a.Changed()
+		newer := a.current()
+		switch {
+		case newer != z:
+			return newer
+		case !isOutdated(err):
+			return nil
+		}
+		if late == nil {
+			late = a.after(sleepFlight, onItsWay)
+		}
+		select {
+		case <-changed:
+		case <-late:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // land keeps the result of a flight. What was fetched for a zone that was
@@ -141,8 +174,11 @@ func (a *Agent) land(key flightKey, f *flight, z *zone) {
 			e = &failure{}
 			a.failed[key.failureKey()] = e
 		}
-		e.err, e.audience = f.err, key.audience
 		e.until, e.pace = e.pace.next(failed(f.err, z), now, a.random())
+		if isOutdated(f.err) { // no denial of the workload: it shall ask again
+			f.err = fmt.Errorf("this host has to attest again first: %v", f.err)
+		}
+		e.err, e.audience = f.err, key.audience
 		close(f.done)
 		return
 	}
@@ -177,12 +213,21 @@ func (a *Agent) waitFor(key flightKey) time.Duration {
 	return 0
 }
 
-// isOutdated lists refusals that another attestation answers: with the last
-// SVID again, or with the denial that this host has to know of.
+// wantsAttestation lists refusals that another attestation answers: with the
+// last SVID again, or with the denial that this host has to know of.
+func wantsAttestation(err error) bool {
+	switch reason.Of(err) {
+	case reason.NodeDisabled, reason.NodeForkSuspected, reason.NodeAdmissionPending, reason.PolicyNoZone:
+		return err != nil
+	}
+	return isOutdated(err)
+}
+
+// isOutdated lists those that say nothing about the workload that asks: only
+// that the SVID of this host is not the one that it should be by now.
 func isOutdated(err error) bool {
 	switch reason.Of(err) {
-	case reason.AuthInvalid, reason.AuthRequired, reason.PolicyEvidenceAge,
-		reason.NodeDisabled, reason.NodeForkSuspected, reason.NodeAdmissionPending, reason.PolicyNoZone:
+	case reason.AuthInvalid, reason.AuthRequired, reason.PolicyEvidenceAge:
 		return err != nil
 	}
 	return false

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -80,55 +79,45 @@ func (a *Agent) fetchIdentity(ctx context.Context, c *client.Client, z *zone, wo
 		}
 		chain = append(chain, certificate)
 	}
-	if err := a.checkIdentity(chain, z, workload, &key.PublicKey); err == nil {
-		return a.identityOf(z, workload, chain, key), nil
+	if id, err := a.checkIdentity(chain, z, workload, key); err == nil {
+		return id, nil
 	}
 	// A replica that is new has a CA that the last bundle does not know.
 	if err := a.fetchBundle(ctx, c); err != nil {
 		return workloadapi.Identity{}, err
 	}
-	if err := a.checkIdentity(chain, z, workload, &key.PublicKey); err != nil {
-		return workloadapi.Identity{}, err
-	}
-	return a.identityOf(z, workload, chain, key), nil
-}
-
-func (a *Agent) identityOf(z *zone, workload string, chain []*x509.Certificate, key *ecdsa.PrivateKey) workloadapi.Identity {
-	return workloadapi.Identity{
-		SPIFFEID: z.workloadID(workload), Chain: chain, Key: key, ExpiresAt: chain[0].NotAfter, FreshUntil: z.freshUntil,
-	}
+	return a.checkIdentity(chain, z, workload, key)
 }
 
 // checkIdentity: what a workload is given must be what it asked for, verify
 // under the bundle that it is given with it, and stand on the attestation that
 // this host knows of.
-func (a *Agent) checkIdentity(chain []*x509.Certificate, z *zone, workload string, key *ecdsa.PublicKey) error {
+func (a *Agent) checkIdentity(chain []*x509.Certificate, z *zone, workload string, key *ecdsa.PrivateKey) (workloadapi.Identity, error) {
+	var none workloadapi.Identity
 	bundle := a.TrustBundle()
 	if bundle == nil {
-		return answerFault("there is no bundle to verify the workload's SVID with", nil)
+		return none, answerFault("there is no bundle to verify the workload's SVID with", nil)
 	}
 	id, _, err := x509svid.Verify(chain, bundle, x509svid.WithTime(a.cfg.Now()))
 	if err != nil {
-		return answerFault("the workload's SVID does not verify under the bundle", err)
+		return none, answerFault("the workload's SVID does not verify under the bundle", err)
 	}
-	spki, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(chain[0].RawSubjectPublicKeyInfo, spki) {
-		return answerFault("the workload's SVID is for another key than was asked for", nil)
+	if !key.PublicKey.Equal(chain[0].PublicKey) {
+		return none, answerFault("the workload's SVID is for another key than was asked for", nil)
 	}
 	if id.String() != z.workloadID(workload) {
-		return answerFault("the workload's SVID has another SPIFFE ID than the zone and the name give", nil)
+		return none, answerFault("the workload's SVID has another SPIFFE ID than the zone and the name give", nil)
 	}
 	claims, err := claim.FromCertificateInsecure(chain[0]) // verified above
 	if err != nil {
-		return answerFault("the workload's SVID carries no zone claim", err)
+		return none, answerFault("the workload's SVID carries no zone claim", err)
 	}
-	if c := claims.Zone; c.Name != z.name || c.Tier != z.tier || c.Node != z.node || c.AttestationID != z.attestationID || c.FreshUntil != z.freshUntil.Unix() {
-		return answerFault("the claim in the workload's SVID is not that of this host's zone", nil)
+	if c := claims.Zone; c.Name != z.name || c.Tier != z.tier || c.Node != z.node || c.AttestationID != z.attestationID || c.FreshUntil > z.freshUntil.Unix() {
+		return none, answerFault("the claim in the workload's SVID is not that of this host's zone", nil)
 	}
-	return nil
+	return workloadapi.Identity{
+		SPIFFEID: id.String(), Chain: chain, Key: key, ExpiresAt: chain[0].NotAfter, FreshUntil: time.Unix(claims.Zone.FreshUntil, 0),
+	}, nil
 }
 
 // refresh fetches the identities in use again after each attestation, and the

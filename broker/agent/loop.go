@@ -27,6 +27,7 @@ type sleeper int
 const (
 	sleepLoop sleeper = iota
 	sleepRefresh
+	sleepFlight
 )
 
 // Agent keeps the zone of this host: it attests, renews, and serves what it

@@ -194,8 +194,8 @@ func TestDeniedHostIsPatient(t *testing.T) {
 
 func TestRetryAfterIsAWindow(t *testing.T) {
 	b, _, c, r := fleetOfOne(t)
+	b.retryAfter.Store(40)
 	b.with(func() {
-		b.retryAfter = 40
 		b.refuseAttest = func(int) error { return reason.New(reason.RequestRateLimited, "too many") }
 	})
 	c.forward(151 * time.Second)

@@ -88,11 +88,24 @@ func openFolder(path string) (*folder, error) {
 	if err != nil {
 		return nil, stateFault(err.Error(), "name a folder that this user may write with --state DIR", err)
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := exclusive(lock); err != nil {
 		lock.Close()
 		return nil, stateFault("another agent uses "+path, "wait for it, or give this one a state of its own with --state DIR", err)
 	}
 	return &folder{path: path, lock: lock}, nil
+}
+
+// exclusive takes the lock. A status or a probe holds it shared for the moment
+// in which it asks whether an agent runs.
+func exclusive(lock *os.File) error {
+	var err error
+	for range 10 {
+		if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			return nil
+		}
+		<-time.NewTimer(20 * time.Millisecond).C
+	}
+	return err
 }
 
 func (f *folder) close() error { return f.lock.Close() }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,4 +80,33 @@ func TestNoStatus(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
+}
+
+// TestProbesDoNotKeepAgentsOut: asking whether an agent runs takes the lock for a
+// moment.
+func TestProbesDoNotKeepAgentsOut(t *testing.T) {
+	_, h, c, r := fleetOfOne(t)
+	r.end()
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _, _ = agent.ReadStatus(h.cfg.StateDir, c.Now())
+			}
+		}
+	})
+	for range 20 {
+		a, err := agent.New(h.cfg)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		a.Close()
+	}
+	close(stop)
+	group.Wait()
 }
