@@ -139,6 +139,25 @@ func TestPostgresKilledIsRestartedWithItsData(t *testing.T) {
 	}
 }
 
+// TestEveryPostmasterIsNamed: whoever cleans up after the owner has to know the
+// one that was started again, and know it before it writes.
+func TestEveryPostmasterIsNamed(t *testing.T) {
+	named := make(chan int, 8)
+	s := start(t, embedded.Config{Dir: scratch(t), OnStart: func(pid int) { named <- pid }})
+	first := <-named
+	if first != s.PID() {
+		t.Errorf("named %d, running is %d", first, s.PID())
+	}
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	second := <-named
+	eventually(t, "the database answers again", func() bool { return s.PID() == second })
+	if second == first {
+		t.Error("the dead one was named twice")
+	}
+}
+
 func TestPostgresThatCannotStartAgainEndsWait(t *testing.T) {
 	t.Parallel()
 	dir := scratch(t) + "/pg"

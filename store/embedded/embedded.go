@@ -45,6 +45,10 @@ type Config struct {
 	Env []string
 	// Logger hears of starts, deaths and restarts. Nil: nothing is said.
 	Logger *slog.Logger
+	// OnStart is called with the process number of each postmaster, restarted ones
+	// too, as soon as it exists and before it accepts connections. Nil: nobody is
+	// told.
+	OnStart func(pid int)
 }
 
 // Server is a running private Postgres. Its methods are safe for concurrent use.
@@ -52,6 +56,7 @@ type Server struct {
 	programs programs
 	folder   *folder
 	log      *slog.Logger
+	onStart  func(pid int) // never nil
 
 	stopping chan struct{} // closed by the first Stop
 	quit     chan struct{} // closed when a Stop ran out of patience
@@ -76,8 +81,12 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("private postgres: %w", err)
 	}
+	onStart := cfg.OnStart
+	if onStart == nil {
+		onStart = func(int) {}
+	}
 	s := &Server{
-		folder: f, log: logger,
+		folder: f, log: logger, onStart: onStart,
 		stopping: make(chan struct{}), quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if err := s.bringUp(ctx, cfg); err != nil {

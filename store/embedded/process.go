@@ -117,6 +117,7 @@ func (s *Server) launch(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.onStart(p.pid())
 	if err := waitReady(ctx, f, p); err != nil {
 		p.shutDown()
 		if why := f.logSince(from); why != "" {
