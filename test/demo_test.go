@@ -4,59 +4,144 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// runningDemo is a demo that has told its story and waits.
+// runningDemo is a demo as a user sees it: its lines, and how it ends.
 type runningDemo struct {
+	t     *testing.T
+	tmp   string // where its folder lies
 	cmd   *exec.Cmd
-	dir   string
 	notes *bytes.Buffer
+	lines chan string
 	ended chan error
+
+	mu   sync.Mutex // guards said
+	said []string
 }
 
-var demoDir = regexp.MustCompile(`\. '([^']+)/env'`)
-
-// startDemo returns once the demo says what can be tried. tmp is where its
-// folder lies.
-func startDemo(t *testing.T, tmp string, args ...string) *runningDemo {
+// newDemo starts one with its folder under a new TMPDIR.
+func newDemo(t *testing.T, args ...string) *runningDemo {
 	t.Helper()
 	r := getRig(t)
-	d := &runningDemo{notes: &bytes.Buffer{}, ended: make(chan error, 1)}
+	d := &runningDemo{t: t, tmp: demoTmp(t), notes: &bytes.Buffer{}, lines: make(chan string, 4096), ended: make(chan error, 1)}
 	d.cmd = exec.Command(filepath.Join(r.bin, "zonebroker"), append([]string{"demo"}, args...)...)
-	d.cmd.Env = append(append(os.Environ(), r.programs.Environ()...), "TMPDIR="+tmp)
+	d.cmd.Env = append(append(os.Environ(), r.programs.Environ()...), "TMPDIR="+d.tmp)
 	d.cmd.Stderr = d.notes
 	out, err := d.cmd.StdoutPipe()
 	must(t, err)
 	must(t, d.cmd.Start())
 	t.Cleanup(func() { _ = d.cmd.Process.Kill() })
-	told := make(chan string, 1)
 	go func() {
 		lines := bufio.NewScanner(out)
+		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
-			if m := demoDir.FindStringSubmatch(lines.Text()); m != nil {
-				told <- m[1]
-			}
+			d.mu.Lock()
+			d.said = append(d.said, lines.Text())
+			d.mu.Unlock()
+			d.lines <- lines.Text()
 		}
-		_, _ = io.Copy(io.Discard, out)
+		close(d.lines)
 		d.ended <- d.cmd.Wait()
 	}()
-	select {
-	case d.dir = <-told:
-	case err := <-d.ended:
-		t.Fatalf("the demo ended before its story did: %v\n%s", err, d.notes)
-	case <-time.After(time.Minute):
-		t.Fatal("the demo does not come to its end in a minute")
-	}
 	return d
+}
+
+// startDemo returns once the demo has told its story and says what to try.
+func startDemo(t *testing.T, args ...string) *runningDemo {
+	t.Helper()
+	d := newDemo(t, args...)
+	d.until("Ctrl-C ends everything")
+	return d
+}
+
+// until reads lines up to the one that has a text.
+func (d *runningDemo) until(text string) {
+	d.t.Helper()
+	late := time.After(time.Minute)
+	for {
+		select {
+		case line, ok := <-d.lines:
+			if !ok {
+				d.t.Fatalf("the demo ended before it said %q: %v\n%s\n%s", text, <-d.ended, d.text(), d.notes)
+			}
+			if strings.Contains(line, text) {
+				return
+			}
+		case <-late:
+			d.t.Fatalf("the demo does not say %q in a minute:\n%s", text, d.text())
+		}
+	}
+}
+
+// text is everything that the demo has said.
+func (d *runningDemo) text() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return strings.Join(d.said, "\n") + "\n"
+}
+
+// exit waits for the end and returns the exit code.
+func (d *runningDemo) exit() int {
+	d.t.Helper()
+	select {
+	case <-d.ended:
+		return d.cmd.ProcessState.ExitCode()
+	case <-time.After(time.Minute):
+		d.t.Fatalf("the demo does not end in a minute:\n%s", d.text())
+		return -1
+	}
+}
+
+// dir is the folder of the demo, "" before it is made.
+func (d *runningDemo) dir() string {
+	found, err := filepath.Glob(filepath.Join(d.tmp, "zonebroker-demo-*"))
+	must(d.t, err)
+	if len(found) != 1 {
+		return ""
+	}
+	return found[0]
+}
+
+// postgres is the number of the postmaster.
+func (d *runningDemo) postgres() int {
+	d.t.Helper()
+	return (&replica{dir: d.dir()}).postgresPID(d.t)
+}
+
+// swtpm is the number of the process of a host's TPM.
+func (d *runningDemo) swtpm(host string) (pid int) {
+	d.t.Helper()
+	for _, p := range processesOf(d.t, filepath.Join(d.dir(), host)) {
+		if strings.Contains(p, "swtpm socket") {
+			_, err := fmt.Sscan(p, &pid)
+			must(d.t, err)
+		}
+	}
+	if pid == 0 {
+		d.t.Fatalf("%s has no TPM", host)
+	}
+	return pid
+}
+
+// wantGone fails unless nothing of the demo is left, within the time that
+// cleaning up after a kill may take.
+func (d *runningDemo) wantGone() {
+	d.t.Helper()
+	eventually(d.t, 20*time.Second, "the folder is removed", func() bool { return d.dir() == "" })
+	eventually(d.t, 5*time.Second, "the processes are ended", func() bool { return len(processesOf(d.t, d.tmp)) == 0 })
+	left, err := os.ReadDir(d.tmp)
+	must(d.t, err)
+	if len(left) > 0 {
+		d.t.Errorf("left %v", left)
+	}
 }
 
 // demoTmp is a short folder that an unprivileged Postgres can pass through.
@@ -91,42 +176,119 @@ func gone(dir string) bool {
 
 // TestKilledDemoLeavesNothing: not even kill -9 leaves processes or files.
 func TestKilledDemoLeavesNothing(t *testing.T) {
-	d := startDemo(t, demoTmp(t))
-	before := processesOf(t, d.dir)
-	for _, want := range []string{"postgres", "swtpm", "keeper"} {
-		if !strings.Contains(strings.Join(before, "\n"), want) {
-			t.Errorf("the demo runs no %s: %q", want, before)
+	d := startDemo(t)
+	before := strings.Join(processesOf(t, d.dir()), "\n")
+	for what, n := range map[string]int{"postgres -D": 1, "swtpm socket": 12, "keeper": 1} {
+		if got := strings.Count(before, what); got != n {
+			t.Errorf("the demo runs %d of %s, want %d: %s", got, what, n, before)
 		}
 	}
 	must(t, d.cmd.Process.Kill())
-	<-d.ended
 	began := time.Now()
-	eventually(t, 15*time.Second, "the folder is removed", func() bool { return gone(d.dir) })
-	eventually(t, 5*time.Second, "the processes are ended", func() bool { return len(processesOf(t, d.dir)) == 0 })
-	t.Logf("%d processes and the folder were gone %s after the kill", len(before), time.Since(began).Round(time.Millisecond))
+	d.wantGone()
+	t.Logf("%d processes and the folder were gone %s after the kill", strings.Count(before, "\n")+1, time.Since(began).Round(time.Millisecond))
+}
+
+// TestDemoKilledAtAnyMoment: while a database is made, while hosts boot, while
+// they attest.
+func TestDemoKilledAtAnyMoment(t *testing.T) {
+	for _, tt := range []struct {
+		name, said string
+		later      time.Duration
+	}{
+		{"while the database is made", "", 300 * time.Millisecond},
+		{"later, while it is made", "", 900 * time.Millisecond},
+		{"when the broker answers", "broker answers", 0},
+		{"while hosts boot", "broker answers", 150 * time.Millisecond},
+		{"while hosts attest", "operator admitted", 30 * time.Millisecond},
+		{"after the denial", "denied", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDemo(t, "--hosts", "5")
+			if tt.said != "" {
+				d.until(tt.said)
+			}
+			time.Sleep(tt.later)
+			must(t, d.cmd.Process.Kill())
+			d.wantGone()
+		})
+	}
 }
 
 // TestKilledDemoKeepsItsFolder where it was asked to, and only the folder.
 func TestKilledDemoKeepsItsFolder(t *testing.T) {
-	d := startDemo(t, demoTmp(t), "--keep")
+	d := startDemo(t, "--hosts", "2", "--keep")
+	dir := d.dir()
 	must(t, d.cmd.Process.Kill())
-	<-d.ended
-	eventually(t, 15*time.Second, "the processes are ended", func() bool { return len(processesOf(t, d.dir)) == 0 })
-	if gone(filepath.Join(d.dir, "broker.log")) {
+	eventually(t, 15*time.Second, "the processes are ended", func() bool { return len(processesOf(t, dir)) == 0 })
+	if gone(filepath.Join(dir, "broker.log")) {
 		t.Error("the folder was removed in spite of --keep")
 	}
 }
 
-// TestInterruptedDemoCleansUp: Ctrl-C is success.
+// TestInterruptedDemoCleansUp: once the story is told, Ctrl-C, the end of the
+// terminal and a service manager's order are success; before, they are not.
 func TestInterruptedDemoCleansUp(t *testing.T) {
-	d := startDemo(t, demoTmp(t))
-	must(t, d.cmd.Process.Signal(syscall.SIGINT))
-	if err := <-d.ended; err != nil {
-		t.Errorf("ended with %v\n%s", err, d.notes)
+	for _, tt := range []struct {
+		name, said string
+		signal     syscall.Signal
+		exit       int
+	}{
+		{"Ctrl-C after the story", "Ctrl-C", syscall.SIGINT, 0},
+		{"terminal closed", "Ctrl-C", syscall.SIGHUP, 0},
+		{"Ctrl-C while hosts boot", "broker answers", syscall.SIGINT, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDemo(t, "--hosts", "3")
+			d.until(tt.said)
+			must(t, d.cmd.Process.Signal(tt.signal))
+			if got := d.exit(); got != tt.exit {
+				t.Errorf("exit %d, want %d\n%s", got, tt.exit, d.notes)
+			}
+			if left := processesOf(t, d.tmp); d.dir() != "" || len(left) > 0 {
+				t.Errorf("left %s and %q", d.dir(), left)
+			}
+		})
 	}
-	if left := processesOf(t, d.dir); !gone(d.dir) || len(left) > 0 {
-		t.Errorf("left %s and %q", d.dir, left)
+}
+
+// TestUnheardDemoCleansUp: zonebroker demo | head -1.
+func TestUnheardDemoCleansUp(t *testing.T) {
+	r := getRig(t)
+	d := &runningDemo{t: t, tmp: demoTmp(t)}
+	sh := exec.Command("sh", "-c", "zonebroker demo --hosts 2 | head -n 1")
+	sh.Env = append(append(os.Environ(), r.programs.Environ()...), "TMPDIR="+d.tmp, "PATH="+r.bin+":"+os.Getenv("PATH"))
+	if out, err := sh.CombinedOutput(); err != nil || !strings.Contains(string(out), "Postgres runs") {
+		t.Fatalf("%v\n%s", err, out)
 	}
+	d.wantGone()
+}
+
+// TestDemoOutlivesKills: the story goes on when its database or a TPM is killed
+// under it, and what was started again ends with the demo too.
+func TestDemoOutlivesKills(t *testing.T) {
+	d := newDemo(t, "--hosts", "6")
+	d.until("broker answers")
+	must(t, syscall.Kill(d.postgres(), syscall.SIGKILL))
+	d.until("booted, each with")
+	must(t, syscall.Kill(d.swtpm("host-06"), syscall.SIGKILL))
+	d.until("Ctrl-C")
+	for _, want := range []string{"Postgres died and was started again", "the TPM of host-06 died", "6 first SVIDs", "history verified"} {
+		if !strings.Contains(d.text(), want) {
+			t.Errorf("the demo does not say %q:\n%s", want, d.text())
+		}
+	}
+	must(t, syscall.Kill(d.swtpm("host-01"), syscall.SIGKILL))
+	d.until("host-01 lost power")
+	first := d.postgres()
+	must(t, syscall.Kill(first, syscall.SIGKILL))
+	d.until("Postgres died")
+	eventually(t, 20*time.Second, "the broker finds its database again", func() bool {
+		_, _, code := getRig(t).try(t, []string{"ZONEBROKER_DIR=" + d.dir()}, "zonebroker", "health")
+		return code == 0 && d.postgres() != first
+	})
+	must(t, d.cmd.Process.Kill())
+	d.wantGone()
 }
 
 // TestDemoWhoseBrokerEndsSaysSo: a demo that shows nothing any more must not
@@ -135,22 +297,14 @@ func TestDemoWhoseBrokerEndsSaysSo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits until the database is given up")
 	}
-	d := startDemo(t, demoTmp(t))
-	p := &replica{dir: d.dir}
-	pid := p.postgresPID(t)
-	must(t, os.RemoveAll(filepath.Join(d.dir, "pg", "data", "global")))
+	d := startDemo(t, "--hosts", "2")
+	pid := d.postgres()
+	must(t, os.RemoveAll(filepath.Join(d.dir(), "pg", "data", "global")))
 	must(t, syscall.Kill(pid, syscall.SIGKILL))
-	select {
-	case err := <-d.ended:
-		if err == nil || !strings.Contains(d.notes.String(), "the broker ended by itself") {
-			t.Errorf("ended with %v\n%s", err, d.notes)
-		}
-	case <-time.After(time.Minute):
-		t.Fatal("the demo goes on without a broker")
+	if code := d.exit(); code != 1 || !strings.Contains(d.notes.String(), "the broker ended by itself") {
+		t.Errorf("exit %d\n%s", code, d.notes)
 	}
-	if left := processesOf(t, d.dir); !gone(d.dir) || len(left) > 0 {
-		t.Errorf("left %s and %q", d.dir, left)
-	}
+	d.wantGone()
 }
 
 // TestEnvFile: the file that serve leaves is all that both commands need.

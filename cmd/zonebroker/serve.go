@@ -27,6 +27,9 @@ import (
 // serveOptions override what zonebroker.yaml says; empty leaves it.
 type serveOptions struct {
 	dir, database, databaseOwner, listen, replica, policy string
+	// onPostgres hears the process number of each postmaster of a private Postgres,
+	// before it answers; nil for nobody.
+	onPostgres func(pid int)
 }
 
 func newServeCmd() *cobra.Command {
@@ -80,7 +83,6 @@ type running struct {
 	dir, address, pin string
 	broker            *broker.Broker
 	database          string // connection string for psql
-	postmaster        int    // process number of the private Postgres, 0 without
 }
 
 // serve runs a broker until ctx ends; ready is called once it answers.
@@ -99,7 +101,7 @@ func serve(ctx context.Context, o serveOptions, logger *slog.Logger, ready func(
 	if err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, o.dir, cfg, logger)
+	db, err := openDatabase(ctx, o.dir, cfg, o.onPostgres, logger)
 	if err != nil {
 		return err
 	}
@@ -167,9 +169,6 @@ func answer(ctx context.Context, dir string, cfg config, keys brokerKeys, db *da
 		return err
 	}
 	r := &running{dir: dir, address: srv.Addr(), pin: keys.anchor.Pin(), broker: b, database: db.writer}
-	if db.private != nil {
-		r.postmaster = db.private.PID()
-	}
 	if err := writeEnv(r); err != nil {
 		return err
 	}

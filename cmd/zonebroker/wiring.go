@@ -112,7 +112,9 @@ type database struct {
 
 const databaseName = "zonebroker"
 
-func openDatabase(ctx context.Context, dir string, cfg config, logger *slog.Logger) (*database, error) {
+// openDatabase opens the database. onStart hears of each postmaster of a private
+// one; nil for nobody.
+func openDatabase(ctx context.Context, dir string, cfg config, onStart func(pid int), logger *slog.Logger) (*database, error) {
 	place, private := strings.CutPrefix(cfg.Database, "embedded:")
 	if !private {
 		if !strings.HasPrefix(cfg.Database, "postgres://") && !strings.HasPrefix(cfg.Database, "postgresql://") {
@@ -129,7 +131,7 @@ func openDatabase(ctx context.Context, dir string, cfg config, logger *slog.Logg
 		return nil, fmt.Errorf("a private Postgres needs the programs of PostgreSQL 15 or later: run zonebroker deps, or set %s", hostdeps.BinVariable)
 	}
 	pg, err := embedded.Start(ctx, embedded.Config{
-		Dir: within(dir, place), Bin: filepath.Dir(found.Path("postgres")), Env: found.Env("postgres"), Logger: logger,
+		Dir: within(dir, place), Bin: filepath.Dir(found.Path("postgres")), Env: found.Env("postgres"), Logger: logger, OnStart: onStart,
 	})
 	if err != nil {
 		return nil, err
