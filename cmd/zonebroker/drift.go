@@ -2,11 +2,13 @@ package main
 
 import (
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/ledger"
 )
 
 func newDriftCmd() *cobra.Command {
@@ -38,6 +40,7 @@ them whole. A change of a PCR is explained by "zonebroker history explain".`,
 	list.add(cmd, "node", "only this node")
 	list.add(cmd, "zone", "only nodes of this zone")
 	list.add(cmd, "kind", "only this kind, for example pcr.4 or verdict")
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(driftKinds(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := newAdminClient(*server)
 		if err != nil {
@@ -57,4 +60,14 @@ them whole. A change of a PCR is explained by "zonebroker history explain".`,
 		})
 	}
 	return cmd
+}
+
+// driftKinds are the kinds of drift of a firmware log's PCRs and of all else.
+func driftKinds() []string {
+	var out []string
+	for _, pcr := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14} {
+		out = append(out, ledger.DriftPCR+strconv.Itoa(pcr))
+	}
+	return append(out, ledger.DriftEventLog, ledger.DriftSecureBoot, ledger.DriftFirmware, ledger.DriftZone,
+		ledger.DriftTier, ledger.DriftVerdict, ledger.DriftReason, ledger.DriftPolicy)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 func historyExplainCmd() *cobra.Command {
@@ -97,4 +98,15 @@ func mismatchRows(m api.Mismatch) [][2]string {
 	return append(rows, [][2]string{
 		{"event", what}, {"digest", e.Digest}, {"before", before}, {"compared with", against},
 	}...)
+}
+
+// denialCodes are the codes that can be the reason of a recorded denial.
+func denialCodes() []string {
+	var out []string
+	for _, info := range reason.All() {
+		if info.Class == reason.Deny {
+			out = append(out, string(info.Code))
+		}
+	}
+	return out
 }

@@ -41,6 +41,7 @@ func historyListCmd() *cobra.Command {
 	list.add(cmd, "verdict", "allow or deny")
 	list.add(cmd, "type", "type of record, for example attestation or node.approved")
 	list.add(cmd, "reason", "first reason code of a denial, for example policy.pcr_mismatch")
+	_ = cmd.RegisterFlagCompletionFunc("reason", cobra.FixedCompletions(denialCodes(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := newAdminClient(*server)
 		if err != nil {
