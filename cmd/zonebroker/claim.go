@@ -1,31 +1,25 @@
 package main
 
 import (
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
-	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
 	"github.com/zonebroker/zonebroker/broker/claim"
 	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
-// maxCertificates and maxBundle bound files that may come from anybody.
-const (
-	maxCertificates = 256 << 10
-	maxBundle       = 4 << 20
-)
+// maxBundle bounds a file that may come from anybody.
+const maxBundle = 4 << 20
 
 func newClaimCmd() *cobra.Command {
 	return group("claim", "The zone claim inside an SVID: inspect, verify",
-		"Claim reads the zone claim of an X.509-SVID. It needs no broker.",
+		"Claim reads the zone claim of an X.509-SVID or a JWT-SVID. It needs no broker.",
 		"  zonebroker claim verify svid.pem --bundle bundle.json", claimInspectCmd(), claimVerifyCmd())
 }
 
@@ -33,35 +27,39 @@ func claimInspectCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "inspect FILE",
 		Short:   "Print what an SVID claims, without verifying anything",
-		Long:    "Inspect prints the zone claim of the first certificate in FILE (PEM or DER). It\nverifies nothing: anybody can write such a certificate.",
-		Example: "  zonebroker claim inspect svid.pem -o json",
+		Long:    "Inspect prints the zone claim of the first certificate in FILE (PEM or DER), or of\nthe token in it (JWT-SVID); - is standard input. It verifies nothing: anybody can\nwrite such a file.",
+		Example: "  zonebroker claim inspect svid.pem -o json\n  zonebroker claim inspect token.jwt",
 		Args:    cobra.ExactArgs(1),
 	}
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		chain, err := readCertificates(args[0])
+		svid, err := readSVID(cmd.InOrStdin(), args[0])
 		if err != nil {
 			return err
 		}
-		c, err := claim.FromCertificateInsecure(chain[0])
+		shown, err := svid.inspect()
 		if err != nil {
 			return fmt.Errorf("%s: %w", args[0], err)
 		}
 		fmt.Fprintln(cmd.ErrOrStderr(), "not verified: zonebroker claim verify FILE --bundle BUNDLE does")
-		return printClaim(cmd.OutOrStdout(), *output, shownClaim{leaf: chain[0], claims: c}, time.Now())
+		return printClaim(cmd.OutOrStdout(), *output, shown, time.Now())
 	}
 	return cmd
 }
 
 func claimVerifyCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "verify FILE --bundle BUNDLE",
+		Use:   "verify FILE --bundle BUNDLE [--audience AUDIENCE]",
 		Short: "Verify an SVID and its zone claim as a relying party does",
 		Long: `Verify checks the chain in FILE (PEM or DER, leaf first) against a SPIFFE bundle,
 and that the zone claim belongs to the SPIFFE ID and is fresh. It exits 5 when
 something does not hold. --at answers for another time, --grace says whether a
-claim past fresh_until still counts: never, outage_only or always.`,
+claim past fresh_until still counts: never, outage_only or always.
+
+A token (JWT-SVID) in FILE is verified for the one --audience that it is shown
+to, and has no grace. FILE - is standard input.`,
 		Example: `  zonebroker claim verify svid.pem --bundle bundle.json
+  zonebroker claim verify token.jwt --bundle bundle.json --audience payments-api
   zonebroker claim verify svid.pem --bundle bundle.json --at 2026-11-20T12:00:00Z --grace always`,
 		Args: cobra.ExactArgs(1),
 	}
@@ -70,6 +68,7 @@ claim past fresh_until still counts: never, outage_only or always.`,
 	bundle := f.String("bundle", "", "SPIFFE bundle document of the trust domain")
 	at := f.String("at", "", "time to verify at, RFC 3339 (default: now)")
 	grace := f.String("grace", string(claim.GraceNever), "never, outage_only or always")
+	audience := f.String("audience", "", "audience that a token must be for")
 	_ = cmd.MarkFlagRequired("bundle")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		now := time.Now()
@@ -85,83 +84,49 @@ claim past fresh_until still counts: never, outage_only or always.`,
 		default:
 			return usageError{"--grace: want never, outage_only or always"}
 		}
-		return verifyClaim(cmd, *output, args[0], *bundle, claim.Grace(*grace), now)
+		return verifyClaim(cmd, *output, args[0], *bundle, expected{*audience, claim.Grace(*grace), now})
 	}
 	return cmd
 }
 
-func verifyClaim(cmd *cobra.Command, output format, file, bundleFile string, grace claim.Grace, now time.Time) error {
-	chain, err := readCertificates(file)
+// expected is what a relying party knows of itself.
+type expected struct {
+	audience string // of a token
+	grace    claim.Grace
+	now      time.Time
+}
+
+func verifyClaim(cmd *cobra.Command, output format, file, bundleFile string, want expected) error {
+	svid, err := readSVID(cmd.InOrStdin(), file)
 	if err != nil {
 		return err
 	}
-	id, err := x509svid.IDFromCert(chain[0])
+	td, err := svid.trustDomain()
 	if err != nil {
-		return unproved{reason.AuthInvalid, file + ": the certificate has no SPIFFE ID"}
+		return unproved{reason.AuthInvalid, file + ": " + err.Error()}
 	}
 	raw, err := readCapped(bundleFile, maxBundle)
 	if err != nil {
 		return err
 	}
-	bundle, err := spiffebundle.Parse(id.TrustDomain(), raw)
+	bundle, err := spiffebundle.Parse(td, raw)
 	if err != nil {
 		return fmt.Errorf("%s is not a SPIFFE bundle: %w", bundleFile, err)
 	}
-	v, err := claim.Verify(chain, bundle.X509Bundle(), now, claim.WithGrace(grace))
+	if svid.token != "" && want.audience == "" {
+		return usageError{"--audience is missing: a token counts only for the audience that it is shown to"}
+	}
+	shown, err := svid.verify(bundle, want)
 	if err != nil {
 		return unproved{reason.Of(err), err.Error()}
 	}
-	return printClaim(cmd.OutOrStdout(), output, shownClaim{leaf: chain[0], claims: v.Claims(), verified: true, stale: v.Stale()}, now)
-}
-
-// readCertificates reads PEM (other blocks, such as the key beside an SVID, are
-// skipped) or a single DER certificate.
-func readCertificates(path string) ([]*x509.Certificate, error) {
-	raw, err := readCapped(path, maxCertificates)
-	if err != nil {
-		return nil, err
-	}
-	var chain []*x509.Certificate
-	for rest := raw; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		chain = append(chain, c)
-	}
-	if len(chain) > 0 {
-		return chain, nil
-	}
-	c, err := x509.ParseCertificate(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s holds no certificate in PEM or DER", path)
-	}
-	return []*x509.Certificate{c}, nil
-}
-
-// shownClaim is a claim as it is printed.
-type shownClaim struct {
-	leaf     *x509.Certificate
-	claims   claim.Claims
-	verified bool
-	stale    bool
+	return printClaim(cmd.OutOrStdout(), output, shown, want.now)
 }
 
 func printClaim(w io.Writer, output format, s shownClaim, now time.Time) error {
 	text, err := claim.Encode(s.claims)
 	if err != nil {
 		return err
-	}
-	id := ""
-	if len(s.leaf.URIs) > 0 {
-		id = s.leaf.URIs[0].String()
 	}
 	if output == asJSON {
 		return terminal.JSON(w, struct {
@@ -170,8 +135,9 @@ func printClaim(w io.Writer, output format, s shownClaim, now time.Time) error {
 			SPIFFEID  string          `json:"spiffe_id"`
 			NotBefore time.Time       `json:"not_before"`
 			NotAfter  time.Time       `json:"not_after"`
+			Token     *shownToken     `json:"token,omitempty"`
 			Claims    json.RawMessage `json:"claims"`
-		}{s.verified, s.stale, id, s.leaf.NotBefore.UTC(), s.leaf.NotAfter.UTC(), text})
+		}{s.verified, s.stale, s.id, s.notBefore.UTC(), s.notAfter.UTC(), s.token, text})
 	}
 	z := s.claims.Zone
 	verified := "no"
@@ -181,19 +147,23 @@ func printClaim(w io.Writer, output format, s shownClaim, now time.Time) error {
 	case s.verified:
 		verified = "yes"
 	}
-	return terminal.Rows(w, [][2]string{
+	rows := [][2]string{
 		{"verified", verified},
-		{"SPIFFE ID", id},
+		{"SPIFFE ID", s.id},
 		{"zone", fmt.Sprintf("%s (tier %d, epoch %d)", z.Name, z.Tier, z.Epoch)},
 		{"node", z.Node},
 		{"attestation", z.AttestationID},
 		{"attested", both(time.Unix(z.AttestedAt, 0), now)},
 		{"fresh until", both(time.Unix(z.FreshUntil, 0), now)},
-		{"not after", both(s.leaf.NotAfter, now)},
+		{"not after", both(s.notAfter, now)},
 		{"key", z.Key},
 		{"evidence", z.Evidence},
 		{"policy", fmt.Sprintf("version %d, %s, %s", z.Policy.Version, z.Policy.Mode, z.Policy.Hash)},
 		{"status", string(s.claims.Status)},
 		{"verifier", s.claims.VerifierID.Build},
-	})
+	}
+	if t := s.token; t != nil {
+		rows = append(rows, [2]string{"audience", t.Audience}, [2]string{"issuer", t.Issuer}, [2]string{"record", t.ID}, [2]string{"bound to", t.BoundTo})
+	}
+	return terminal.Rows(w, rows)
 }

@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -232,7 +234,7 @@ func (desk) Reference(_ context.Context, _ server.Caller, node, attestation stri
 func writeSVID(dir string) error {
 	at := time.Now().Add(-time.Minute).Unix()
 	hash := "sha256:" + testHash
-	ext, err := claim.EncodeCMW(claim.Claims{
+	claims := claim.Claims{
 		VerifierID: claim.VerifierID{Developer: "https://example.org", Build: "zonebroker test"},
 		Status:     claim.StatusAffirming,
 		Submods: map[string]claim.Submod{claim.SubmodTPM: claim.Measured{
@@ -243,7 +245,8 @@ func writeSVID(dir string) error {
 			Name: "payments", Tier: 2, Epoch: 1, Node: testNode, AttestationID: testRecord, AttestedAt: at, FreshUntil: at + 300,
 			Evidence: hash, Policy: claim.Policy{Version: 1, Hash: hash, Mode: claim.ModeEnforce}, Key: claim.KeyTPM,
 		},
-	})
+	}
+	ext, err := claim.EncodeCMW(claims)
 	if err != nil {
 		return err
 	}
@@ -274,9 +277,15 @@ func writeSVID(dir string) error {
 		"svid.der":  leaf.Raw,
 		"plain.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}),
 	}
+	if files["token.jwt"], err = makeToken(claims, id.String(), leaf, caKey); err != nil {
+		return err
+	}
 	for name, c := range map[string]*x509.Certificate{"bundle.json": ca, "other.json": other} {
 		b := spiffebundle.New(spiffeid.RequireTrustDomainFromString("test.zonebroker"))
 		b.AddX509Authority(c)
+		if err := b.AddJWTAuthority("k1", c.PublicKey); err != nil {
+			return err
+		}
 		if files[name], err = b.Marshal(); err != nil {
 			return err
 		}
@@ -287,6 +296,27 @@ func writeSVID(dir string) error {
 		}
 	}
 	return nil
+}
+
+// makeToken signs a JWT-SVID for audience payments-api, bound to a certificate.
+func makeToken(c claim.Claims, subject string, bound *x509.Certificate, key *ecdsa.PrivateKey) ([]byte, error) {
+	x5t := sha256.Sum256(bound.Raw)
+	payload, err := claim.EncodeJWT(c, claim.Token{
+		Issuer: "https://test.zonebroker", Subject: subject, Audience: "payments-api", ID: testRecord,
+		IssuedAt: c.IssuedAt, Expires: c.Zone.FreshUntil, X5T: x5t[:],
+	})
+	if err != nil {
+		return nil, err
+	}
+	b64 := base64.RawURLEncoding
+	input := b64.EncodeToString([]byte(`{"alg":"ES256","kid":"k1"}`)) + "." + b64.EncodeToString(payload)
+	digest := sha256.Sum256([]byte(input))
+	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	if err != nil {
+		return nil, err
+	}
+	signature := append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	return []byte(input + "." + b64.EncodeToString(signature) + "\n"), nil
 }
 
 func makeCertificate(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*ecdsa.PrivateKey, *x509.Certificate, error) {
