@@ -197,9 +197,6 @@ func (i *issuance) judge() error {
 	if attested.After(i.now.Add(maxAhead)) {
 		return reason.New(reason.IssuerUnavailable, "this replica's clock is behind that of the attestation; set the clocks by NTP")
 	}
-	if !i.now.Before(fresh) {
-		return reason.New(reason.PolicyEvidenceAge, "the attestation is no longer fresh; renew")
-	}
 	terms, ok := i.policy.set.ZoneTerms(z.Name, policyNode(i.snap.Node))
 	if !ok || terms.Tier != z.Tier {
 		return reason.New(reason.PolicyNoZone, "the policy in force has no such zone for this node; renew")
@@ -210,7 +207,7 @@ func (i *issuance) judge() error {
 		i.limit = end
 	}
 	if !i.now.Before(i.limit) {
-		return reason.New(reason.PolicyEvidenceAge, "the attestation is older than the policy in force allows; renew")
+		return reason.New(reason.PolicyEvidenceAge, "the attestation is no longer fresh; renew")
 	}
 	return nil
 }

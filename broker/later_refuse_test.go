@@ -19,6 +19,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/claim"
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -57,6 +58,27 @@ func TestLaterRefusals(t *testing.T) {
 			out, err := r.svid(*c, "web")
 			r.must(err)
 			c.SPIFFEID, c.Certificate = out.SPIFFEID, leaf(r.t, out.Chain)
+		}, reason.AuthInvalid, true},
+		{"T48_a claim of another node under the own name", func(r *rig, _ *host, c *broker.Caller) {
+			r.remade(c, func(z *claim.Zone) { z.Node = r.enrolled().node })
+		}, reason.AuthInvalid, true},
+		{"T49_the name of another zone than that of the claim", func(r *rig, _ *host, c *broker.Caller) {
+			r.remade(c, func(z *claim.Zone) { z.Name = "vault" })
+		}, reason.AuthInvalid, true},
+		{"T49_a caller's name that is not the certificate's", func(r *rig, _ *host, c *broker.Caller) {
+			r.remade(c, func(z *claim.Zone) { z.Name = "vault" })
+			c.SPIFFEID = strings.Replace(c.SPIFFEID, "/lab/", "/vault/", 1)
+		}, reason.AuthInvalid, true},
+		{"T54_no attestation stands, and the claim names none", func(r *rig, h *host, c *broker.Caller) {
+			r.remade(c, func(z *claim.Zone) { z.AttestationID = uuid.Nil.String() })
+			r.store.change(h.node, func(s *ledger.Snapshot) { s.State.Last = uuid.Nil })
+		}, reason.AuthInvalid, false},
+		{"the same certificate, made again", func(r *rig, _ *host, c *broker.Caller) { r.remade(c, func(*claim.Zone) {}) }, "", false},
+		{"T53_the SVID has not begun", func(r *rig, h *host, c *broker.Caller) {
+			r.wait(time.Hour)
+			h.tpm.Wait(time.Hour)
+			*c = h.callerOf(h.renew())
+			r.wait(-time.Minute - time.Millisecond)
 		}, reason.AuthInvalid, true},
 		{"T53_the SVID has ended", func(r *rig, _ *host, c *broker.Caller) {
 			r.wait(c.Certificate.NotAfter.Sub(r.now()))
@@ -149,6 +171,26 @@ func TestLaterRefusals(t *testing.T) {
 			})
 		})
 	}
+}
+
+// remade is the caller's certificate with a changed claim, as only a CA of the
+// bundle could sign it; who signed it is the transport's business.
+func (r *rig) remade(c *broker.Caller, change func(*claim.Zone)) {
+	r.t.Helper()
+	claims := claimOf(r.t, c.Certificate)
+	change(&claims.Zone)
+	ext, err := claim.EncodeCMW(claims)
+	r.must(err)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	r.must(err)
+	template := *c.Certificate
+	template.PublicKey = nil
+	template.ExtraExtensions = []pkix.Extension{ext}
+	template.SignatureAlgorithm = x509.ECDSAWithSHA256
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
+	r.must(err)
+	c.Certificate, err = x509.ParseCertificate(der)
+	r.must(err)
 }
 
 func policyOf(doc string) func(*rig, *host, *broker.Caller) {
