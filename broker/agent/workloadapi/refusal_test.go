@@ -65,6 +65,7 @@ func TestT52_TokensThatDoNotValidate(t *testing.T) {
 		"unknown_key":        {other.token(t, own, "ledger", time.Minute).Token, "ledger", ""},
 		"key_id_of_another":  {confused.token(t, own, "ledger", time.Minute).Token, "ledger", ""},
 		"other_trust_domain": {src.ca.token(t, "spiffe://other.org/zone/payments/workload/checkout", "ledger", time.Minute).Token, "ledger", ""},
+		"just_expired":       {src.ca.token(t, own, "ledger", -time.Second).Token, "ledger", "expired"},
 		"expired":            {src.ca.token(t, own, "ledger", -2*time.Minute).Token, "ledger", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
