@@ -37,7 +37,7 @@ type roles struct {
 	asked int64                        // by mu: number of the last read that began
 	shown int64                        // by mu: number of the read that byKey is from
 
-	// revoked remembers what this replica has seen revoked, until it ends. The row
+	// revoked is every role that this replica has seen revoked, until it ends. The row
 	// from before still has a good HMAC: who puts it back into the database gets
 	// nothing from a broker that saw it go. By mu.
 	revoked map[uuid.UUID]time.Time
@@ -95,7 +95,7 @@ func (b *Broker) OperatorByKey(spki [32]byte) (string, Role, error) {
 	switch {
 	case !known:
 		return "", RoleNone, reason.New(reason.AuthInvalid, "the client certificate has neither a SPIFFE ID nor a role")
-	case o.Revoked || gone:
+	case gone:
 		return "", RoleNone, reason.New(reason.AuthInvalid, "the role of the client certificate is revoked")
 	case !now.Before(o.ExpiresAt):
 		return "", RoleNone, reason.New(reason.AuthInvalid, "the role of the client certificate has ended")

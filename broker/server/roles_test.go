@@ -235,6 +235,9 @@ func TestRolesFillTheirLaneNotTheSockets(t *testing.T) {
 	if got := h.do(h.client(h.ca.node(t, nodeID)), "POST", "/v1/challenge", renewal); got.StatusCode != 200 {
 		t.Errorf("a node: %d %q", got.StatusCode, got.problem.Code)
 	}
+	if got := h.do(h.client(nil), "GET", "/healthz/live", ""); got.StatusCode != 200 {
+		t.Errorf("a stranger: %d %q", got.StatusCode, got.problem.Code)
+	}
 	close(end)
 	if status := <-done; status != 200 {
 		t.Errorf("status %d", status)
