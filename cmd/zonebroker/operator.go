@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -43,12 +45,13 @@ is revoked. The private key is made here and sent to nobody.`,
 		Args: cobra.ExactArgs(1),
 	}
 	server := socketFlag(cmd)
+	var a addition
 	f := cmd.Flags()
-	role := f.String("role", "", "auditor or operator")
-	ttl := f.Duration("ttl", api.DefaultOperatorTTL*time.Second, "lifetime, up to 9600h")
-	out := f.StringP("out", "o", "", "file to write; it must not exist")
-	address := f.String("address", "", "where its holder reaches the broker, https://host:port (default: as the broker's folder says)")
-	anchor := f.String("anchor", "", "the broker's trust anchor (default: anchor.pem of the broker's folder)")
+	f.StringVar(&a.role, "role", "", "auditor or operator")
+	f.DurationVar(&a.ttl, "ttl", api.DefaultOperatorTTL*time.Second, "lifetime, up to 9600h")
+	f.StringVarP(&a.out, "out", "o", "", "file to write; it must not exist")
+	f.StringVar(&a.address, "address", "", "where its holder reaches the broker, https://host:port (default: as the broker's folder says)")
+	f.StringVar(&a.anchor, "anchor", "", "the broker's trust anchor (default: anchor.pem of the broker's folder)")
 	for _, name := range []string{"role", "out"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -57,43 +60,61 @@ is revoked. The private key is made here and sent to nobody.`,
 		if err != nil {
 			return err
 		}
-		if *ttl < time.Second {
-			return usageError{"--ttl: at least 1s"}
-		}
-		cred := credential{name: args[0]}
-		if cred.server, cred.anchor, err = brokerAddress(*address, *anchor); err != nil {
-			return err
-		}
-		key, spki, err := newRoleKey()
+		o, at, err := a.add(cmd.Context(), c, args[0])
 		if err != nil {
 			return err
 		}
-		req := api.OperatorRequest{Name: args[0], Role: *role, SPKI: spki, TTL: int(ttl.Seconds())}
-		if err := req.Validate(); err != nil {
-			return usageError{err.Error()}
+		fmt.Fprintln(cmd.OutOrStdout(), a.out)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s is %s of %s, ends %s\n", terminal.Plain(o.Name), terminal.Plain(o.Role), at, relative(o.ExpiresAt, time.Now()))
+		if onlyHere(at) {
+			fmt.Fprintln(cmd.ErrOrStderr(), "note: that address is of this machine alone; --address names another, and so does --server later")
 		}
-		// The file first: a role whose key is lost is a line to revoke.
-		file, err := os.OpenFile(*out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return err
-		}
-		var o api.Operator
-		if err := c.post(cmd.Context(), "/v1/operators", req, &o); err != nil {
-			return errors.Join(err, file.Close(), os.Remove(*out))
-		}
-		der, err := newRoleCertificate(o.Name, key, o.CreatedAt, o.ExpiresAt)
-		if err == nil {
-			cred.cert = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-			err = cred.write(file)
-		}
-		if err != nil {
-			return fmt.Errorf("%s has the role, and its credential was not written (revoke it: zonebroker operator revoke %s): %w", o.Name, o.Name, err)
-		}
-		fmt.Fprintln(cmd.OutOrStdout(), *out)
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s is %s of %s, ends %s\n", terminal.Plain(o.Name), terminal.Plain(o.Role), cred.server, relative(o.ExpiresAt, time.Now()))
 		return nil
 	}
 	return cmd
+}
+
+// addition is what operator add was told.
+type addition struct {
+	role, out, address, anchor string
+	ttl                        time.Duration
+}
+
+// add has the broker give a role to a new key, writes the credential, and
+// returns the broker's address in it.
+func (a addition) add(ctx context.Context, c *adminClient, name string) (o api.Operator, server string, err error) {
+	if a.ttl < time.Second {
+		return o, "", usageError{"--ttl: at least 1s"}
+	}
+	cred := credential{name: name}
+	if cred.server, cred.anchor, err = brokerAddress(a.address, a.anchor); err != nil {
+		return o, "", err
+	}
+	key, spki, err := newRoleKey()
+	if err != nil {
+		return o, "", err
+	}
+	req := api.OperatorRequest{Name: name, Role: a.role, SPKI: spki, TTL: int(a.ttl.Seconds())}
+	if err := req.Validate(); err != nil {
+		return o, "", usageError{err.Error()}
+	}
+	// The file first: a role whose key is lost is a line to revoke.
+	file, err := os.OpenFile(a.out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return o, "", err
+	}
+	if err := c.post(ctx, "/v1/operators", req, &o); err != nil {
+		return o, "", errors.Join(err, file.Close(), os.Remove(a.out))
+	}
+	der, err := newRoleCertificate(o.Name, key, o.CreatedAt, o.ExpiresAt)
+	if err == nil {
+		cred.cert = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+		err = cred.write(file)
+	}
+	if err != nil {
+		return o, "", fmt.Errorf("%s has the role, and its credential was not written (revoke it: zonebroker operator revoke %s): %w", o.Name, o.Name, err)
+	}
+	return o, cred.server, nil
 }
 
 func (c credential) write(f *os.File) (err error) {
@@ -134,6 +155,16 @@ func brokerAddress(address, anchor string) (server string, pem []byte, err error
 	}
 	_, err = client.Anchor(pem)
 	return address, pem, err
+}
+
+// onlyHere reports whether an address leads nowhere from another machine.
+func onlyHere(server string) bool {
+	u, err := url.Parse(server)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && (ip.IsLoopback() || ip.IsUnspecified())
 }
 
 // addressOf reads the address out of the env file of a running broker; "" where
