@@ -54,6 +54,9 @@ func Listen(path string) (net.Listener, func() int, error) {
 	}, nil
 }
 
+// PidfdOf returns what pins the caller of an accepted connection.
+func PidfdOf(c net.Conn) *os.File { return c.(*peerConn).caller.pidfd }
+
 // AskAgainAfter sets how soon a server that has not begun asks a Source again.
 func AskAgainAfter(s *Server, d time.Duration) { s.again = d }
 
