@@ -108,7 +108,9 @@ func runDemo(ctx context.Context, o demoOptions, in io.Reader, out, errOut io.Wr
 			err = errors.Join(err, os.RemoveAll(d.dir))
 		}
 		if d.keeper != nil { // last: until here it has something to keep
-			err = errors.Join(err, d.keeper.release())
+			if e := d.keeper.release(); e != nil {
+				err = errors.Join(err, fmt.Errorf("the demo's keeper did not end in order: %w", e))
+			}
 		}
 	}()
 	if d.keeper, err = startKeeper(d.dir, o.keep); err != nil {
@@ -137,6 +139,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		d.cause = serve(serveCtx, o, slog.New(slog.NewJSONHandler(logFile, nil)), func(r *running) { ready <- r })
 	}()
 	defer func() {
+		d.working("ending")
 		stop()
 		<-d.ended
 		if err == nil {

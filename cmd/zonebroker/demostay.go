@@ -171,7 +171,7 @@ func (d *demo) watch(ctx context.Context) {
 		if !next.IsZero() {
 			line += ", next renewal in " + span(max(0, time.Until(next)))
 		}
-		d.working("%s; Ctrl-C ends everything", line)
+		d.working("%s", line)
 		select {
 		case <-ctx.Done():
 			return
