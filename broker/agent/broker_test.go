@@ -73,6 +73,7 @@ type broker struct {
 	spoilLater   func(*api.SVIDResponse, *api.JWTResponse)
 	retryAfter   atomic.Int64
 	slowAnswer   atomic.Pointer[chan struct{}] // answers of attestations wait for its end
+	slowLater    atomic.Pointer[chan struct{}] // and those of everything later
 	spoil        func(*api.AttestResponse)
 	credential   func(ek tpm2.EK, ak tpm2.AK, nonce []byte) (blob, secret []byte, err error)
 	challenge    func(*api.Challenge)
@@ -207,8 +208,12 @@ func (b *broker) trust() client.Trust {
 
 func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out, err := b.serve(r)
-	if slow := b.slowAnswer.Load(); slow != nil && r.URL.Path == "/v1/attest" {
-		<-*slow
+	slow := &b.slowLater
+	if r.URL.Path == "/v1/attest" {
+		slow = &b.slowAnswer
+	}
+	if until := slow.Load(); until != nil && r.URL.Path != "/v1/challenge" {
+		<-*until
 	}
 	kind, status := "application/json", http.StatusOK
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,6 +207,45 @@ func TestAnswerOnItsWay(t *testing.T) {
 		}
 	})
 	c.wait("the fetch does not wait", func() bool { return c.asked[agent.SleepFlight] > 0 })
+	close(hold)
+	group.Wait()
+}
+
+// TestDeniedDuringAFetch: what comes after the denial is given to nobody.
+func TestDeniedDuringAFetch(t *testing.T) {
+	b, _, c, r := fleetOfOne(t)
+	hold := make(chan struct{})
+	b.slowLater.Store(&hold)
+	var group sync.WaitGroup
+	group.Go(func() {
+		if id, err := r.X509SVID(t.Context(), "checkout"); err == nil {
+			t.Errorf("got %s", id.SPIFFEID)
+		}
+	})
+	r.until("the broker signs", func() bool { return b.askedLater() == 1 })
+	b.with(func() { b.refuseAttest = func(int) error { return reason.New(reason.NodeDisabled, "disabled") } })
+	c.forward(151 * time.Second)
+	r.phase(agent.PhaseDenied)
+	close(hold)
+	group.Wait()
+}
+
+// TestFetchesAreBounded: callers choose audiences, so they do not choose how much
+// is in work.
+func TestFetchesAreBounded(t *testing.T) {
+	b, _, _, r := fleetOfOne(t)
+	hold := make(chan struct{})
+	b.slowLater.Store(&hold)
+	var group sync.WaitGroup
+	var busy atomic.Int32
+	for i := range 40 {
+		group.Go(func() {
+			if _, err := r.JWTSVID(t.Context(), "checkout", fmt.Sprintf("nobody-%d", i)); reason.Of(err) == reason.RequestOverloaded {
+				busy.Add(1)
+			}
+		})
+	}
+	r.until("most are turned away", func() bool { return busy.Load() == 24 && b.askedLater() == 16 })
 	close(hold)
 	group.Wait()
 }

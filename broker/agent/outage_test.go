@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -52,6 +53,9 @@ func TestRenewsForAnHour(t *testing.T) {
 			if i > 0 && len(req.TPM2.EKPublic) > 0 {
 				t.Errorf("attestation %d is an enrolment", i)
 			}
+		}
+		if shown := b.withCert[len(b.withCert)-40:]; slices.Contains(shown, false) {
+			t.Error("a renewal does not show the SVID")
 		}
 		if len(b.nodes) != 1 || b.conns > before+1 {
 			t.Errorf("%d nodes, %d new connections in an hour", len(b.nodes), b.conns-before)
@@ -136,7 +140,7 @@ func TestOutageToTheEnd(t *testing.T) {
 
 func TestDenialWithdraws(t *testing.T) {
 	b, h, c, r := fleetOfOne(t)
-	serial(t, r)
+	withdrawn := serial(t, r)
 	if _, err := r.JWTSVID(t.Context(), "checkout", "api"); err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +159,15 @@ func TestDenialWithdraws(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
+	refused(r)
+	b.with(func() { b.refuseAttest = nil })
+	c.forward(time.Minute)
+	r.phase(agent.PhaseAttested)
+	if serial(t, r) == withdrawn {
+		t.Error("what was withdrawn is served again")
+	}
+	b.with(func() { b.refuseAttest = func(int) error { return reason.New(reason.PolicyPCRMismatch, "PCR 9") } })
+	c.forward(3 * time.Minute)
 	refused(r)
 	if a := r.Status().LastAttempt; a.Code != string(reason.PolicyPCRMismatch) || a.Remedy == "" || a.RequestID == "" {
 		t.Errorf("%+v", a)
@@ -317,4 +330,25 @@ func TestTPMComesBack(t *testing.T) {
 		t.Errorf("%d attestations, %+v", b.accepted(), s)
 	}
 	serial(t, r)
+}
+
+// TestTPMIsLate: at boot its driver may come after the agent. What the disk holds
+// counts from then on, whether the broker answers or not.
+func TestTPMIsLate(t *testing.T) {
+	b, h, c, r := fleetOfOne(t)
+	r.end()
+	h.tpm.Kill()
+	b.leave()
+	r = h.startAt(t, c)
+	c.forward(10 * time.Second)
+	if s := r.Status(); s.Phase != agent.PhaseNone || s.LastAttempt.Code != string(agent.FaultTPM) || r.Workloads() != nil {
+		t.Errorf("%+v", s)
+	}
+	h.restartTPM(t)
+	c.forward(time.Minute)
+	r.phase(agent.PhaseAttested)
+	if r.Workloads() == nil {
+		t.Error("what is still valid is not served")
+	}
+	r.end() // before its TPM
 }

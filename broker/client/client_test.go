@@ -303,3 +303,51 @@ func TestRequestAboveTheLimitIsNotSent(t *testing.T) {
 		t.Errorf("sent: %v", err)
 	}
 }
+
+// TestLaterCalls: what a node asks for after its attestation, each at its route.
+func TestLaterCalls(t *testing.T) {
+	c := talk(t, func(w http.ResponseWriter, r *http.Request) {
+		switch body, _ := io.ReadAll(r.Body); r.Method + " " + r.URL.Path + " " + string(body) {
+		case `POST /v1/svid {"workload":"checkout","csr":"AQI"}`:
+			answer(w, http.StatusOK, "application/json", `{"workload":"checkout","chain":["AQI"]}`)
+		case `POST /v1/jwt {"audience":"api","workload":"checkout"}`:
+			answer(w, http.StatusOK, "application/json", `{"audience":"api","token":"a.b.c"}`)
+		case `GET /spiffe/bundle.json `:
+			if r.Header.Get("Content-Type") != "" {
+				t.Error("a request without a body has a type")
+			}
+			answer(w, http.StatusOK, "application/json", `{"keys":[],"spiffe_sequence":7}`)
+		default:
+			t.Errorf("%s %s %s", r.Method, r.URL, body)
+		}
+	}, nil)
+	svid, err := c.SVID(t.Context(), api.SVIDRequest{Workload: "checkout", CSR: api.Bytes{1, 2}})
+	if err != nil || len(svid.Chain) != 1 || svid.Workload != "checkout" {
+		t.Errorf("%+v, %v", svid, err)
+	}
+	jwt, err := c.JWT(t.Context(), api.JWTRequest{Workload: "checkout", Audience: "api"})
+	if err != nil || jwt.Token != "a.b.c" {
+		t.Errorf("%+v, %v", jwt, err)
+	}
+	if bundle, err := c.Bundle(t.Context()); err != nil || string(bundle) != `{"keys":[],"spiffe_sequence":7}` {
+		t.Errorf("%s, %v", bundle, err)
+	}
+}
+
+// TestLaterAnswersAreBounded: one SVID has no need of a megabyte.
+func TestLaterAnswersAreBounded(t *testing.T) {
+	c := talk(t, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, "application/json", `{"token":"`+strings.Repeat("a", 64<<10)+`"}`)
+	}, nil)
+	if _, err := c.JWT(t.Context(), api.JWTRequest{Audience: "api"}); !isAnswer(err) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := c.SVID(t.Context(), api.SVIDRequest{Workload: "checkout"}); !isAnswer(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func isAnswer(err error) bool {
+	_, ok := errors.AsType[*client.AnswerError](err)
+	return ok
+}
