@@ -328,6 +328,9 @@ func TestCSR(t *testing.T) {
 		"an extension: CA": {with(x509.CertificateRequest{ExtraExtensions: []pkix.Extension{
 			{Id: []int{2, 5, 29, 19}, Value: []byte{0x30, 3, 1, 1, 0xff}},
 		}}), false},
+		"the SPIFFE ID as an extension of another kind": {with(x509.CertificateRequest{ExtraExtensions: []pkix.Extension{
+			{Id: []int{2, 5, 29, 18}, Value: append([]byte{0x30, byte(len(id.String()) + 2), 0x86, byte(len(id.String()))}, id.String()...)},
+		}}), false},
 		"a name of another kind": {with(x509.CertificateRequest{ExtraExtensions: []pkix.Extension{
 			{Id: []int{2, 5, 29, 17}, Value: []byte{0x30, 4, 0x88, 2, 0x2a, 3}},
 		}}), false},
