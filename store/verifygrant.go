@@ -52,7 +52,10 @@ func (f *facts) grant(g ledger.Grant, idx int64) {
 	case ledger.TypeOperatorAdded, ledger.TypeOperatorRevoked:
 		f.rows["operator "+g.Subject] = g.RowHash
 	case ledger.TypePolicyActivated, ledger.TypeTrustActivated:
-		f.rows["object "+g.Subject] = g.RowHash
+		// A policy that is in force again has its row from its first activation.
+		if g.RowHash != "" {
+			f.rows["object "+g.Subject] = g.RowHash
+		}
 	case ledger.TypeNodeApproved, ledger.TypeNodeDisabled:
 		n := f.node(ledger.NodeID(g.Subject))
 		n.rowHash = g.RowHash
