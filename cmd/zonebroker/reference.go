@@ -46,7 +46,7 @@ that of --boot) as a ReferenceSet document, with the events of PCR 9 instead of
 its value. It learns what was there, not whether that was good: read the file,
 take out what varies, and let somebody else approve it.`,
 		Example: `  zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz -o zones/debian-12-6.1.yaml
-  zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz --boot 0192f0c1-2345-7abc-8def-0123456789ab -o -`,
+  zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz --boot 0192f0c1-2345-7abc-8def-0123456789ab --name debian-12-6.1 -o -`,
 		Args: cobra.NoArgs,
 	}
 	server := serverFlag(cmd)

@@ -51,7 +51,7 @@ SIGHUP reloads the policy; a policy with a problem is refused as a whole and the
 old one stays. SIGTERM and Ctrl-C stop the broker in order.`,
 		Example: `  zonebroker serve --dir /var/lib/zonebroker
   zonebroker serve --dir ./lab --database embedded:./lab/pg --listen 127.0.0.1:0
-  zonebroker serve --dir /etc/zonebroker --database "postgres://zb_writer@db/zonebroker"`,
+  zonebroker serve --dir /etc/zonebroker --database "postgres://zb_writer@db/zonebroker" --database-owner "postgres://admin@db/zonebroker"`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.dir == "" {
