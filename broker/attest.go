@@ -272,7 +272,10 @@ func (b *Broker) issue(ctx context.Context, a *attempt) (api.AttestResponse, err
 
 // refuse records a denial of an authenticated node: the first few of a kind and
 // hour in full, the rest as a count, so that nobody can fill a history that
-// cannot be deleted, not by alternating two faults either.
+// cannot be deleted, not by alternating two faults either. A refusal that changes
+// what the node may have is always a record: the first one after an acceptance
+// ends its later SVIDs, a suspected fork stops it. Each follows a record of an
+// acceptance or an approval, so that these do not fill a history either.
 func (b *Broker) refuse(ctx context.Context, a *attempt) error {
 	refusal := &api.Refusal{Reasons: a.verdict.reasons}
 	first := string(refusal.Reasons[0].Code)
@@ -280,7 +283,8 @@ func (b *Broker) refuse(ctx context.Context, a *attempt) error {
 		return b.turnAway(&api.Refusal{Reasons: a.verdict.reasons, Stranger: true})
 	}
 	key := refusalKey{hour: a.now.UTC().Truncate(time.Hour), code: first, node: a.challenge.Node}
-	if !b.refusals.full(key) {
+	changes := a.snap.Found && (a.snap.State.Verdict == ledger.VerdictAllow || a.snap.Node.Status != a.verdict.node.Status)
+	if !b.refusals.full(key) && !changes {
 		b.refusals.add(key)
 		return refusal
 	}

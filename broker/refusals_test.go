@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/zonebroker/zonebroker/broker"
+	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -79,6 +81,38 @@ func TestRepeatsAreCounted(t *testing.T) {
 			t.Error("not recorded")
 		}
 	})
+}
+
+// TestT54_RefusalsThatChangeTheNodeAreRecorded: however often a host changes
+// between good and bad, a refusal ends what the acceptance before it allowed,
+// and a suspected fork stops the node.
+func TestT54_RefusalsThatChangeTheNodeAreRecorded(t *testing.T) {
+	r, h, c := newLater(t)
+	good := h.tpm.EventLog
+	for round := range broker.MaxFullRepeats + 2 {
+		h.tpm.EventLog = good[:100]
+		out, err := h.tryRenew()
+		wantCode(t, out, err, reason.EventLogTruncated)
+		if st := h.state(); st.Verdict != ledger.VerdictDeny {
+			t.Fatalf("round %d: the node stands as %s", round, st.Verdict)
+		}
+		if _, err := r.svid(c, "web"); reason.Of(err) != reason.PolicyEvidenceAge {
+			t.Fatalf("round %d: after the refusal an SVID is answered with %v", round, err)
+		}
+		kept := h.prev
+		h.tpm.EventLog, h.prev = good, uuid.NewString()
+		out, err = h.tryRenew()
+		wantCode(t, out, err, reason.NodeForkSuspected)
+		if got := h.row().Status; got != ledger.StatusForkSuspected {
+			t.Fatalf("round %d: the node is %s", round, got)
+		}
+		r.must(second(r.b.Approve(t.Context(), operator, h.node, api.ApproveRequest{})))
+		h.prev = kept
+		c = h.callerOf(h.renew())
+		if _, err := r.svid(c, "web"); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestDenialMovesNoBaseline: the last accepted boot stays the one to compare
