@@ -203,8 +203,9 @@ func (i *issuance) judge() error {
 	}
 	// A shorter max_age holds at once, a longer one with the next attestation.
 	i.terms, i.limit = terms, fresh
-	if end := attested.Add(terms.MaxAge); end.Before(fresh) {
-		i.limit = end
+	// The claim says so too: checkers go by it.
+	if end := attested.Add(terms.MaxAge).Truncate(time.Second); end.Before(fresh) {
+		i.limit, i.claims.Zone.FreshUntil = end, end.Unix()
 	}
 	if !i.now.Before(i.limit) {
 		return reason.New(reason.PolicyEvidenceAge, "the attestation is no longer fresh; renew")

@@ -298,6 +298,14 @@ func TestT53_NoLaterSVIDOutlivesItsEvidence(t *testing.T) {
 				if !leaf(t, x.Chain).NotAfter.Equal(wantX) || !x.ExpiresAt.Equal(wantX) || !j.ExpiresAt.Equal(wantJ) {
 					t.Errorf("%s after: ends %s and %s, want %s and %s", after, x.ExpiresAt, j.ExpiresAt, wantX, wantJ)
 				}
+				for _, i := range r.issued()[len(r.issued())-2:] {
+					if got := time.UnixMilli(i.FreshUntil); !got.Equal(end) {
+						t.Errorf("the record says fresh until %s, want %s", got, end)
+					}
+				}
+				if got := claimOf(t, leaf(t, x.Chain)).Zone.FreshUntil; got != end.Unix() || !x.FreshUntil.Equal(end) || !j.FreshUntil.Equal(end) {
+					t.Errorf("fresh until %d in the claim, %s and %s in the answers, want %s", got, x.FreshUntil, j.FreshUntil, end)
+				}
 				if exp := int64(payloadOf(t, j.Token)["exp"].(float64)); exp != wantJ.Unix() {
 					t.Errorf("exp %d, want %d", exp, wantJ.Unix())
 				}

@@ -27,7 +27,7 @@ type Issuance struct {
 	Tier        int          `json:"tier"`
 	Attestation string       `json:"attestation"`  // record id of the node's last accepted attestation
 	AttestedAt  int64        `json:"attested_at"`  // of that attestation, Unix ms
-	FreshUntil  int64        `json:"fresh_until"`  // of that attestation, Unix ms
+	FreshUntil  int64        `json:"fresh_until"`  // of that attestation, earlier where Policy wants younger evidence; Unix ms
 	Presented   string       `json:"presented"`    // hex SHA-256 of the node's SVID that asked
 	Policy      PolicyRef    `json:"policy"`       // in force when it was issued
 	TrustDomain string       `json:"trust_domain"` // of the broker
