@@ -30,7 +30,7 @@ selectors: {any: [{group: rack-7}, {group: rack-8}]}
 admit: [inventory]
 requires: {class: A, format: [tpm2], secure_boot: true}
 evidence: {max_age: 5m}
-issue: {x509_ttl: 1h, grace: 10m, audiences: [payments-api]}
+issue: {x509_ttl: 10m, grace: 10m, audiences: [payments-api]}
 workloads:
   - {name: web, uid: 1001, groups: [rack-7]}
   - {name: db, uid: 1002, groups: [rack-8]}
