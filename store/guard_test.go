@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -201,14 +202,8 @@ func TestGuardsShareABatch(t *testing.T) {
 	w := newWorld(t)
 	snap := w.enrol(1)
 	// The head's lock holds the writer, so that all of this waits in the queue.
-	conn, err := pgx.Connect(t.Context(), w.db.OwnerDSN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
-	if _, err := conn.Exec(t.Context(), `BEGIN; SELECT size FROM log_head FOR UPDATE`); err != nil {
-		t.Fatal(err)
-	}
+	head := w.session()
+	head.exec(`BEGIN; SELECT size FROM log_head FOR UPDATE`)
 	var wg sync.WaitGroup
 	sizes := make([]int64, 10)
 	send := func(n int, c ledger.Commit, want reason.Code) {
@@ -233,14 +228,81 @@ func TestGuardsShareABatch(t *testing.T) {
 	snap.State = *next.State
 	snap.State.Version = 2
 	send(7, issuance(t, snap), "")
-	if _, err := conn.Exec(t.Context(), `COMMIT`); err != nil {
-		t.Fatal(err)
-	}
+	head.exec(`COMMIT`)
 	wg.Wait()
 	if four := slices.Compact(slices.Clone(sizes[1:5])); len(four) != 1 || sizes[5] <= four[0] || sizes[7] <= sizes[5] {
 		t.Errorf("batches ended at %v", sizes)
 	}
 	w.verify("")
+}
+
+// TestNodesAreLockedInOrder: whatever a batch wants of nodes, it waits for the
+// first one while it holds no later one; two brokers that took them as they come
+// would wait for one another.
+func TestNodesAreLockedInOrder(t *testing.T) {
+	for name, commitOf := range map[string]func(first, later ledger.Snapshot) []ledger.Commit{
+		"guards": func(first, later ledger.Snapshot) []ledger.Commit {
+			return []ledger.Commit{issuance(t, later), issuance(t, first)}
+		},
+		"a guard behind a change": func(first, later ledger.Snapshot) []ledger.Commit {
+			return []ledger.Commit{issuance(t, later), attestation(t, first, ledger.VerdictAllow)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			first, later := w.enrol(1), w.enrol(2)
+			if first.Node.ID > later.Node.ID {
+				first, later = later, first
+			}
+			// Where the table gives the rows in another order.
+			w.db.Exec(t, freely+fmt.Sprintf(`UPDATE node_state SET repeats = repeats WHERE node_id = '%s'`, first.Node.ID))
+			head, row := w.session(), w.session()
+			head.exec(`BEGIN; SELECT size FROM log_head FOR UPDATE`)
+			var wg sync.WaitGroup
+			for _, c := range append([]ledger.Commit{event(t)}, commitOf(first, later)...) {
+				wg.Go(func() {
+					_, err := w.s.Append(t.Context(), c)
+					wantCode(t, err, "")
+				})
+				time.Sleep(20 * time.Millisecond) // for its place in the queue
+			}
+			row.exec(`BEGIN; SELECT 1 FROM node_state WHERE node_id = '` + string(first.Node.ID) + `' FOR UPDATE`)
+			head.exec(`COMMIT`)
+			for deadline := time.Now().Add(2 * time.Second); query[int64](t, w.db, `SELECT count(*) FROM pg_locks WHERE NOT granted`) == 0; {
+				if time.Now().After(deadline) {
+					t.Fatal("nobody waits for the first node")
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			head.exec(`SELECT 1 FROM node_state WHERE node_id = '` + string(later.Node.ID) + `' FOR UPDATE NOWAIT`)
+			row.exec(`COMMIT`)
+			wg.Wait()
+			w.verify("")
+		})
+	}
+}
+
+// session is a connection of the owner, for locks.
+type session struct {
+	t    testing.TB
+	conn *pgx.Conn
+}
+
+func (w *world) session() *session {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.db.OwnerDSN)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return &session{t: w.t, conn: conn}
+}
+
+func (s *session) exec(sql string) {
+	s.t.Helper()
+	if _, err := s.conn.Exec(s.t.Context(), sql); err != nil {
+		s.t.Fatalf("%s: %v", sql, err)
+	}
 }
 
 // TestT60_IssuanceTampering: rows of later SVIDs are compared with the body, and
@@ -300,6 +362,11 @@ func TestT60_IssuanceAgainstTheLog(t *testing.T) {
 			w.append(c)
 			snap.State = *c.State
 			snap.State.Last, snap.State.Version = last, 2
+		}, func(*ledger.Issuance) {}, "another attestation than the node's last"},
+		"T54_on the refusal itself": {func(w *world, snap *ledger.Snapshot) {
+			c := attestation(w.t, *snap, ledger.VerdictDeny)
+			w.append(c)
+			snap.State.Last, snap.State.Version = c.Record.ID, 2
 		}, func(*ledger.Issuance) {}, "another attestation than the node's last"},
 	} {
 		t.Run(name, func(t *testing.T) {
