@@ -31,6 +31,7 @@ func about() manual.About {
 			{"ZONEBROKER_PG_BIN", "Folder of the Postgres programs; no other is taken then."},
 			{"ZONEBROKER_SWTPM", "The program swtpm, or its folder; no other is taken then."},
 			{"ZONEBROKER_PREFIX", "Private prefix into which deps fetches programs. Whoever can write there chooses what is run."},
+			{"TERM", "dumb keeps the demo from rewriting its line."},
 			{"CI", "1 or true lets deps and demo fetch missing programs without asking."},
 		},
 		Files: [][2]string{
