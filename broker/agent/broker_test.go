@@ -61,9 +61,11 @@ type broker struct {
 	grace      time.Duration
 	workloads  []api.Workload
 	jwtKey     pair
-	later      []any // requests for SVIDs of workloads
-	bundles    int   // how often the bundle was asked for
-	conns      int   // connections that were accepted
+	later      []any             // requests for SVIDs of workloads
+	lastCaller *x509.Certificate // who asked for the last token
+	lastZone   claim.Zone
+	bundles    int // how often the bundle was asked for
+	conns      int // connections that were accepted
 	away       bool
 	listening  *httptest.Server
 
@@ -230,6 +232,9 @@ func (b *broker) serve(r *http.Request) (out any, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.withCert = append(b.withCert, len(r.TLS.PeerCertificates) > 0)
+	if len(r.TLS.PeerCertificates) > 0 && b.now().After(r.TLS.PeerCertificates[0].NotAfter) {
+		return nil, reason.New(reason.AuthInvalid, "the SVID of this connection has ended")
+	}
 	switch r.URL.Path {
 	case "/v1/challenge":
 		var req api.ChallengeRequest

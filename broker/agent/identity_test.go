@@ -349,6 +349,21 @@ func TestTokensInAnOutage(t *testing.T) {
 	}
 }
 
+// TestTokenRefusedLater: a refusal is no outage; the kept token is not served
+// against it.
+func TestTokenRefusedLater(t *testing.T) {
+	b, _, c, r := fleetOfOne(t)
+	if _, err := r.JWTSVID(t.Context(), "checkout", "api"); err != nil {
+		t.Fatal(err)
+	}
+	c.forward(2 * time.Minute)
+	b.with(func() { b.refuseLater = func(any) error { return reason.New(reason.PolicyAudience, "no longer") } })
+	c.forward(40 * time.Second)
+	if _, err := r.JWTSVID(t.Context(), "checkout", "api"); reason.Of(err) != reason.PolicyAudience {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestInventedAudiences: a workload that asks for one audience after another
 // costs the host nothing of its rate, and others nothing at all.
 func TestInventedAudiences(t *testing.T) {
@@ -374,8 +389,17 @@ func TestInventedAudiences(t *testing.T) {
 
 func TestSpoiltTokens(t *testing.T) {
 	for name, spoil := range map[string]func(*broker, *api.JWTResponse){
-		"no token":    func(_ *broker, a *api.JWTResponse) { a.Token = "" },
-		"altered":     func(_ *broker, a *api.JWTResponse) { a.Token = a.Token[:len(a.Token)-8] + "AAAAAAAA" },
+		"no token": func(_ *broker, a *api.JWTResponse) { a.Token = "" },
+		"altered":  func(_ *broker, a *api.JWTResponse) { a.Token = a.Token[:len(a.Token)-8] + "AAAAAAAA" },
+		"another workload": func(b *broker, a *api.JWTResponse) {
+			b.spoilLater = nil
+			b.workloads = append(b.workloads, api.Workload{Name: "billing"})
+			other, err := b.giveJWT(api.JWTRequest{Audience: "api", Workload: "billing"}, b.lastCaller, b.lastZone)
+			if err != nil {
+				b.t.Error(err)
+			}
+			a.Token = other.Token
+		},
 		"another key": func(b *broker, a *api.JWTResponse) { b.jwtKey = authority(b.t, "other"); b.resign(a) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -169,6 +169,7 @@ func (b *broker) giveSVID(req api.SVIDRequest, _ *x509.Certificate, z claim.Zone
 }
 
 func (b *broker) giveJWT(req api.JWTRequest, caller *x509.Certificate, z claim.Zone) (out api.JWTResponse, err error) {
+	b.lastCaller, b.lastZone = caller, z
 	if b.refuseLater != nil {
 		if err := b.refuseLater(req); err != nil {
 			return out, err

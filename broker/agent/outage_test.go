@@ -195,7 +195,7 @@ func TestDenialWithdraws(t *testing.T) {
 // TestDeniedHostIsPatient: up to a minute between two tries, so that a fleet that
 // a policy denies does not fill the history.
 func TestDeniedHostIsPatient(t *testing.T) {
-	b, _, c, _ := fleetOfOne(t)
+	b, _, c, r := fleetOfOne(t)
 	b.with(func() { b.refuseAttest = func(int) error { return reason.New(reason.NodeDisabled, "disabled") } })
 	c.forward(10 * time.Minute)
 	before := b.accepted()
@@ -203,6 +203,11 @@ func TestDeniedHostIsPatient(t *testing.T) {
 	if n := b.accepted() - before; n < 100 || n > 130 { // 30 s each with a random value of one half
 		t.Errorf("%d tries in an hour", n)
 	}
+	// Its SVID has ended meanwhile, and so has the use of the connection that shows
+	// it: the AK is who it is.
+	b.with(func() { b.refuseAttest = nil })
+	c.forward(2 * time.Minute)
+	r.phase(agent.PhaseAttested)
 }
 
 func TestRetryAfterIsAWindow(t *testing.T) {

@@ -183,7 +183,9 @@ func (s *session) refreshConnection() {
 	certificate := s.clientCertificate()
 	s.present.Store(certificate)
 	shown := s.shown.Load()
-	if certificate != nil && (shown == nil || shown.Leaf.NotAfter.Before(s.cfg.Now().Add(connectionLeft))) {
+	without := shown == nil && certificate != nil
+	// Also where there is no newer one: the AK is enough, an SVID that ended is not.
+	if without || shown != nil && shown.Leaf.NotAfter.Before(s.cfg.Now().Add(connectionLeft)) {
 		s.broker.Close()
 	}
 }
