@@ -159,13 +159,13 @@ func (a *Agent) newerThan(ctx context.Context, z *zone, err error) *zone {
 }
 
 // land keeps the result of a flight. What was fetched for a zone that was
-// withdrawn meanwhile is given to nobody.
+// withdrawn or left meanwhile is given to nobody.
 func (a *Agent) land(key flightKey, f *flight, z *zone) {
 	now := a.cfg.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.flights, key)
-	if f.err == nil && a.zoneAt(now) == nil {
+	if current := a.zoneAt(now); f.err == nil && (current == nil || !current.succeeds(z)) {
 		f.err = errNoZone
 	}
 	if f.err != nil {
@@ -309,7 +309,11 @@ func (a *Agent) refreshBundle(ctx context.Context) time.Duration {
 			hint = given
 		}
 	}
-	if rest := came.Add(hint).Sub(now); z == nil || rest > 0 {
+	rest := came.Add(hint).Sub(now)
+	switch {
+	case z == nil:
+		return hint // the next zone ends the pause
+	case rest > 0:
 		return max(min(hint, rest), firstBackoff)
 	}
 	c, err := a.laneTo(z)

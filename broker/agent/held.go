@@ -49,6 +49,12 @@ func (z *zone) workloadID(name string) string {
 	return strings.TrimSuffix(z.spiffeID.String(), "/node/"+z.node) + "/workload/" + name
 }
 
+// succeeds says whether what stands on the zone before says the same of this
+// host as what stands on z does, its age apart.
+func (z *zone) succeeds(before *zone) bool {
+	return z.spiffeID == before.spiffeID && z.tier == before.tier
+}
+
 // zone reads the last answer. It is nil where that is of no use any more: the
 // broker denied this host since, it expired, or the TPM has another key.
 func (s *session) zone() *zone {
@@ -93,13 +99,15 @@ func (s *session) bundle() *spiffebundle.Bundle {
 }
 
 // publish replaces the zone and tells everybody who waits for a change. Without
-// a zone every key and token is forgotten; those of a zone are fetched again
-// after each attestation and serve meanwhile.
+// a zone, or in another one, every key and token is forgotten: the host is no
+// longer what they say. Those of the same zone are fetched again after each
+// attestation and serve meanwhile.
 func (a *Agent) publish(z *zone, code string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	before := a.held.zone
 	a.held.zone, a.held.denied = z, code
-	if z == nil {
+	if z == nil || before != nil && !z.succeeds(before) {
 		clear(a.identities)
 		clear(a.tokens)
 	}
