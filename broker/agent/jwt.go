@@ -46,10 +46,19 @@ func (a *Agent) JWTSVID(ctx context.Context, workload, audience string) (workloa
 	switch {
 	case err == nil:
 		return f.token, nil
-	case kept != nil && judge(err).verdict == outage && a.cfg.Now().Before(kept.token.ExpiresAt):
+	case kept != nil && judge(err).verdict == outage && a.serves(key, kept):
 		return kept.token, nil
 	}
 	return workloadapi.Token{}, err
+}
+
+// serves says whether a kept token is still good: it has not ended, and the zone
+// that it speaks of was not withdrawn meanwhile.
+func (a *Agent) serves(key flightKey, kept *token) bool {
+	now := a.cfg.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.zoneAt(now) != nil && a.tokens[key] == kept && now.Before(kept.token.ExpiresAt)
 }
 
 func (a *Agent) fetchToken(ctx context.Context, c *client.Client, z *zone, workload, audience string) (workloadapi.Token, error) {

@@ -76,6 +76,34 @@ func TestAnotherZoneDuringAFetch(t *testing.T) {
 	}
 }
 
+// TestDeniedWhileATokenIsRenewed: the kept one is for outages, not for hosts that
+// were refused meanwhile.
+func TestDeniedWhileATokenIsRenewed(t *testing.T) {
+	b, _, c, r := fleetOfOne(t)
+	c.mu.Lock()
+	c.random = 0 // renews early
+	c.mu.Unlock()
+	c.forward(150 * time.Second)
+	if _, err := r.JWTSVID(t.Context(), "checkout", "api"); err != nil {
+		t.Fatal(err)
+	}
+	c.forward(154 * time.Second)
+	hold, asked := make(chan struct{}), b.askedLater()
+	b.slowLater.Store(&hold)
+	var group sync.WaitGroup
+	group.Go(func() {
+		if token, err := r.JWTSVID(t.Context(), "checkout", "api"); err == nil {
+			t.Errorf("a refused host serves a token until %s at %s", token.ExpiresAt, c.Now())
+		}
+	})
+	r.until("the token is renewed", func() bool { return b.askedLater() == asked+1 })
+	b.with(func() { b.refuseAttest = func(int) error { return reason.New(reason.NodeDisabled, "disabled") } })
+	c.forward(116 * time.Second)
+	r.phase(agent.PhaseDenied)
+	close(hold)
+	group.Wait()
+}
+
 // TestNothingToRefresh: a host without a zone does not look each second for what
 // it could fetch.
 func TestNothingToRefresh(t *testing.T) {
