@@ -359,7 +359,13 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 
 func checkExample(t *testing.T, of, line string) {
 	t.Helper()
-	words := splitWords(line)
+	// What the shell takes for itself: a process to source, a file to write.
+	command := strings.TrimSpace(line)
+	if inside, ok := strings.CutPrefix(command, "source <("); ok {
+		command = strings.TrimSuffix(inside, ")")
+	}
+	command, _, _ = strings.Cut(command, " > ")
+	words := splitWords(command)
 	for len(words) > 0 && strings.Contains(words[0], "=") {
 		words = words[1:]
 	}
