@@ -14,6 +14,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/agent"
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/client"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -288,6 +289,20 @@ func TestBusyBroker(t *testing.T) {
 	_, err := agent.Attest(t.Context(), h.cfg)
 	if reason.Of(err) != reason.StoreUnavailable || len(b.attests) != before+1 {
 		t.Errorf("%v after %d tries", err, len(b.attests)-before)
+	}
+}
+
+// TestBusyForLong: who attests once does not come before the time that the broker
+// named; there is somebody to tell.
+func TestBusyForLong(t *testing.T) {
+	b := newBroker(t)
+	h := newHost(t, b)
+	b.retryAfter.Store(6)
+	b.refuseAttest = func(int) error { return reason.New(reason.RequestRateLimited, "too many") }
+	_, err := agent.Attest(t.Context(), h.cfg)
+	refused, ok := errors.AsType[*client.RefusedError](err)
+	if !ok || refused.RetryAfter != 6*time.Second || len(b.attests) != 1 {
+		t.Errorf("%v after %d tries", err, len(b.attests))
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 // Bounds of the single ways back. A refusal that comes again after its way was
 // taken is the answer.
 const (
-	maxSpent = 3 // fresh challenges after challenge.spent
-	maxWaits = 3 // waits for a busy broker, of an agent that attests once
-	maxWait  = 5 * time.Second
+	maxSpent = 3               // fresh challenges after challenge.spent
+	maxWaits = 3               // waits for a busy broker, of an agent that attests once
+	maxWait  = 5 * time.Second // who is asked to wait for longer is told so, and does not come earlier
 )
 
 // waysBack says after a refusal whether there is another way, as design section
@@ -58,7 +58,7 @@ func (w *waysBack) next(ctx context.Context, err error) (*api.Challenge, error) 
 	case wantsLog(code) && !r.lastLog && !r.withLog:
 		r.cfg.Progress("the broker asks for the event log")
 		r.withLog = true
-	case isBusy(code) && w.waits < r.waits:
+	case isBusy(code) && w.waits < r.waits && refused.RetryAfter <= maxWait:
 		w.waits++
 		return nil, w.wait(ctx, refused)
 	default:
@@ -79,7 +79,7 @@ func (w *waysBack) leaveFastLane(why string) {
 
 // wait gives a busy broker the time it asked for.
 func (w *waysBack) wait(ctx context.Context, refused *client.RefusedError) error {
-	pause := min(max(refused.RetryAfter, 200*time.Millisecond), maxWait)
+	pause := max(refused.RetryAfter, 200*time.Millisecond)
 	w.run.cfg.Progress("the broker is busy (" + string(refused.Code) + "); waiting " + pause.String())
 	timer := time.NewTimer(pause)
 	defer timer.Stop()

@@ -189,7 +189,13 @@ func (a *Agent) nextEnd() time.Time {
 
 // expire lets go of what has ended.
 func (a *Agent) expire() {
-	now := a.cfg.Now()
+	if a.letGo(a.cfg.Now()) {
+		a.cfg.Progress("what was earned has expired; nothing is served any more")
+	}
+}
+
+// letGo reports whether nothing is left to serve that was served before.
+func (a *Agent) letGo(now time.Time) (last bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ended := false
@@ -202,12 +208,12 @@ func (a *Agent) expire() {
 	if a.held.zone != nil && a.zoneAt(now) == nil {
 		a.held.zone = nil
 		clear(a.tokens)
-		ended = true
-		a.cfg.Progress("what was earned has expired; nothing is served any more")
+		ended, last = true, true
 	}
 	if ended {
 		a.announce()
 	}
+	return last
 }
 
 // Changed returns a channel that is closed at the next change of rules,

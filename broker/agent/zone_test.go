@@ -122,3 +122,27 @@ func TestNothingToRefresh(t *testing.T) {
 		t.Errorf("woken %d times in ten minutes", n)
 	}
 }
+
+// TestProgressMayAsk: whoever is told of an end may ask the agent about it.
+func TestProgressMayAsk(t *testing.T) {
+	b, c := newBroker(t), newClock(t)
+	b.now = c.Now
+	h := newHost(t, b)
+	h.cfg.Spread = -1
+	var r *running
+	told := make(chan agent.Status, 1)
+	h.cfg.Progress = func(line string) {
+		if strings.Contains(line, "has expired") {
+			told <- r.Status()
+		}
+	}
+	r = h.startAt(t, c)
+	c.forward(time.Second)
+	b.leave()
+	c.forward(61 * time.Minute)
+	select {
+	case <-told:
+	case <-time.After(10 * time.Second):
+		t.Error("nobody was told")
+	}
+}
