@@ -115,7 +115,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"unknown format", "/v1/challenge", strings.Replace(valid, `"tpm2"`, `"tpm9"`, 1), 400, "request.unknown_format"},
 		{"tpm-06 too large", "/v1/attest", `{"token":"` + strings.Repeat("A", 3<<20) + `"}`, 413, "request.too_large"},
 		{"not found", "/v1/nothing", "{}", 404, "request.not_found"},
-		{"operators' route", "/v1/admissions", "{}", 404, "request.not_found"},
+		{"operators' route", "/v1/admissions", "{}", 401, "auth.required"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			res, err := client.Post(p.url+tt.path, "application/json", strings.NewReader(tt.body))
