@@ -67,6 +67,8 @@ func privateFolder(dir string) error {
 	return nil
 }
 
+// removeStale makes room. Only a refused connection says that nobody listens: a
+// listener whose queue is full is one that lives.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -78,9 +80,13 @@ func removeStale(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("%s exists and is not a socket", path)
 	}
-	if c, err := net.Dial("unix", path); err == nil {
+	c, err := net.Dial("unix", path)
+	if err == nil {
 		c.Close()
 		return fmt.Errorf("another process listens on %s", path)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
 	}
 	return os.Remove(path)
 }

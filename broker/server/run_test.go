@@ -3,12 +3,15 @@ package server_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/server"
@@ -91,6 +94,28 @@ func TestAdminSocketRefusals(t *testing.T) {
 		}
 		if _, err := open(t, path); err == nil || !strings.Contains(err.Error(), "another process") {
 			t.Errorf("%v", err)
+		}
+	})
+	t.Run("somebody_listens_and_is_busy", func(t *testing.T) {
+		path := filepath.Join(private(t), "admin.sock")
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 0)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("unix", path) // fills the queue
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := open(t, path); !errors.Is(err, unix.EAGAIN) {
+			t.Errorf("%v", err)
+		}
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("its socket is gone: %v", err)
 		}
 	})
 	t.Run("left_behind_by_a_crash", func(t *testing.T) {
