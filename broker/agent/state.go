@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -92,7 +93,23 @@ func openFolder(path string) (*folder, error) {
 		lock.Close()
 		return nil, stateFault("another agent uses "+path, "wait for it, or give this one a state of its own with --state DIR", err)
 	}
+	removeLeftovers(path)
 	return &folder{path: path, lock: lock}, nil
+}
+
+// removeLeftovers removes what a process left that was killed while it wrote. The
+// lock is held, so nobody writes now. What cannot be removed harms nothing.
+func removeLeftovers(path string) {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		mine := strings.HasPrefix(e.Name(), "."+stateFile+"-") || strings.HasPrefix(e.Name(), "."+statusFile+"-")
+		if mine && e.Type().IsRegular() {
+			_ = os.Remove(filepath.Join(path, e.Name()))
+		}
+	}
 }
 
 // exclusive takes the lock. A status or a probe holds it shared for the moment

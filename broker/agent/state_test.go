@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,35 @@ func TestStateIsReadStrictly(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// TestLeftoversOfAKill: a process that was killed while it wrote leaves its file.
+func TestLeftoversOfAKill(t *testing.T) {
+	b := newBroker(t)
+	h := newHost(t, b)
+	h.cfg.StateDir = filepath.Join(h.dir, "a[b") // no pattern
+	h.attest(t)
+	kept := []string{".other-1", ".state.json", "state.json", "status.json-1", "lock"}
+	for _, name := range append([]string{".state.json-123", ".status.json-456"}, kept...) {
+		f, err := os.OpenFile(filepath.Join(h.cfg.StateDir, name), os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	h.attest(t)
+	left, err := os.ReadDir(h.cfg.StateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range left {
+		names = append(names, e.Name())
+	}
+	slices.Sort(kept)
+	if !slices.Equal(names, kept) {
+		t.Errorf("left: %v, want %v", names, kept)
 	}
 }
 
