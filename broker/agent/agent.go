@@ -10,6 +10,7 @@ import (
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/client"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // Config says which broker, which TPM and which state.
@@ -81,7 +82,8 @@ type run struct {
 }
 
 // Attest proves the state of this host once: challenge, quote, zone. It keeps
-// the answer in the state folder before it returns it.
+// the answer in the state folder before it returns it; a denial too, so that an
+// agent that starts afterwards does not serve what was earned before.
 //
 // Errors are *Fault for what is wrong on this host, reason codes for refusals
 // (*client.RefusedError where the broker refused), and the client's errors for
@@ -92,7 +94,11 @@ func Attest(ctx context.Context, cfg Config) (Result, error) {
 		return Result{}, err
 	}
 	defer s.close()
-	return s.attest(ctx, maxWaits)
+	result, err := s.attest(ctx, maxWaits)
+	if judge(err).verdict == denied {
+		s.deny(reason.Of(err))
+	}
+	return result, err
 }
 
 // rounds bounds one attestation: each round is at most one challenge and one

@@ -251,13 +251,7 @@ func (a *Agent) withdraw(err error) {
 	if remedy := refused.Remedy; remedy != "" {
 		a.cfg.Progress("what to do: " + remedy)
 	}
-	if a.session.state.Denied == string(refused.Code) {
-		return
-	}
-	a.session.state.Denied = string(refused.Code)
-	if err := a.session.folder.save(a.session.state); err != nil {
-		a.cfg.Progress(err.Error())
-	}
+	a.session.deny(refused.Code)
 }
 
 func (a *Agent) outlook() string {

@@ -11,6 +11,7 @@ import (
 
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
 	"github.com/zonebroker/zonebroker/broker/client"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // session is what stays open between attestations: the locked folder, the TPM
@@ -90,6 +91,18 @@ func (s *session) attest(ctx context.Context, waits int) (Result, error) {
 		_ = s.closeTPM()
 	}
 	return result, err
+}
+
+// deny remembers on the disk that the broker refused this host with code. A disk
+// that does not take it makes no answer wrong; it is told.
+func (s *session) deny(code reason.Code) {
+	if s.state.Denied == string(code) {
+		return
+	}
+	s.state.Denied = string(code)
+	if err := s.folder.save(s.state); err != nil {
+		s.cfg.Progress(err.Error())
+	}
 }
 
 // openTPM opens the TPM and makes the AK and the SVID key. The kinds of keys
