@@ -129,6 +129,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.start(ctx)
 	for ctx.Err() == nil {
 		a.sleep(ctx)
+		_ = a.session.saveDenial() // told when it failed first; the next turn tries again
 		if ctx.Err() != nil {
 			break
 		}

@@ -24,6 +24,8 @@ type session struct {
 	key    *tpm2collect.SVIDKey
 	ak     tpm2collect.AK
 	broker *client.Client // nil before the first connection
+	// unsaved: the last denial is in state, but not on the disk.
+	unsaved bool
 
 	// Handshakes run in goroutines of the transport, which may outlive the
 	// request that started them.
@@ -94,15 +96,27 @@ func (s *session) attest(ctx context.Context, waits int) (Result, error) {
 }
 
 // deny remembers on the disk that the broker refused this host with code. A disk
-// that does not take it makes no answer wrong; it is told.
+// that does not take it makes no answer wrong; it is told, and tried again by
+// saveDenial.
 func (s *session) deny(code reason.Code) {
 	if s.state.Denied == string(code) {
 		return
 	}
-	s.state.Denied = string(code)
-	if err := s.folder.save(s.state); err != nil {
+	s.state.Denied, s.unsaved = string(code), true
+	if err := s.saveDenial(); err != nil {
 		s.cfg.Progress(err.Error())
 	}
+}
+
+// saveDenial writes a denial that is not on the disk yet: until it is, a restart
+// would bring back what was withdrawn.
+func (s *session) saveDenial() error {
+	if !s.unsaved {
+		return nil
+	}
+	err := s.folder.save(s.state)
+	s.unsaved = err != nil
+	return err
 }
 
 // openTPM opens the TPM and makes the AK and the SVID key. The kinds of keys
