@@ -62,3 +62,6 @@ func (a *Agent) WaitBy(after func(who int, d time.Duration) <-chan time.Time, ra
 	a.after = func(who sleeper, d time.Duration) <-chan time.Time { return after(int(who), d) }
 	a.random = random
 }
+
+// BePatient bounds one attempt; before Run.
+func (a *Agent) BePatient(d time.Duration) { a.patience = d }

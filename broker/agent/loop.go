@@ -47,6 +47,8 @@ type Agent struct {
 	nudge  chan struct{} // there is more whose end is waited for
 	after  func(sleeper, time.Duration) <-chan time.Time
 	random func() float64
+	// patience is attemptTime.
+	patience time.Duration
 
 	mu      sync.Mutex // guards everything below
 	closed  bool
@@ -77,7 +79,8 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1), stale: make(chan struct{}, 1), changed: make(chan struct{}), random: rand.Float64,
 		identities: map[string]*identity{}, tokens: map[flightKey]*token{}, flights: map[flightKey]*flight{}, failed: map[flightKey]*failure{},
-		after: func(_ sleeper, d time.Duration) <-chan time.Time { return time.NewTimer(d).C },
+		patience: attemptTime,
+		after:    func(_ sleeper, d time.Duration) <-chan time.Time { return time.NewTimer(d).C },
 	}
 	said := cfg.Progress
 	cfg.Progress = a.step(said)
@@ -148,11 +151,19 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // start opens the TPM, without which what is kept on the disk is of no use:
-// with it, a host that starts again goes on with what is still valid.
+// with it, a host that starts again goes on with what is still valid. A TPM may
+// take its time, so the status of the process before is replaced first.
 func (a *Agent) start(ctx context.Context) {
-	if err := a.session.openTPM(ctx); err != nil {
-		a.settle(a.cfg.Now(), Result{}, err)
-		a.report()
+	began := a.cfg.Now()
+	a.next = began
+	a.report()
+	bounded, cancel := a.bounded(ctx, "opening the TPM")
+	defer cancel()
+	if err := a.session.openTPM(bounded); err != nil {
+		if ctx.Err() == nil {
+			a.settle(began, Result{}, err)
+			a.report()
+		}
 		return
 	}
 	z := a.session.zone()
@@ -209,9 +220,13 @@ func (a *Agent) hurry() {
 	}
 }
 
+func (a *Agent) bounded(ctx context.Context, what string) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, a.patience, errors.New(what+" took more than "+a.patience.String()))
+}
+
 func (a *Agent) attempt(ctx context.Context) {
 	began := a.cfg.Now()
-	bounded, cancel := context.WithTimeoutCause(ctx, attemptTime, errors.New("the attestation took more than "+attemptTime.String()))
+	bounded, cancel := a.bounded(ctx, "the attestation")
 	defer cancel()
 	result, err := a.session.attest(bounded, 0)
 	if ctx.Err() != nil && err != nil {

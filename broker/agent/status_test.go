@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,4 +110,45 @@ func TestProbesDoNotKeepAgentsOut(t *testing.T) {
 	}
 	close(stop)
 	group.Wait()
+}
+
+// TestHungTPM: a TPM that takes a command and never answers.
+func TestHungTPM(t *testing.T) {
+	for name, patience := range map[string]time.Duration{"waits": time.Hour, "gives_up": 100 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			_, h, c, r := fleetOfOne(t)
+			r.end()
+			socket := filepath.Join(h.dir, "hung")
+			listener, err := net.Listen("unix", socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			c.jump(time.Second)
+			h.cfg.Device = "swtpm:" + socket
+			a, err := agent.New(h.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.mu.Lock()
+			clear(c.timers)
+			clear(c.asked)
+			c.mu.Unlock()
+			a.WaitBy(c.after, c.rand)
+			a.BePatient(patience)
+			r = runAgent(t, a)
+			defer r.end()
+			if name == "gives_up" {
+				c.idle()
+				if s := r.Status(); s.LastAttempt == nil || s.LastAttempt.Code != string(agent.FaultTPM) {
+					t.Errorf("%+v", s)
+				}
+				return
+			}
+			r.until("the status is that of this process", func() bool {
+				s, _, err := agent.ReadStatus(h.cfg.StateDir, c.Now())
+				return err == nil && s.StartedAt.Equal(c.Now()) && s.Zone == "" && !s.NextAttempt.IsZero()
+			})
+		})
+	}
 }
