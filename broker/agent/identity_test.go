@@ -183,8 +183,8 @@ func TestNotTheLastAttestation(t *testing.T) {
 	if _, err := r.X509SVID(t.Context(), "checkout"); err == nil || reason.Lookup(reason.Of(err)).Class == reason.Deny {
 		t.Fatalf("got %v; a denial would be about the workload", err)
 	}
-	c.wait("the loop does not hurry", func() bool { return c.timers[agent.SleepLoop].at.Before(c.now.Add(31 * time.Second)) })
-	c.forward(31 * time.Second)
+	c.wait("the loop does not hurry", func() bool { return c.timers[agent.SleepLoop].at.Before(c.now.Add(46 * time.Second)) })
+	c.forward(46 * time.Second)
 	if n := b.accepted(); n != 2 {
 		t.Errorf("%d attestations", n)
 	}

@@ -41,6 +41,7 @@ type Agent struct {
 	session *session
 	pace    pace
 	next    time.Time // of the next attestation
+	hurried time.Time // begin of the attestation that something hurried the next of
 	last    *Attempt
 
 	wake   chan struct{} // somebody learnt that the zone is no longer the last one
@@ -205,13 +206,17 @@ func (a *Agent) sleep(ctx context.Context) {
 }
 
 // hurry brings the next attestation forward, but not behind failures, which have
-// a pace of their own, and not more often than outages would be tried again.
+// a pace of their own, and not more often than outages would be tried again. Once
+// for each attestation: hosts that the same thing hurries are spread by one random
+// value each, and the least of many would be none.
 func (a *Agent) hurry() {
-	z := a.current()
-	if z == nil || a.pace.failures > 0 {
+	z, began := a.current(), a.session.state.Began
+	if z == nil || a.pace.failures > 0 || a.hurried.Equal(began) {
 		return
 	}
-	soonest := a.session.state.Began.Add(max(firstBackoff, z.freshUntil.Sub(z.attestedAt)/10))
+	a.hurried = began
+	turn := max(firstBackoff, z.freshUntil.Sub(z.attestedAt)/10)
+	soonest := began.Add(turn + part(turn, a.random()))
 	if now := a.cfg.Now(); soonest.Before(now) {
 		soonest = now
 	}

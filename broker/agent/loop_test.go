@@ -8,6 +8,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/agent"
 	"github.com/zonebroker/zonebroker/broker/agent/workloadapi"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 var _ workloadapi.Source = (*agent.Agent)(nil)
@@ -90,5 +91,31 @@ func TestRunEnrolsAndServes(t *testing.T) {
 	s := r.Status()
 	if half := s.NextAttempt.Sub(s.LastAttempt.At); half < 134*time.Second || half > 166*time.Second {
 		t.Errorf("renews after %s of a max_age of 5 minutes", half)
+	}
+}
+
+// TestHurryIsSpread: hosts that attest sooner than planned for the same reason do
+// not come together, however often they are told.
+func TestHurryIsSpread(t *testing.T) {
+	for random, want := range map[float64]time.Duration{0: 30 * time.Second, 0.5: 45 * time.Second, almost: 60 * time.Second} {
+		b, _, c, r := fleetOfOne(t)
+		b.with(func() { b.refuseLater = func(any) error { return reason.New(reason.AuthInvalid, "no") } })
+		began := r.Status().LastAttempt.At
+		c.mu.Lock()
+		c.random = random
+		asked := c.asked[agent.SleepLoop]
+		c.mu.Unlock()
+		_, _ = r.X509SVID(t.Context(), "checkout")
+		c.wait("the loop does not wake", func() bool { return c.asked[agent.SleepLoop] > asked })
+		c.mu.Lock()
+		c.random = 0 // of whoever is told again
+		c.mu.Unlock()
+		for b.accepted() == 1 && c.Now().Before(began.Add(90*time.Second)) {
+			_, _ = r.JWTSVID(t.Context(), "checkout", "api")
+			c.forward(time.Second)
+		}
+		if d := c.Now().Sub(began); d < want-rounding || d > want+2*time.Second {
+			t.Errorf("random %v: attested again after %s, want %s", random, d, want)
+		}
 	}
 }
