@@ -58,6 +58,12 @@ workloads: [{name: checkout, uid: ` + strconv.Itoa(uid) + `}]
 func TestRelyingParties(t *testing.T) {
 	c := newCluster(t, relyingZone(os.Geteuid()))
 	p, other := c.start(t), c.start(t)
+	for _, r := range []*replica{p, other} {
+		eventually(t, 20*time.Second, "the keys of both replicas are published", func() bool {
+			bundle, _ := r.servedKeys(t)
+			return len(bundle.JWTAuthorities()) == 4
+		})
+	}
 	w := newWorkloadHost(t, p, p.url, "rack-7")
 	source, err := workloadapi.NewJWTSource(t.Context(), workloadapi.WithClientOptions(w.addr()))
 	must(t, err)
