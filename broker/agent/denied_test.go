@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,4 +61,69 @@ func TestDenialIsKeptAsSoonAsTheDiskTakesIt(t *testing.T) {
 	if s := r.Status(); s.Phase != agent.PhaseDenied || r.Workloads() != nil {
 		t.Errorf("after a restart: %+v", s)
 	}
+}
+
+// TestLaterRefusalWithdraws: what the broker says of this host counts wherever it
+// says it; the clock stands, so no attestation is due.
+func TestLaterRefusalWithdraws(t *testing.T) {
+	for _, code := range []reason.Code{reason.NodeDisabled, reason.NodeForkSuspected} {
+		for route, ask := range map[string]func(*running) error{
+			"svid": func(r *running) error { _, err := r.X509SVID(t.Context(), "checkout"); return err },
+			"jwt":  func(r *running) error { _, err := r.JWTSVID(t.Context(), "checkout", "api"); return err },
+		} {
+			t.Run(string(code)+"_"+route, func(t *testing.T) {
+				b, h, c, r := fleetOfOne(t)
+				b.with(func() { b.refuseLater = func(any) error { return reason.New(code, "no") } })
+				if err := ask(r); reason.Of(err) != code {
+					t.Fatalf("got %v", err)
+				}
+				r.phase(agent.PhaseDenied)
+				if r.Workloads() != nil || reason.Of(ask(r)) != code || b.accepted() != 1 {
+					t.Errorf("rules %v, %d attestations", r.Workloads(), b.accepted())
+				}
+				if !strings.Contains(h.state(t), `"denied": "`+string(code)+`"`) {
+					t.Error("a restart brings it back")
+				}
+				c.wait("no attempt by back-off", func() bool { return c.timers[agent.SleepLoop].at.Before(c.now.Add(2 * time.Second)) })
+				b.with(func() { b.refuseLater = nil })
+				c.forward(2 * time.Second)
+				r.phase(agent.PhaseAttested)
+				serial(t, r)
+			})
+		}
+	}
+}
+
+// TestLateRefusalIsOfTheZoneBefore: the broker decided again meanwhile.
+func TestLateRefusalIsOfTheZoneBefore(t *testing.T) {
+	b, _, c, r := fleetOfOne(t)
+	hold := make(chan struct{})
+	b.slowAnswer.Store(&hold)
+	before := r.Status().AttestationID
+	var group sync.WaitGroup
+	group.Go(func() { c.forward(151 * time.Second) })
+	r.until("the attestation is accepted", func() bool { return b.accepted() == 2 })
+	var last string
+	b.with(func() {
+		for _, n := range b.nodes {
+			last, n.last = n.last, before
+		}
+		b.refuseLater = func(any) error { return reason.New(reason.NodeDisabled, "disabled") }
+	})
+	if _, err := r.X509SVID(t.Context(), "checkout"); reason.Of(err) != reason.NodeDisabled {
+		t.Errorf("got %v", err)
+	}
+	b.with(func() {
+		for _, n := range b.nodes {
+			n.last = last
+		}
+		b.refuseLater = nil
+	})
+	close(hold)
+	group.Wait()
+	c.forward(10 * time.Second)
+	if b.accepted() != 2 || r.Workloads() == nil {
+		t.Errorf("%d attestations, %+v", b.accepted(), r.Status())
+	}
+	serial(t, r)
 }

@@ -122,7 +122,13 @@ func (a *Agent) run(key flightKey, f *flight, z *zone) {
 		}
 		break
 	}
-	if wantsAttestation(f.err) {
+	switch {
+	case refusesHost(f.err):
+		select {
+		case a.refused <- refusal{zone: z, err: f.err}:
+		default: // one is on its way
+		}
+	case wantsAttestation(f.err):
 		signal(a.wake)
 	}
 	a.land(key, f, z)
@@ -213,11 +219,23 @@ func (a *Agent) waitFor(key flightKey) time.Duration {
 	return 0
 }
 
+// refusal is what the broker said of this host when asked for a later SVID.
+type refusal struct {
+	zone *zone // that the SVID which was shown is of
+	err  error
+}
+
+// refusesHost lists denials that are about this host, whatever it asks for.
+func refusesHost(err error) bool {
+	code := reason.Of(err)
+	return judge(err).verdict == denied && (code == reason.NodeDisabled || code == reason.NodeForkSuspected)
+}
+
 // wantsAttestation lists refusals that another attestation answers: with the
 // last SVID again, or with the denial that this host has to know of.
 func wantsAttestation(err error) bool {
 	switch reason.Of(err) {
-	case reason.NodeDisabled, reason.NodeForkSuspected, reason.NodeAdmissionPending, reason.PolicyNoZone:
+	case reason.NodeAdmissionPending, reason.PolicyNoZone:
 		return err != nil
 	}
 	return isOutdated(err)

@@ -44,10 +44,11 @@ type Agent struct {
 	hurried time.Time // begin of the attestation that something hurried the next of
 	last    *Attempt
 
-	wake   chan struct{} // somebody learnt that the zone is no longer the last one
-	nudge  chan struct{} // there is more whose end is waited for
-	after  func(sleeper, time.Duration) <-chan time.Time
-	random func() float64
+	wake    chan struct{} // somebody learnt that the zone is no longer the last one
+	nudge   chan struct{} // there is more whose end is waited for
+	refused chan refusal  // a later SVID was refused to this host
+	after   func(sleeper, time.Duration) <-chan time.Time
+	random  func() float64
 	// patience is attemptTime.
 	patience time.Duration
 
@@ -78,7 +79,7 @@ func New(cfg Config) (*Agent, error) {
 		cfg.Spread = defaultSpread
 	}
 	a := &Agent{
-		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1), stale: make(chan struct{}, 1), changed: make(chan struct{}), random: rand.Float64,
+		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1), refused: make(chan refusal, 1), stale: make(chan struct{}, 1), changed: make(chan struct{}), random: rand.Float64,
 		identities: map[string]*identity{}, tokens: map[flightKey]*token{}, flights: map[flightKey]*flight{}, failed: map[flightKey]*failure{},
 		patience: attemptTime,
 		after:    func(_ sleeper, d time.Duration) <-chan time.Time { return time.NewTimer(d).C },
@@ -200,6 +201,8 @@ func (a *Agent) sleep(ctx context.Context) {
 	case <-a.after(sleepLoop, d):
 	case <-ctx.Done():
 	case <-a.nudge:
+	case r := <-a.refused:
+		a.refusedLater(r)
 	case <-a.wake:
 		a.hurry()
 	}
@@ -261,6 +264,16 @@ func (a *Agent) settle(began time.Time, r Result, err error) {
 		}
 		a.cfg.Progress(fmt.Sprintf("%v; %s; trying again at %s", err, a.outlook(), clock(a.next)))
 	}
+}
+
+// refusedLater withdraws at once what a denied attestation would. One that is
+// about a zone which was replaced meanwhile is older than what the broker said last.
+func (a *Agent) refusedLater(r refusal) {
+	if a.current() != r.zone {
+		return
+	}
+	a.next, a.pace = a.pace.next(judge(r.err), a.cfg.Now(), a.random())
+	a.withdraw(r.err)
 }
 
 // withdraw takes back what was earned: the broker says that this host is not
