@@ -8,6 +8,9 @@ MAKEFLAGS   += --no-print-directory
 
 export CGO_ENABLED ?= 0
 
+# When a package's tests count as stuck. The end-to-end tests take minutes on two
+# busy cores.
+TIMEOUT ?= 30m
 # How long each fuzz target runs.
 FUZZTIME ?= 3s
 # Passed on to the demo, as in: make demo ARGS=--keep
@@ -34,7 +37,7 @@ demo: build ## show the whole story on this machine, then clean up (ARGS=... is 
 	@bin/zonebroker demo $(YES) $(ARGS)
 
 test: deps ## run all tests with a real Postgres and real software TPMs, then each fuzz target for FUZZTIME
-	@$(use_host); go test -json ./... | go run ./test/count
+	@$(use_host); go test -timeout $(TIMEOUT) -json ./... | go run ./test/count
 	@$(MAKE) fuzz
 
 check: go-version ## format, vet, staticcheck, architecture, and the tests that need no database (30 s when warm)
@@ -53,7 +56,7 @@ build: go-version ## build bin/zonebroker and bin/zoneagent
 	@go build -trimpath -o bin/ ./cmd/...
 
 race: deps ## run the packages with concurrency under the race detector (needs a C compiler)
-	@$(use_host); CGO_ENABLED=1 go test -race $(CONCURRENT)
+	@$(use_host); CGO_ENABLED=1 go test -timeout $(TIMEOUT) -race $(CONCURRENT)
 
 fuzz: go-version ## run each fuzz target for FUZZTIME (default 3s)
 	@FUZZTIME=$(FUZZTIME) test/fuzz.sh
