@@ -16,6 +16,13 @@ FUZZTIME ?= 3s
 # Passed on to the demo, as in: make demo ARGS=--keep
 ARGS ?=
 
+# Which benchmarks, for how long and how often each, and how they are printed
+# (table, json).
+BENCH ?= .
+BENCHTIME ?= 1s
+COUNT ?= 1
+OUTPUT ?= table
+
 # Missing programs are fetched after asking at a terminal; without one, CI=1 or
 # YES=--yes gives the leave.
 YES ?=
@@ -28,10 +35,10 @@ FAST := ./verifier/... ./broker/claim/... ./broker/policy/... ./broker/ledger/..
 # Packages that run things at the same time.
 CONCURRENT := ./store/... ./broker/...
 
-.PHONY: help demo test check bench build race fuzz deps test-fetch go-version
+.PHONY: help demo test check bench bench-compare build race fuzz deps test-fetch go-version
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: build ## show the whole story on this machine, then clean up (ARGS=... is passed on)
 	@bin/zonebroker demo $(YES) $(ARGS)
@@ -49,8 +56,17 @@ check: go-version ## format, vet, staticcheck, architecture, and the tests that 
 	@go test -run '^TestArchitecture' ./test
 	@go test $(FAST)
 
-bench: deps ## run all benchmarks
-	@$(use_host); go test -run '^$$' -bench . -benchmem $$(git grep -l '^func Benchmark' -- '*_test.go' | xargs -r -n1 dirname | sort -u | sed 's|^|./|')
+bench: deps ## run the benchmarks that BENCH names (default all): a table, or JSON with OUTPUT=json; keeps the text in .cache/bench
+	@mkdir -p .cache/bench
+	@$(use_host); kept=.cache/bench/$$(date -u +%Y%m%dT%H%M%SZ).txt; \
+	  go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -count $(COUNT) -timeout 60m \
+	    $$(git grep -l '^func Benchmark' -- '*_test.go' | xargs -r -n1 dirname | sort -u | sed 's|^|./|') \
+	    | tee "$$kept" | go run ./test/benchtable -o $(OUTPUT); \
+	  echo "kept in $$kept" >&2
+
+bench-compare: go-version ## compare two kept texts of bench: make bench-compare A=before.txt B=after.txt
+	@test -n "$(A)" -a -n "$(B)" || { echo "name two files: make bench-compare A=before.txt B=after.txt" >&2; exit 1; }
+	@go tool benchstat "$(A)" "$(B)"
 
 build: go-version ## build bin/zonebroker and bin/zoneagent
 	@go build -trimpath -o bin/ ./cmd/...
