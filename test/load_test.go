@@ -42,39 +42,39 @@ func benchmarkNew(b *testing.B, p *replica, callers int) {
 }
 
 func benchmarkRenew(b *testing.B, p *replica, callers int, reconnect bool) {
-	hosts := make([]*labHost, callers)
-	for i := range hosts {
-		hosts[i] = newLabHost(b)
-	}
-	p.admitLab(b, hosts)
-	clients := make([]*client.Client, callers)
-	inParallel(b, 8, callers, func(i int) error {
-		c := hosts[i].connect(p)
-		err := hosts[i].enrol(b.Context(), c)
-		c.Close()
-		clients[i] = hosts[i].connect(p)
-		return err
-	})
-	defer func() {
-		for _, c := range clients {
-			c.Close()
-		}
-	}()
+	f := newLabFleet(b, p, callers)
+	defer f.close()
+	inParallel(b, callers, callers, func(i int) error { return f.hosts[i].renew(b.Context(), f.clients[i]) })
 	measure(b, p, callers, func(ctx context.Context, caller, _ int) error {
 		if reconnect {
-			clients[caller].Close()
+			f.clients[caller].Close()
 		}
-		return hosts[caller].renew(ctx, clients[caller])
+		return f.hosts[caller].renew(ctx, f.clients[caller])
 	})
 }
 
-// measure runs b.N operations by so many callers and reports rate, latencies and
-// what each operation cost whom.
-func measure(b *testing.B, p *replica, callers int, do func(ctx context.Context, caller, op int) error) {
+// latencies are the times of operations, sorted.
+type latencies []time.Duration
+
+// at returns a quantile in milliseconds.
+func (l latencies) at(q float64) float64 {
+	if len(l) == 0 {
+		return 0
+	}
+	return float64(l[min(int(q*float64(len(l))), len(l)-1)].Microseconds()) / 1000
+}
+
+func (l latencies) report(b *testing.B) {
+	b.ReportMetric(l.at(0.5), "p50-ms")
+	b.ReportMetric(l.at(0.99), "p99-ms")
+}
+
+// drive runs b.N operations by so many callers, each asking again as soon as it
+// has its answer.
+func drive(b *testing.B, callers int, do func(ctx context.Context, caller, op int) error) latencies {
 	took := make([][]time.Duration, callers)
 	var next atomic.Int64
 	var failed atomic.Pointer[error]
-	before := p.usage(b)
 	b.ResetTimer()
 	var wg sync.WaitGroup
 	for caller := range callers {
@@ -98,17 +98,34 @@ func measure(b *testing.B, p *replica, callers int, do func(ctx context.Context,
 	if err := failed.Load(); err != nil {
 		b.Fatal(*err)
 	}
-	after := p.usage(b)
 	all := slices.Concat(took...)
 	slices.Sort(all)
-	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(b.N) }
+	return all
+}
+
+// measure drives the broker and reports rate, latencies and what each operation
+// cost whom.
+func measure(b *testing.B, p *replica, callers int, do func(ctx context.Context, caller, op int) error) {
+	before := p.usage(b)
+	all := drive(b, callers, do)
+	after := p.usage(b)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "att/s")
-	b.ReportMetric(float64(all[len(all)/2].Microseconds())/1000, "p50-ms")
-	b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, "p99-ms")
-	b.ReportMetric(each(after.broker-before.broker), "broker-cpu-µs/op")
-	b.ReportMetric(each(after.postgres-before.postgres), "postgres-cpu-µs/op")
-	b.ReportMetric(each(after.client-before.client), "client-cpu-µs/op")
-	b.ReportMetric(float64(after.commits-before.commits)/float64(b.N), "commits/op")
+	all.report(b)
+	after.report(b, before)
 	b.ReportMetric(memoryOf(b, p.cmd.Process.Pid, "VmRSS"), "broker-MB")
 	b.ReportMetric(memoryOf(b, p.cmd.Process.Pid, "VmHWM"), "broker-peak-MB")
+}
+
+// report says what each operation cost since before.
+func (u usage) report(b *testing.B, before usage) {
+	cpu := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(b.N) }
+	each := func(n int64) float64 { return float64(n) / float64(b.N) }
+	b.ReportMetric(cpu(u.broker-before.broker), "broker-cpu-µs/op")
+	b.ReportMetric(cpu(u.postgres-before.postgres), "postgres-cpu-µs/op")
+	b.ReportMetric(cpu(u.client-before.client), "client-cpu-µs/op")
+	b.ReportMetric(each(u.commits-before.commits), "commits/op")
+	b.ReportMetric(each(u.wal-before.wal)/1024, "wal-kB/op")
+	if u.mallocs > 0 {
+		b.ReportMetric(each(u.mallocs-before.mallocs), "broker-allocs/op")
+	}
 }

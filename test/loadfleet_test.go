@@ -1,13 +1,12 @@
 package test
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -64,6 +63,8 @@ type labHost struct {
 	prev  string
 	chain []api.Bytes
 	log   bool // the event log is sent
+
+	challenged bool // the challenge of the last attestation was answered
 }
 
 func newLabHost(t testing.TB) *labHost {
@@ -77,13 +78,7 @@ func newLabHost(t testing.TB) *labHost {
 // measured begins after it.
 func (p *replica) admitLab(t testing.TB, hosts []*labHost) {
 	t.Helper()
-	socket := filepath.Join(p.dir, "run", "admin.sock")
-	c := http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-		MaxIdleConnsPerHost: 64,
-	}}
+	c := p.adminClient()
 	defer c.CloseIdleConnections()
 	inParallel(t, 32, len(hosts), func(i int) error {
 		ek := hosts[i].tpm.EK.RootHash(t)
@@ -98,6 +93,17 @@ func (p *replica) admitLab(t testing.TB, hosts []*labHost) {
 		}
 		return nil
 	})
+}
+
+// adminClient talks to the admin socket; any host name does.
+func (p *replica) adminClient() *http.Client {
+	socket := filepath.Join(p.dir, "run", "admin.sock")
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+		MaxIdleConnsPerHost: 64,
+	}}
 }
 
 // inParallel calls do(0) to do(n-1) by so many workers and ends the test at the
@@ -174,6 +180,7 @@ func (h *labHost) renew(ctx context.Context, c *client.Client) error {
 }
 
 func (h *labHost) attest(ctx context.Context, c *client.Client, ch api.Challenge, nonce []byte) error {
+	h.challenged = true
 	sel, err := tpm2.ParseSelection(ch.Select)
 	if err != nil {
 		return err
@@ -199,74 +206,51 @@ func (h *labHost) attest(ctx context.Context, c *client.Client, ch api.Challenge
 	return nil
 }
 
-// usage is what processes have used so far.
-type usage struct {
-	broker, postgres, client time.Duration // CPU
-	commits                  int64
+// labFleet is enrolled hosts, each with a connection of its own.
+type labFleet struct {
+	hosts   []*labHost
+	clients []*client.Client
 }
 
-// tick is the unit of CPU times in /proc: USER_HZ, 100 on every Linux that Go
-// runs on.
-const tick = 10 * time.Millisecond
-
-// cpuOf returns the CPU time of a process, and that of the children it has
-// waited for.
-func cpuOf(pid int) (own, waited time.Duration, parent int) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0, 0
-	}
-	// The name stands in brackets and may hold anything.
-	f := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
-	at := func(i int) time.Duration {
-		n, _ := strconv.ParseInt(f[i], 10, 64)
-		return time.Duration(n) * tick
-	}
-	parent, _ = strconv.Atoi(f[1])
-	return at(11) + at(12), at(13) + at(14), parent
-}
-
-// cpuOfTree adds up a process and its children, living and dead.
-func cpuOfTree(t testing.TB, root int) time.Duration {
+// newLabFleet enrols so many hosts over a few connections. Each opens its own with
+// its first renewal.
+func newLabFleet(t testing.TB, p *replica, size int) *labFleet {
 	t.Helper()
-	own, waited, _ := cpuOf(root)
-	total := own + waited
-	dirs, err := filepath.Glob("/proc/[0-9]*")
-	must(t, err)
-	for _, d := range dirs {
-		pid, _ := strconv.Atoi(filepath.Base(d))
-		if cpu, _, parent := cpuOf(pid); parent == root {
-			total += cpu
+	f := &labFleet{hosts: make([]*labHost, size), clients: make([]*client.Client, size)}
+	inParallel(t, 4, size, func(i int) error { f.hosts[i] = newLabHost(t); return nil })
+	p.admitLab(t, f.hosts)
+	const shared = 16
+	first := make([]*client.Client, shared)
+	for i := range first {
+		first[i] = f.hosts[0].connect(p) // without an SVID yet
+		defer first[i].Close()
+	}
+	inParallel(t, shared, size, func(i int) error {
+		err := patiently(t.Context(), func(ctx context.Context) error { return f.hosts[i].enrol(ctx, first[i%shared]) })
+		f.clients[i] = f.hosts[i].connect(p)
+		return err
+	})
+	return f
+}
+
+func (f *labFleet) close() {
+	for _, c := range f.clients {
+		c.Close()
+	}
+}
+
+// patiently tries again when the broker says when.
+func patiently(ctx context.Context, do func(ctx context.Context) error) error {
+	for {
+		err := do(ctx)
+		r, ok := errors.AsType[*client.RefusedError](err)
+		if !ok || r.RetryAfter == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(r.RetryAfter):
 		}
 	}
-	return total
-}
-
-// memoryOf reads a line of /proc/PID/status in MB: VmRSS now, VmHWM at most.
-func memoryOf(t testing.TB, pid int, line string) float64 {
-	t.Helper()
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	must(t, err)
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), line+":"); ok {
-			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			must(t, err)
-			return kb / 1024
-		}
-	}
-	t.Fatalf("no %s of process %d", line, pid)
-	return 0
-}
-
-func (p *replica) usage(t testing.TB) usage {
-	t.Helper()
-	var u usage
-	u.broker, _, _ = cpuOf(p.cmd.Process.Pid)
-	u.client, _, _ = cpuOf(os.Getpid())
-	u.postgres = cpuOfTree(t, p.cluster.rig.pg.PID())
-	err := p.cluster.super.QueryRow(context.Background(),
-		`SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()`).Scan(&u.commits)
-	must(t, err)
-	return u
 }
