@@ -238,7 +238,7 @@ func (b *Broker) expectation(ctx context.Context, a *attempt) (verifier.Expectat
 		Firmware: st.Firmware,
 	}
 	if a.req.TPM2 != nil && len(a.req.TPM2.EventLog) == 0 && st.EventLog != [32]byte{} {
-		if want.Baseline.EventLog, err = b.keptLog(ctx, st.EventLog); err != nil {
+		if want.Baseline.Log, err = b.keptLog(ctx, st.EventLog); err != nil {
 			return verifier.Expectation{}, err
 		}
 	}

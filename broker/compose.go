@@ -152,10 +152,7 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 	st.Last, st.Confirmed, st.Rebaseline = a.id, v.history.confirmed, false
 	st.HasClock, st.Clock, st.ResetCount, st.RestartCount = true, clock.Millis, clock.ResetCount, clock.RestartCount
 	st.Firmware, st.PCRs, st.SecureBoot, st.Seen = a.appraisal.FirmwareVersion(), pcrs, a.appraisal.SecureBoot(), nil
-	st.EventLog = [32]byte{}
-	if log := a.appraisal.EventLog(); log != nil {
-		st.EventLog = sha256.Sum256(log)
-	}
+	st.EventLog = a.appraisal.EventLogDigest()
 	st.Zone, st.Tier, st.Verdict, st.Reason, st.Repeats = v.policy.Zone, v.policy.Tier, ledger.VerdictAllow, "", 0
 	st.AttestedAt, st.FreshUntil, st.LastOKAt = a.challenge.issued(), a.freshUntil(), a.now
 	if end := time.Unix(body.SVIDs[0].NotAfter, 0); end.After(st.ExpiresAt) {
@@ -175,8 +172,8 @@ func observe(a *attempt, st *ledger.NodeState) error {
 	m.PCRs, m.Firmware = hexPCRs(pcrs), strconv.FormatUint(a.appraisal.FirmwareVersion(), 10)
 	// Without a log that explains the quote, what a log says is not known to have
 	// changed.
-	if log := a.appraisal.EventLog(); log != nil {
-		d := sha256.Sum256(log)
+	if a.appraisal.EventLog() != nil {
+		d := a.appraisal.EventLogDigest()
 		m.EventLog, m.SecureBoot = hex.EncodeToString(d[:]), a.appraisal.SecureBoot()
 	}
 	return st.See(m)
@@ -264,8 +261,8 @@ func recordBaseline(b *verifier.Baseline) *ledger.Baseline {
 		Clock: ledger.Clock{Clock: strconv.FormatUint(b.Clock.Millis, 10), ResetCount: b.Clock.ResetCount, RestartCount: b.Clock.RestartCount, Safe: b.Clock.Safe},
 		At:    b.ClockAt.UnixMilli(), Firmware: strconv.FormatUint(b.Firmware, 10),
 	}
-	if len(b.EventLog) > 0 {
-		d := sha256.Sum256(b.EventLog)
+	if b.Log != nil {
+		d := b.Log.Digest()
 		out.EventLog = hex.EncodeToString(d[:])
 	}
 	return out

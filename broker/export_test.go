@@ -3,13 +3,13 @@ package broker
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"time"
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/eventlog"
 )
 
 // SealAt seals a challenge issued at t with the given life. Its randomness is
@@ -50,8 +50,8 @@ const MaxRefusalKeys = maxRefusalKeys
 // RecordTimeout bounds one append.
 const RecordTimeout = recordTimeout
 
-// LogCacheBytes bounds the cache of event logs.
-const LogCacheBytes = logCacheBytes
+// LogCacheBytes bounds the bytes of logs in the cache of event logs.
+const LogCacheBytes = logCacheBytes / logCacheShare
 
 // EnrolmentRate is the number of credentials a second.
 const EnrolmentRate = enrolmentRate
@@ -97,7 +97,7 @@ func (b *Broker) RecordsInFull(hour time.Time, code string, node ledger.NodeID) 
 }
 
 // CacheLog puts a log into the cache, CachedLogs tells how many it holds.
-func (b *Broker) CacheLog(log []byte) { b.logs.put(sha256.Sum256(log), log) }
+func (b *Broker) CacheLog(log []byte) { b.logs.put(eventlog.Keep(log)) }
 
 // CachedLogs returns the number of cached logs.
 func (b *Broker) CachedLogs() int {

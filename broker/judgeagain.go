@@ -94,7 +94,7 @@ func (b *Broker) recordedBaseline(ctx context.Context, rec *ledger.Baseline) (*v
 	if err != nil {
 		return nil, err
 	}
-	out.EventLog, err = b.keptLog(ctx, digest)
+	out.Log, err = b.keptLog(ctx, digest)
 	return out, err
 }
 

@@ -51,6 +51,7 @@ type Appraisal struct {
 	hasLog       bool
 	log          eventlog.Explained
 	logBytes     []byte
+	logDigest    [32]byte
 	findings     []Finding
 }
 
@@ -124,6 +125,9 @@ func (a Appraisal) SecureBootUnproved() error {
 // EventLog returns the log that explained the quote, as sent or as kept; nil
 // without one.
 func (a Appraisal) EventLog() []byte { return a.logBytes }
+
+// EventLogDigest returns the SHA-256 of EventLog, zero without one.
+func (a Appraisal) EventLogDigest() [32]byte { return a.logDigest }
 
 // Clock returns the signed clock triple: a hint about history, never freshness.
 func (a Appraisal) Clock() tpm2.Clock { return a.clock }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/sha256"
 	"crypto/x509"
 	"time"
 
@@ -131,21 +132,22 @@ func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want Expe
 // to send the log of now.
 func (a *Appraisal) explain(sent []byte, base *Baseline) error {
 	quoted := a.quote.PCRValues()
-	raw, kept := sent, false
-	if len(sent) == 0 {
-		if base == nil || len(base.EventLog) == 0 || a.clock.ResetCount != base.Clock.ResetCount {
-			return eventlog.Unlogged(quoted)
+	if len(sent) > 0 {
+		explained, err := replay(sent, quoted)
+		if err != nil {
+			return err
 		}
-		raw, kept = base.EventLog, true
+		a.log, a.hasLog, a.logBytes, a.logDigest = explained, true, sent, sha256.Sum256(sent)
+		return nil
 	}
-	explained, err := replay(raw, quoted)
+	if base == nil || base.Log == nil || a.clock.ResetCount != base.Clock.ResetCount {
+		return eventlog.Unlogged(quoted)
+	}
+	explained, err := base.Log.Explain(quoted)
 	if err != nil {
-		if kept {
-			return reason.New(reason.EventLogMissing, "a quoted PCR changed since the last attestation; send the event log")
-		}
-		return err
+		return reason.New(reason.EventLogMissing, "a quoted PCR changed since the last attestation; send the event log")
 	}
-	a.log, a.hasLog, a.logBytes = explained, true, raw
+	a.log, a.hasLog, a.logBytes, a.logDigest = explained, true, base.Log.Bytes(), base.Log.Digest()
 	return nil
 }
 

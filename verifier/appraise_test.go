@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
 	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
@@ -57,7 +58,7 @@ func newRenew(t testing.TB) *attempt {
 func (a *attempt) moveOn(t testing.TB, done verifier.Appraisal) {
 	t.Helper()
 	base := &verifier.Baseline{
-		Clock: done.Clock(), ClockAt: a.want.IssuedAt, Firmware: done.FirmwareVersion(), EventLog: done.EventLog(),
+		Clock: done.Clock(), ClockAt: a.want.IssuedAt, Firmware: done.FirmwareVersion(), Log: eventlog.Keep(done.EventLog()),
 	}
 	a.tpm.Wait(time.Minute)
 	a.challenge(verifier.PurposeRenew, a.want.IssuedAt.Add(time.Minute))
@@ -183,13 +184,13 @@ func TestAppraiseHonestRenewal(t *testing.T) {
 		a := newRenew(t)
 		a.ev.TPM2.EventLog = nil
 		got := mustAppraise(t, a)
-		if !bytes.Equal(got.EventLog(), a.tpm.EventLog) || got.SecureBoot() != "on" || len(got.EventDigests(7)) == 0 {
+		if !bytes.Equal(got.EventLog(), a.tpm.EventLog) || got.EventLogDigest() != sha256.Sum256(a.tpm.EventLog) || got.SecureBoot() != "on" || len(got.EventDigests(7)) == 0 {
 			t.Errorf("facts of the kept log are missing: secure boot %q", got.SecureBoot())
 		}
 	})
 	t.Run("the log sent counts, not the kept one", func(t *testing.T) {
 		a := newRenew(t)
-		a.want.Baseline.EventLog = build.Machine{Disk: "another"}.Log().Bytes()
+		a.want.Baseline.Log = eventlog.Keep(build.Machine{Disk: "another"}.Log().Bytes())
 		if got := mustAppraise(t, a); !bytes.Equal(got.EventLog(), a.tpm.EventLog) {
 			t.Error("another log than the one sent is reported")
 		}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
+	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
 
@@ -62,10 +63,10 @@ type Baseline struct {
 	Clock    tpm2.Clock
 	ClockAt  time.Time // attested_at of that attestation
 	Firmware uint64
-	// EventLog is the log that explained it. It grants nothing: it is replayed
-	// against the fresh quote like one that was sent, so a renewal on the same
-	// boot need not send it again.
-	EventLog []byte
+	// Log is the log that explained it, nil for none. It grants nothing: the fresh
+	// quote is compared with what it leads to like with one that was sent, so a
+	// renewal on the same boot need not send it again.
+	Log *eventlog.Kept
 }
 
 // Trust is the configured trust in manufacturers.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
 	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -22,7 +23,7 @@ func TestInvariant3_AppraiseExplainsEveryQuotedPCR(t *testing.T) {
 		want   reason.Code
 	}{
 		{"no log and nothing kept", nil, func(_ testing.TB, a *attempt) {
-			a.ev.TPM2.EventLog, a.want.Baseline.EventLog = nil, nil
+			a.ev.TPM2.EventLog, a.want.Baseline.Log = nil, nil
 		}, reason.EventLogMissing},
 		{"no log and no baseline", nil, func(_ testing.TB, a *attempt) {
 			a.ev.TPM2.EventLog, a.want.Baseline = nil, nil
@@ -31,7 +32,7 @@ func TestInvariant3_AppraiseExplainsEveryQuotedPCR(t *testing.T) {
 			a.tpm.PCRs[9] = [32]byte{9}
 		}, func(_ testing.TB, a *attempt) { a.ev.TPM2.EventLog = nil }, reason.EventLogMissing},
 		{"the kept log does not parse", nil, func(_ testing.TB, a *attempt) {
-			a.ev.TPM2.EventLog, a.want.Baseline.EventLog = nil, []byte("gone bad")
+			a.ev.TPM2.EventLog, a.want.Baseline.Log = nil, eventlog.Keep([]byte("gone bad"))
 		}, reason.EventLogMissing},
 		{"rebooted into the same system without its log", func(a *attempt) {
 			a.tpm.Boot(build.Machine{}.Log())
@@ -80,7 +81,7 @@ func TestInvariant3_AppraiseExplainsEveryQuotedPCR(t *testing.T) {
 			t.Errorf("secure boot %q, %d PCRs", got.SecureBoot(), len(got.PCRs()))
 		}
 		a.moveOn(t, got)
-		if a.want.Baseline.EventLog != nil {
+		if a.want.Baseline.Log != nil {
 			t.Fatal("there was no log to keep")
 		}
 		mustAppraise(t, a)

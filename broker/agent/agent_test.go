@@ -114,7 +114,7 @@ func TestBrokerAsksForTheLog(t *testing.T) {
 	h := newHost(t, b)
 	h.attest(t)
 	for _, n := range b.nodes {
-		n.baseline.EventLog = nil // its kept log is gone
+		n.baseline.Log = nil // its kept log is gone
 	}
 	before := len(b.attests)
 	h.attest(t)

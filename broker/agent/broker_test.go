@@ -32,6 +32,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/claim"
 	"github.com/zonebroker/zonebroker/broker/client"
 	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
@@ -338,7 +339,7 @@ func (b *broker) attest(req api.AttestRequest) (api.AttestResponse, error) {
 	}
 	b.nodes[string(s.akName)] = n
 	n.last = uuid.NewString()
-	n.baseline = &verifier.Baseline{Clock: appraisal.Clock(), ClockAt: s.issued, Firmware: appraisal.FirmwareVersion(), EventLog: appraisal.EventLog()}
+	n.baseline = &verifier.Baseline{Clock: appraisal.Clock(), ClockAt: s.issued, Firmware: appraisal.FirmwareVersion(), Log: eventlog.Keep(appraisal.EventLog())}
 	return b.issue(req, n, s), nil
 }
 

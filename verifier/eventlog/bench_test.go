@@ -35,6 +35,18 @@ func BenchmarkParseExplain(b *testing.B) {
 	}
 }
 
+// BenchmarkKept is a renewal on the same boot.
+func BenchmarkKept(b *testing.B) {
+	events, quoted := machine(build.Machine{})
+	kept := eventlog.Keep(build.New(events...).Bytes())
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := kept.Explain(quoted); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkHostileLog is the dearest log of 1 MiB that still parses: as many
 // events as fit, each of a type whose data is hashed.
 func BenchmarkHostileLog(b *testing.B) {

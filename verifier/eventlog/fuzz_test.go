@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -56,6 +57,13 @@ func FuzzParse(f *testing.F) {
 		}
 		if (x.SecureBoot() == eventlog.SecureBootUnknown) != (x.SecureBootUnproved() != nil) {
 			t.Fatalf("secure boot %s, unproved %v", x.SecureBoot(), x.SecureBootUnproved())
+		}
+		kept := eventlog.Keep(raw)
+		for range 2 { // worked out, and remembered
+			again, err := kept.Explain(quoted)
+			if diff := cmp.Diff(x, again, cmp.Exporter(func(reflect.Type) bool { return true })); err != nil || diff != "" {
+				t.Fatalf("kept: %v\n%s", err, diff)
+			}
 		}
 		same(t, events, quoted)
 	})

@@ -65,23 +65,32 @@ func resetValue(pcr int) value {
 // eventlog.replay_mismatch (events lead to another value), tpm2.pcr.length,
 // eventlog.pcr_index. The lowest PCR that fails is named.
 func (l Log) Explain(quoted map[int][]byte) (Explained, error) {
-	order, err := indexes(quoted)
+	values, first := l.replay()
+	known, err := compare(&values, &first, quoted)
 	if err != nil {
 		return Explained{}, err
 	}
-	values, first := l.replay()
-	var known [PCRs]bool
+	return l.facts(known), nil
+}
+
+// compare returns which PCRs were quoted, where the replayed values are those of
+// the quote.
+func compare(values *[PCRs]value, first *[PCRs]int, quoted map[int][]byte) (known [PCRs]bool, err error) {
+	order, err := indexes(quoted)
+	if err != nil {
+		return known, err
+	}
 	for _, pcr := range order {
 		known[pcr] = true
 		if bytes.Equal(values[pcr][:], quoted[pcr]) {
 			continue
 		}
 		if first[pcr] == 0 {
-			return Explained{}, reason.Newf(reason.TPM2PCRUnexplained, "pcr=%d is not at its reset value and the log has no event for it", pcr)
+			return known, reason.Newf(reason.TPM2PCRUnexplained, "pcr=%d is not at its reset value and the log has no event for it", pcr)
 		}
-		return Explained{}, reason.Newf(reason.EventLogReplayMismatch, "pcr=%d: the log leads to another value; its events begin with event %d", pcr, first[pcr])
+		return known, reason.Newf(reason.EventLogReplayMismatch, "pcr=%d: the log leads to another value; its events begin with event %d", pcr, first[pcr])
 	}
-	return l.facts(known), nil
+	return known, nil
 }
 
 // Unlogged judges a quote that came without any log: every quoted PCR must be at
