@@ -15,7 +15,7 @@ type claims struct {
 	fresh, known, guarded []*item
 
 	won      map[ledger.NodeID]bool  // nodes that were made or moved on
-	present  []nodeKey               // who holds what the new nodes wanted
+	present  []nodeKey               // who holds what new nodes that were not made wanted
 	versions map[ledger.NodeID]int64 // of guarded nodes
 	used     []*item                 // whose join token was taken before
 }
@@ -41,7 +41,27 @@ func (t *transaction) claim(ctx context.Context) error {
 	if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
 		return err
 	}
+	if err := t.readConflicts(ctx, c); err != nil {
+		return err
+	}
 	return t.judge(c)
+}
+
+// readConflicts asks who holds what a new node wanted, for those that were not
+// made: a race or a copied identity, so that most batches do without.
+func (t *transaction) readConflicts(ctx context.Context, c *claims) error {
+	var refused []*item
+	for _, it := range c.fresh {
+		if !c.won[it.commit.State.Node] {
+			refused = append(refused, it)
+		}
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	b := &pgx.Batch{}
+	queueConflicts(b, refused, &c.present)
+	return t.w.conn.SendBatch(ctx, b).Close()
 }
 
 func (c *claims) queue(b *pgx.Batch) {
@@ -54,9 +74,6 @@ func (c *claims) queue(b *pgx.Batch) {
 	}
 	for _, it := range c.fresh {
 		b.Queue(insertNode, insertNodeArgs(it)...).Query(note)
-	}
-	if len(c.fresh) > 0 {
-		queueConflicts(b, c.fresh, &c.present)
 	}
 	if len(c.guarded) > 0 {
 		queueGuards(b, c.guarded, c.known, &c.versions)
