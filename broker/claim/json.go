@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"strconv"
 	"unicode/utf8"
 )
@@ -20,6 +19,7 @@ var (
 	errSize      = errors.New("larger than the limit")
 	errUTF8      = errors.New("not UTF-8")
 	errDuplicate = errors.New("a member stands twice")
+	errSyntax    = errors.New("not JSON")
 	errDepth     = errors.New("nested too deeply")
 	errTrailing  = errors.New("bytes behind the value")
 )
@@ -35,69 +35,114 @@ func parseJSON(raw []byte) (any, error) {
 	if !utf8.Valid(raw) {
 		return nil, errUTF8
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	v, err := parseValue(dec, 0)
-	if err != nil {
-		return nil, err
+	if !json.Valid(raw) {
+		return nil, errSyntax
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errTrailing
-	}
-	return v, nil
+	p := parser{rest: raw}
+	return p.value(0)
 }
 
-func parseValue(dec *json.Decoder, depth int) (any, error) {
-	tok, err := dec.Token()
-	if err != nil {
-		return nil, err
+// parser walks JSON whose syntax is known to be good.
+type parser struct{ rest []byte }
+
+// next skips white space, commas and colons, and returns the byte behind them.
+func (p *parser) next() byte {
+	for {
+		switch c := p.rest[0]; c {
+		case ' ', '\t', '\r', '\n', ',', ':':
+			p.rest = p.rest[1:]
+		default:
+			return c
+		}
 	}
-	delim, ok := tok.(json.Delim)
-	if !ok {
-		return tok, nil
-	}
-	if depth >= maxDepth {
-		return nil, errDepth
-	}
-	if delim == '[' {
-		return parseArray(dec, depth)
-	}
-	return parseObject(dec, depth)
 }
 
-func parseArray(dec *json.Decoder, depth int) (any, error) {
+func (p *parser) value(depth int) (any, error) {
+	switch c := p.next(); c {
+	case '{', '[':
+		if depth >= maxDepth {
+			return nil, errDepth
+		}
+		p.rest = p.rest[1:]
+		if c == '[' {
+			return p.array(depth)
+		}
+		return p.object(depth)
+	case '"':
+		return p.text()
+	default:
+		return p.literal(), nil
+	}
+}
+
+func (p *parser) array(depth int) (any, error) {
 	out := []any{}
-	for dec.More() {
-		v, err := parseValue(dec, depth+1)
+	for p.next() != ']' {
+		v, err := p.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, v)
 	}
-	_, err := dec.Token()
-	return out, err
+	p.rest = p.rest[1:]
+	return out, nil
 }
 
-func parseObject(dec *json.Decoder, depth int) (any, error) {
-	out := map[string]any{}
-	for dec.More() {
-		key, err := dec.Token()
+func (p *parser) object(depth int) (any, error) {
+	out := make(map[string]any, 16)
+	for p.next() != '}' {
+		name, err := p.text()
 		if err != nil {
 			return nil, err
-		}
-		name, ok := key.(string)
-		if !ok {
-			return nil, errors.New("a member without a name")
 		}
 		if _, twice := out[name]; twice {
 			return nil, errDuplicate
 		}
-		if out[name], err = parseValue(dec, depth+1); err != nil {
+		if out[name], err = p.value(depth + 1); err != nil {
 			return nil, err
 		}
 	}
-	_, err := dec.Token()
-	return out, err
+	p.rest = p.rest[1:]
+	return out, nil
+}
+
+// text reads a string; the standard library resolves what has escapes.
+func (p *parser) text() (string, error) {
+	end, escaped := 1, false
+	for p.rest[end] != '"' {
+		if p.rest[end] == '\\' {
+			escaped = true
+			end++
+		}
+		end++
+	}
+	quoted := p.rest[:end+1]
+	p.rest = p.rest[end+1:]
+	if !escaped {
+		return string(quoted[1:end]), nil
+	}
+	var s string
+	err := json.Unmarshal(quoted, &s)
+	return s, err
+}
+
+// literal reads a number, true, false or null.
+func (p *parser) literal() any {
+	end := bytes.IndexAny(p.rest, ",]} \t\r\n")
+	if end < 0 {
+		end = len(p.rest)
+	}
+	word := string(p.rest[:end])
+	p.rest = p.rest[end:]
+	switch word {
+	case "true":
+		return true
+	case "false":
+		return false
+	case "null":
+		return nil
+	}
+	return json.Number(word)
 }
 
 // object reads members by exact name and remembers the first one that is
