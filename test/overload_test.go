@@ -75,7 +75,8 @@ func TestOverload(t *testing.T) {
 	if silent := l.renewals.silent + l.enrolments.silent; recorded < accepted || recorded > accepted+silent {
 		t.Errorf("%d attestations were accepted, %d unanswered, and %d are recorded", accepted, silent, recorded)
 	}
-	if mb := memoryOf(t, o.p.cmd.Process.Pid, "VmHWM"); mb > 256 {
+	// A thousand requests in work and as many connections are most of it.
+	if mb := memoryOf(t, o.p.cmd.Process.Pid, "VmHWM"); mb > 512 {
 		t.Errorf("the broker held %.0f MB", mb)
 	}
 	var v struct {
