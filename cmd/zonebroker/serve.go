@@ -178,6 +178,7 @@ func answer(ctx context.Context, dir string, cfg config, keys brokerKeys, db *da
 	g.Go(func() error { return reloadOnHangup(gctx, within(dir, cfg.Policy), cfg.Replica, b, logger) })
 	g.Go(func() error { return keepPartitions(gctx, db.owner, logger) })
 	g.Go(func() error { return db.watch(gctx) })
+	g.Go(func() error { paceCollector(gctx); return nil })
 	ready(r)
 	return g.Wait()
 }
