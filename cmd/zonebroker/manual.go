@@ -32,6 +32,7 @@ func about() manual.About {
 			{"ZONEBROKER_SWTPM", "The program swtpm, or its folder; no other is taken then."},
 			{"ZONEBROKER_PREFIX", "Private prefix into which deps fetches programs. Whoever can write there chooses what is run."},
 			{"TERM", "dumb keeps the demo from rewriting its line."},
+			{"GOGC", "how much the heap grows before it is collected, in percent; without it a small heap of serve is collected less often."},
 			{"CI", "1 or true lets deps and demo fetch missing programs without asking."},
 		},
 		Files: [][2]string{
