@@ -55,7 +55,7 @@ func rooms() []room {
 			modules: []string{spiffe, gotpm, uuid, xsys, xsync},
 		},
 		{
-			path: "broker/agent/workloadapi", inside: []string{"broker/api", verifier},
+			path: "broker/agent/workloadapi", inside: []string{"broker/api", "broker/internal/...", verifier},
 			modules: []string{spiffe, xsys, xsync, "google.golang.org/grpc", "google.golang.org/protobuf"},
 		},
 

@@ -11,22 +11,21 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-)
 
-// maxSocketPath is sun_path of unix(7) without the final NUL.
-const maxSocketPath = 107
+	"github.com/zonebroker/zonebroker/broker/internal/unixsocket"
+)
 
 // listenAdmin opens the operators' socket: mode 0600 in a folder of mode 0700
 // that belongs to this process. The folder is made if it is missing. A socket
 // that nobody listens on is replaced; one that somebody listens on is an error.
 func listenAdmin(path string) (net.Listener, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("admin socket: %s is longer than %d bytes; use a shorter folder", path, maxSocketPath)
+	if err := unixsocket.CheckPath(path); err != nil {
+		return nil, fmt.Errorf("admin socket: %w", err)
 	}
 	if err := privateFolder(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
-	if err := removeStale(path); err != nil {
+	if err := unixsocket.MakeRoom(path); err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
 	l, err := net.Listen("unix", path)
@@ -65,30 +64,6 @@ func privateFolder(dir string) error {
 		return fmt.Errorf("%s has mode %04o and must be private: chmod 700 %s", dir, info.Mode().Perm(), dir)
 	}
 	return nil
-}
-
-// removeStale makes room. Only a refused connection says that nobody listens: a
-// listener whose queue is full is one that lives.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s exists and is not a socket", path)
-	}
-	c, err := net.Dial("unix", path)
-	if err == nil {
-		c.Close()
-		return fmt.Errorf("another process listens on %s", path)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return err
-	}
-	return os.Remove(path)
 }
 
 type uidKey struct{}

@@ -8,10 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-)
 
-// maxSocketPath is sun_path of unix(7) without the final NUL.
-const maxSocketPath = 107
+	"github.com/zonebroker/zonebroker/broker/internal/unixsocket"
+)
 
 // listen opens the socket: everybody may connect, nobody else may put another
 // socket in its place. The folder is made if it is missing. A socket that nobody
@@ -24,13 +23,13 @@ func listen(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("workload socket: %w", err)
 	}
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("workload socket: %s is longer than %d bytes; use a shorter folder", path, maxSocketPath)
+	if err := unixsocket.CheckPath(path); err != nil {
+		return nil, fmt.Errorf("workload socket: %w", err)
 	}
 	if err := ownFolder(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("workload socket: %w", err)
 	}
-	if err := removeStale(path); err != nil {
+	if err := unixsocket.MakeRoom(path); err != nil {
 		return nil, fmt.Errorf("workload socket: %w", err)
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -85,28 +84,4 @@ func ownFolder(dir string) error {
 			return nil
 		}
 	}
-}
-
-// removeStale makes room. Only a refused connection says that nobody listens: a
-// listener whose queue is full is one that lives.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s exists and is not a socket", path)
-	}
-	c, err := net.Dial("unix", path)
-	if err == nil {
-		c.Close()
-		return fmt.Errorf("another process listens on %s", path)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return err
-	}
-	return os.Remove(path)
 }
