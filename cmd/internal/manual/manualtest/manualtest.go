@@ -138,3 +138,29 @@ func format(t *testing.T, p manual.Page) {
 		}
 	}
 }
+
+var readsEnvironment = regexp.MustCompile(`Getenv\("(\w+)"\)`)
+
+// Environment fails for a variable that the program in the working folder reads
+// and its page does not name, but for what only test binaries read.
+func Environment(t *testing.T, page string) {
+	t.Helper()
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".go") || strings.HasPrefix(e.Name(), "failpoint") || strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range readsEnvironment.FindAllStringSubmatch(string(source), -1) {
+			if !strings.Contains(page, m[1]) {
+				t.Errorf("%s reads %s, which the page does not name", e.Name(), m[1])
+			}
+		}
+	}
+}
