@@ -88,10 +88,12 @@ type remembering struct {
 	chains verifiedChains
 }
 
-// verifyChain verifies against a source, through what it remembers if it does.
+// verifyChain verifies against a source, through what it remembers if it does. An
+// SVID of ours comes alone. With other certificates behind it a node could make
+// as many chains of its one SVID as it likes, and have all others forgotten.
 func verifyChain(chain []*x509.Certificate, bundles x509bundle.Source, td spiffeid.TrustDomain, now time.Time) error {
 	r, ok := bundles.(*remembering)
-	if !ok {
+	if !ok || len(chain) > 1 {
 		_, _, err := x509svid.Verify(chain, bundles, x509svid.WithTime(now))
 		return err
 	}
