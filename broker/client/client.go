@@ -137,22 +137,27 @@ func (c *Client) transport() *http.Transport {
 	}
 }
 
-// tlsConfig replaces the check by host name and system roots with ours. It runs
-// in VerifyConnection, which no kind of resumption leaves out.
-func (c *Client) tlsConfig() *tls.Config {
+func (c *Client) tlsConfig() *tls.Config { return TLS(c.verify, c.cfg.ClientCertificate) }
+
+// TLS returns the configuration of everybody who knows a broker by its SPIFFE ID
+// and a Trust, at whatever address. It replaces the check by host name and system
+// roots with verify, which runs as VerifyConnection: no kind of resumption leaves
+// that out. verify must not be nil. certificate is asked in each handshake, also
+// where the server names no authorities; nil, or a nil result, goes without.
+func TLS(verify func(tls.ConnectionState) error, certificate func() (*tls.Certificate, error)) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
-		InsecureSkipVerify: true, // VerifyConnection below verifies, by SPIFFE ID
-		VerifyConnection:   c.verify,
+		InsecureSkipVerify: true, // verify does, by SPIFFE ID
+		VerifyConnection:   verify,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			if c.cfg.ClientCertificate == nil {
+			if certificate == nil {
 				return &tls.Certificate{}, nil
 			}
-			certificate, err := c.cfg.ClientCertificate()
-			if err == nil && certificate == nil {
-				certificate = &tls.Certificate{}
+			shown, err := certificate()
+			if err == nil && shown == nil {
+				shown = &tls.Certificate{}
 			}
-			return certificate, err
+			return shown, err
 		},
 	}
 }

@@ -178,18 +178,12 @@ func newRoleClient(server, path string) (*adminClient, error) {
 
 // roleTLS knows the broker by its anchor at any address, as agents do.
 func roleTLS(trust client.Trust, cred credential, server string) *tls.Config {
-	return &tls.Config{
-		MinVersion:         tls.VersionTLS13,
-		InsecureSkipVerify: true, // VerifyConnection below verifies, by SPIFFE ID and anchor
-		VerifyConnection: func(state tls.ConnectionState) error {
-			// Any trust domain: an anchor signs for one only.
-			if _, err := trust.Verify(state.PeerCertificates, spiffeid.TrustDomain{}, now()); err != nil {
-				return unproved{why: server + " is not the broker of this credential: " + err.Error()}
-			}
-			return nil
-		},
-		// The server names no authorities; Certificates alone would do, and this
-		// shows the certificate whatever it names.
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cred.cert, nil },
+	verify := func(state tls.ConnectionState) error {
+		// Any trust domain: an anchor signs for one only.
+		if _, err := trust.Verify(state.PeerCertificates, spiffeid.TrustDomain{}, now()); err != nil {
+			return unproved{why: server + " is not the broker of this credential: " + err.Error()}
+		}
+		return nil
 	}
+	return client.TLS(verify, func() (*tls.Certificate, error) { return &cred.cert, nil })
 }
