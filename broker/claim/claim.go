@@ -76,17 +76,17 @@ func statusOf(claim int) Status {
 	return StatusNone
 }
 
-func rank(s Status) int {
-	return slices.Index([]Status{StatusNone, StatusAffirming, StatusWarning, StatusContraindicated}, s)
-}
+func rank(s Status) int { return slices.Index(statuses[:], s) }
+
+var statuses = [...]Status{StatusNone, StatusAffirming, StatusWarning, StatusContraindicated}
 
 type member struct {
 	name  string
 	value int
 }
 
-func (v Vector) members() []member {
-	return []member{
+func (v Vector) members() [5]member {
+	return [...]member{
 		{"configuration", v.Configuration},
 		{"executables", v.Executables},
 		{"file-system", v.FileSystem},

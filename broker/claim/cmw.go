@@ -38,18 +38,35 @@ func EncodeCMW(c Claims) (pkix.Extension, error) {
 	if err != nil {
 		return pkix.Extension{}, err
 	}
-	record, err := json.Marshal([]any{MediaType, base64.RawURLEncoding.EncodeToString(raw), indicator})
-	if err != nil {
-		return pkix.Extension{}, reason.Wrap(reason.Internal, "", err)
-	}
-	value, err := asn1.MarshalWithParams(string(record), "utf8")
-	if err != nil {
-		return pkix.Extension{}, reason.Wrap(reason.Internal, "", err)
-	}
+	value := cmwRecord(raw)
 	if len(value) > maxCMW {
 		return pkix.Extension{}, reason.New(reason.Internal, "")
 	}
 	return pkix.Extension{Id: OID(), Value: value}, nil
+}
+
+// What stands around the base64url in a CMW record. Neither it nor base64url has
+// anything to escape.
+const (
+	recordHead = `["` + MediaType + `","`
+	recordTail = `",8]` // indicator
+)
+
+// cmwRecord returns the CMW record of a claims-set as a UTF8String in DER (X.690,
+// sections 8.1.3 and 8.23).
+func cmwRecord(raw []byte) []byte {
+	n := len(recordHead) + base64.RawURLEncoding.EncodedLen(len(raw)) + len(recordTail)
+	out := append(make([]byte, 0, n+4), asn1.TagUTF8String)
+	switch {
+	case n < 1<<7:
+		out = append(out, byte(n))
+	case n < 1<<8:
+		out = append(out, 0x81, byte(n))
+	default: // maxClaims keeps it below 64 KiB
+		out = append(out, 0x82, byte(n>>8), byte(n))
+	}
+	out = base64.RawURLEncoding.AppendEncode(append(out, recordHead...), raw)
+	return append(out, recordTail...)
 }
 
 // ParseCMWInsecure reads the value of the extension. The result is unverified.
