@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -64,7 +65,7 @@ func NewAnchor(now time.Time, random io.Reader) (*Anchor, error) {
 	}
 	notBefore := now.UTC().Truncate(time.Second).Add(-backdate)
 	cert, err := selfSign(random, &x509.Certificate{
-		SerialNumber:          serial,
+		SerialNumber:          new(big.Int).SetBytes(serial[:]),
 		Subject:               pkix.Name{Organization: []string{organization}, CommonName: anchorCommonName},
 		NotBefore:             notBefore,
 		NotAfter:              notBefore.AddDate(anchorYears, 0, 0),
@@ -204,7 +205,7 @@ func (a *Anchor) serverTemplate(id spiffeid.ID, pub crypto.PublicKey, now time.T
 		notAfter = a.cert.NotAfter
 	}
 	return &x509.Certificate{
-		SerialNumber:          serial,
+		SerialNumber:          new(big.Int).SetBytes(serial[:]),
 		Subject:               pkix.Name{Organization: []string{organization}, CommonName: brokerPathSegment},
 		NotBefore:             notBefore,
 		NotAfter:              notAfter,

@@ -101,6 +101,7 @@ type CA struct {
 	owner   *Issuer
 	key     *ecdsa.PrivateKey
 	cert    *x509.Certificate
+	form    *tbsForm // nil: the library encodes
 	id      string
 	madeAt  time.Time
 	rotates time.Time
@@ -137,7 +138,7 @@ func (i *Issuer) NewCA(now time.Time) (*CA, ledger.Key, error) {
 	now = now.UTC().Truncate(time.Second)
 	notBefore, notAfter := i.lifespan(now)
 	template := &x509.Certificate{
-		SerialNumber:          serial,
+		SerialNumber:          new(big.Int).SetBytes(serial[:]),
 		Subject:               pkix.Name{Organization: []string{organization}, CommonName: "CA " + id[:16]},
 		NotBefore:             notBefore,
 		NotAfter:              notAfter,
@@ -152,7 +153,7 @@ func (i *Issuer) NewCA(now time.Time) (*CA, ledger.Key, error) {
 	if err != nil {
 		return nil, ledger.Key{}, err
 	}
-	ca := &CA{owner: i, key: key, cert: cert, id: id, madeAt: now, rotates: now.Add(notAfter.Sub(now) / 2)}
+	ca := &CA{owner: i, key: key, cert: cert, form: newForm(cert), id: id, madeAt: now, rotates: now.Add(notAfter.Sub(now) / 2)}
 	return ca, ledger.Key{ID: id, Kind: KindCA, Replica: i.replica, DER: cert.Raw, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter}, nil
 }
 
@@ -251,19 +252,23 @@ func spkiIDs(der []byte) (id string, ski []byte, err error) {
 	if rest, err := asn1.Unmarshal(der, &spki); err != nil || len(rest) > 0 {
 		return "", nil, reason.Wrap(reason.RequestMalformed, "the key is not a SubjectPublicKeyInfo", err)
 	}
-	sum, bits := sha256.Sum256(der), sha256.Sum256(spki.Key.Bytes)
-	return hex.EncodeToString(sum[:]), bits[:20], nil
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:]), keyID(spki.Key.Bytes), nil
+}
+
+func keyID(bits []byte) []byte {
+	sum := sha256.Sum256(bits)
+	return sum[:keyIDSize]
 }
 
 // newSerial returns a positive number of exactly 16 bytes with 126 random bits:
 // an unguessable serial is what made chosen-prefix collisions harmless.
-func newSerial(random io.Reader) (*big.Int, error) {
-	var b [16]byte
-	if _, err := io.ReadFull(random, b[:]); err != nil {
-		return nil, reason.Wrap(reason.IssuerUnavailable, "no random bytes", err)
+func newSerial(random io.Reader) (serial [16]byte, err error) {
+	if _, err := io.ReadFull(random, serial[:]); err != nil {
+		return serial, reason.Wrap(reason.IssuerUnavailable, "no random bytes", err)
 	}
-	b[0] = b[0]&0x7f | 0x40
-	return new(big.Int).SetBytes(b[:]), nil
+	serial[0] = serial[0]&0x7f | 0x40
+	return serial, nil
 }
 
 func selfSign(random io.Reader, template *x509.Certificate, key *ecdsa.PrivateKey) (*x509.Certificate, error) {

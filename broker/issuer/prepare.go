@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
@@ -9,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,19 +35,19 @@ type Request struct {
 
 // Prepared is an SVID that waits for its record. It is good for one Sign.
 type Prepared struct {
-	issuer   *Issuer
-	ca       *CA
-	template *x509.Certificate
-	tbs      []byte
-	record   ledger.IssuedSVID
-	used     atomic.Bool
+	issuer *Issuer
+	ca     *CA
+	leaf   leaf
+	tbs    []byte
+	record ledger.IssuedSVID
+	used   atomic.Bool
 }
 
 // Record returns what the history says about this SVID.
 func (p *Prepared) Record() ledger.IssuedSVID { return p.record }
 
 // NotAfter returns the end of the SVID.
-func (p *Prepared) NotAfter() time.Time { return p.template.NotAfter }
+func (p *Prepared) NotAfter() time.Time { return p.leaf.notAfter }
 
 // TBS returns the to-be-signed bytes; the slice is the caller's.
 func (p *Prepared) TBS() []byte { return append([]byte(nil), p.tbs...) }
@@ -90,61 +90,40 @@ func (i *Issuer) Prepare(req Request) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	pub, ski, err := subjectKey(req.SPKI)
+	ski, err := subjectKey(req.SPKI)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkRequest(req); err != nil {
 		return nil, err
 	}
-	template, err := i.template(req, ca, id, ski, now)
-	if err != nil {
+	p := &Prepared{issuer: i, ca: ca, leaf: leaf{name: req.CommonName, id: id, spki: req.SPKI, ski: ski, claim: req.ClaimExtension.Value}}
+	l := &p.leaf
+	if l.serial, err = newSerial(i.rand); err != nil {
 		return nil, err
 	}
-	tbs, err := toBeSigned(template, ca, pub)
-	if err != nil {
+	l.notBefore, l.notAfter = req.NotBefore.UTC().Truncate(time.Second), ca.clip(req.NotAfter, req.FreshUntil.Add(req.Grace))
+	if req.NotBefore.IsZero() {
+		l.notBefore = now.UTC().Truncate(time.Second).Add(-backdate)
+	}
+	if !l.notAfter.After(now) || !l.notAfter.After(l.notBefore) {
+		return nil, reason.New(reason.PolicyEvidenceAge, "the evidence is too old for an identity")
+	}
+	if p.tbs, err = ca.toBeSigned(l); err != nil {
 		return nil, err
 	}
-	template.PublicKey = pub
-	sum := sha256.Sum256(tbs)
-	return &Prepared{issuer: i, ca: ca, template: template, tbs: tbs, record: ledger.IssuedSVID{
+	sum := sha256.Sum256(p.tbs)
+	p.record = ledger.IssuedSVID{
 		Profile:   "x509",
-		Serial:    hex.EncodeToString(template.SerialNumber.Bytes()),
+		Serial:    hex.EncodeToString(l.serial[:]),
 		SPIFFEID:  id.String(),
-		NotBefore: template.NotBefore.Unix(),
-		NotAfter:  template.NotAfter.Unix(),
+		NotBefore: l.notBefore.Unix(),
+		NotAfter:  l.notAfter.Unix(),
 		TBSSHA256: hex.EncodeToString(sum[:]),
 		CAKeyID:   ca.id,
 		Key:       req.Key,
-	}}, nil
-}
-
-// template applies the X.509-SVID profile: one URI SAN, digitalSignature, no CA.
-func (i *Issuer) template(req Request, ca *CA, id spiffeid.ID, ski []byte, now time.Time) (*x509.Certificate, error) {
-	serial, err := newSerial(i.rand)
-	if err != nil {
-		return nil, err
 	}
-	t := &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{Organization: []string{organization}, CommonName: req.CommonName},
-		NotBefore:             req.NotBefore.UTC().Truncate(time.Second),
-		NotAfter:              ca.clip(req.NotAfter, req.FreshUntil.Add(req.Grace)),
-		URIs:                  []*url.URL{id.URL()},
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		BasicConstraintsValid: true,
-		SubjectKeyId:          ski,
-		ExtraExtensions:       []pkix.Extension{req.ClaimExtension},
-		SignatureAlgorithm:    x509.ECDSAWithSHA256,
-	}
-	if req.NotBefore.IsZero() {
-		t.NotBefore = now.UTC().Truncate(time.Second).Add(-backdate)
-	}
-	if !t.NotAfter.After(now) || !t.NotAfter.After(t.NotBefore) {
-		return nil, reason.New(reason.PolicyEvidenceAge, "the evidence is too old for an identity")
-	}
-	return t, nil
+	return p, nil
 }
 
 // identity accepts only what a zone policy can earn. The reserved prefixes and
@@ -161,32 +140,42 @@ func (i *Issuer) identity(s string) (spiffeid.ID, error) {
 	return id, nil
 }
 
-// subjectKey parses the key and demands the one encoding that the certificate
-// will carry: the quote is bound to the SHA-256 of these bytes.
-func subjectKey(spki []byte) (pub any, ski []byte, err error) {
+// p256Head is the DER of a SubjectPublicKeyInfo up to the uncompressed point of a
+// P-256 key (RFC 5480, section 2).
+const p256Head = "\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00"
+
+// subjectKey parses the key, demands the one encoding that the certificate will
+// carry, and returns its identifier: the quote is bound to the SHA-256 of these
+// bytes. Behind the one head of P-256 an uncompressed point has one encoding.
+func subjectKey(spki []byte) (ski []byte, err error) {
+	if point, ok := bytes.CutPrefix(spki, []byte(p256Head)); ok {
+		if _, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point); err == nil {
+			return keyID(point), nil
+		}
+	}
 	malformed := reason.New(reason.RequestMalformed, "the SVID key must be ECDSA P-256 or P-384, or RSA with 2048 to 4096 bits")
-	pub, err = x509.ParsePKIXPublicKey(spki)
+	pub, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
-		return nil, nil, malformed
+		return nil, malformed
 	}
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
 		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() {
-			return nil, nil, malformed
+			return nil, malformed
 		}
 	case *rsa.PublicKey:
 		if n := k.N.BitLen(); n < 2048 || n > 4096 || k.E < 65537 {
-			return nil, nil, malformed
+			return nil, malformed
 		}
 	default:
-		return nil, nil, malformed
+		return nil, malformed
 	}
 	again, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil || string(again) != string(spki) {
-		return nil, nil, malformed
+		return nil, malformed
 	}
 	_, ski, err = spkiIDs(spki)
-	return pub, ski, err
+	return ski, err
 }
 
 var oidCMW = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 35} // id-pe-cmw

@@ -6,27 +6,24 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
-	encoding_asn1 "encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-
-	"golang.org/x/crypto/cryptobyte"
-	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // How bytes are prepared without the key, and signed without being made anew.
 // x509.CreateCertificate hands the whole TBSCertificate to a
-// crypto.MessageSigner. Prepare passes one that knows only the CA's public key:
-// it keeps the message and answers with an error, so that CreateCertificate ends
-// before there is a signature. Sign compares those bytes with the hash that was
+// crypto.MessageSigner. libraryTBS passes one that knows only the CA's public
+// key: it keeps the message and answers with an error, so that CreateCertificate
+// ends before there is a signature. Prepare writes the same bytes itself where it
+// can (tbs.go). Sign compares those bytes with the hash that was
 // recorded, signs them and wraps both (RFC 5280, section 4.1). Encoding and
 // verifying all of it again cost four times what the signature does.
 
-// errCaptured ends CreateCertificate inside Prepare.
+// errCaptured ends CreateCertificate inside libraryTBS.
 var errCaptured = errors.New("to-be-signed bytes captured")
 
 // errOtherBytes refuses what is not the recorded message.
@@ -52,10 +49,24 @@ func (c *capture) SignMessage(_ io.Reader, message []byte, _ crypto.SignerOpts) 
 	return nil, errCaptured
 }
 
-func toBeSigned(template *x509.Certificate, ca *CA, pub any) ([]byte, error) {
-	c := &capture{public: ca.cert.PublicKey}
-	_, err := x509.CreateCertificate(nil, template, ca.cert, pub, c)
-	if !errors.Is(err, errCaptured) || len(c.message) == 0 {
+// toBeSigned encodes the certificate without using the CA's private key.
+func (c *CA) toBeSigned(l *leaf) ([]byte, error) {
+	if c.form != nil {
+		if tbs, ok := c.form.write(l); ok {
+			return tbs, nil
+		}
+	}
+	return libraryTBS(l, c.cert)
+}
+
+// libraryTBS returns the bytes that x509.CreateCertificate would have signed.
+func libraryTBS(l *leaf, ca *x509.Certificate) ([]byte, error) {
+	pub, err := x509.ParsePKIXPublicKey(l.spki)
+	if err != nil {
+		return nil, fmt.Errorf("prepare certificate: %w", err)
+	}
+	c := &capture{public: ca.PublicKey}
+	if _, err = x509.CreateCertificate(nil, l.template(), ca, pub, c); !errors.Is(err, errCaptured) || len(c.message) == 0 {
 		return nil, fmt.Errorf("prepare certificate: %w", err)
 	}
 	return c.message, nil
@@ -87,7 +98,8 @@ func (i *Issuer) Sign(p *Prepared) (chain [][]byte, err error) {
 // key to be that of the certificate which readers will verify with.
 func (c *CA) sign(random io.Reader, tbs []byte, recorded string) ([]byte, error) {
 	digest := sha256.Sum256(tbs)
-	if hex.EncodeToString(digest[:]) != recorded {
+	var shown [2 * sha256.Size]byte
+	if hex.Encode(shown[:], digest[:]); string(shown[:]) != recorded {
 		return nil, errOtherBytes
 	}
 	if c.key == nil || !c.key.PublicKey.Equal(c.cert.PublicKey) {
@@ -97,15 +109,9 @@ func (c *CA) sign(random io.Reader, tbs []byte, recorded string) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	var b cryptobyte.Builder
-	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddBytes(tbs)
-		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidECDSAWithSHA256) })
-		b.AddASN1BitString(signature)
-	})
-	return b.Bytes()
+	size := len(tbs) + len(derECDSASHA256) + derSize(1+len(signature))
+	out := appendHead(make([]byte, 0, derSize(size)), tagSequence, size)
+	out = append(append(out, tbs...), derECDSASHA256...)
+	out = append(appendHead(out, tagBitString, 1+len(signature)), 0) // no unused bits
+	return append(out, signature...), nil
 }
-
-// oidECDSAWithSHA256 is ecdsa-with-SHA256 of RFC 5758, section 3.2. It goes
-// without parameters.
-var oidECDSAWithSHA256 = encoding_asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}
