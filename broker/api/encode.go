@@ -10,8 +10,14 @@ import (
 // map that is nil is [] or {}, never null, so that nobody has to test for three
 // kinds of nothing; a time is in UTC. v is not changed.
 func Encode(v any) ([]byte, error) {
-	return json.Marshal(filled(reflect.ValueOf(v)).Interface())
+	if out, ok := direct(v); ok {
+		return out, nil
+	}
+	return encode(v)
 }
+
+// encode is Encode by the library.
+func encode(v any) ([]byte, error) { return json.Marshal(filled(reflect.ValueOf(v)).Interface()) }
 
 // filled returns a copy of v without nil lists and maps. What may be left out is
 // left out all the same: omitempty means empty, not nil.
