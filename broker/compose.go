@@ -25,9 +25,7 @@ func (b *Broker) prepare(a *attempt) (*issuer.Prepared, error) {
 		return nil, err
 	}
 	a.id = id
-	if a.parts, err = evidenceParts(a); err != nil {
-		return nil, err
-	}
+	a.parts = evidenceParts(a)
 	end, err := b.cfg.Issuer.Expiry(a.now, fresh, v.policy.X509TTL, v.policy.Grace)
 	if err != nil {
 		return nil, err
@@ -51,9 +49,7 @@ func (b *Broker) compose(a *attempt, prepared *issuer.Prepared) (ledger.Commit, 
 		if a.id, err = ledger.NewRecordID(a.now, b.cfg.Rand); err != nil {
 			return ledger.Commit{}, err
 		}
-		if a.parts, err = evidenceParts(a); err != nil {
-			return ledger.Commit{}, err
-		}
+		a.parts = evidenceParts(a)
 	}
 	body, err := b.body(a, prepared)
 	if err != nil {
@@ -101,14 +97,14 @@ func (b *Broker) body(a *attempt, prepared *issuer.Prepared) (ledger.Attestation
 	}
 	body := ledger.Attestation{
 		Type: ledger.TypeAttestation, ID: a.id, Node: v.node.ID,
-		RootKind: v.node.RootKind, RootHash: hex.EncodeToString(v.node.RootHash[:]),
+		RootKind: v.node.RootKind, RootHash: hexText(v.node.RootHash[:]),
 		Verdict: ledger.VerdictDeny, Reasons: []ledger.Reason{}, Events: nonNil(v.events),
 		Zone: v.policy.Zone, Tier: v.policy.Tier, Purpose: c.Purpose, Format: c.Format, TrustDomain: b.cfg.TrustDomain,
-		Nonce: hex.EncodeToString(c.Nonce), Select: c.Select, SPKISHA256: hex.EncodeToString(spki[:]),
+		Nonce: hexText(c.Nonce), Select: c.Select, SPKISHA256: hexText(spki[:]),
 		IssuedAt: c.IssuedAt, AttestedAt: c.IssuedAt, JudgedAt: a.now.UnixMilli(),
 		Policy: a.policy.ref(), TrustRoots: digestName(b.cfg.Trust.Digest), Evidence: evidenceIDs(a.parts),
 		Appraisal: digestName(sha256.Sum256(canonical)), Baseline: recordBaseline(a.want.Baseline),
-		AKName: hex.EncodeToString(c.AKName), Manufacturer: v.node.Manufacturer,
+		AKName: hexText(c.AKName), Manufacturer: v.node.Manufacturer,
 		Clock: recordClock(a.appraisal), Firmware: strconv.FormatUint(a.appraisal.FirmwareVersion(), 10),
 		RequireGenuine: a.want.RequireGenuine,
 		AdmittedBy:     v.node.AdmittedBy, Admission: idOrEmpty(v.node.Admission),
@@ -144,14 +140,10 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 		}
 		return st, observe(a, &st)
 	}
-	pcrs, err := pcrObject(a.appraisal.PCRs())
-	if err != nil {
-		return st, err
-	}
 	clock := a.appraisal.Clock()
 	st.Last, st.Confirmed, st.Rebaseline = a.id, v.history.confirmed, false
 	st.HasClock, st.Clock, st.ResetCount, st.RestartCount = true, clock.Millis, clock.ResetCount, clock.RestartCount
-	st.Firmware, st.PCRs, st.SecureBoot, st.Seen = a.appraisal.FirmwareVersion(), pcrs, a.appraisal.SecureBoot(), nil
+	st.Firmware, st.PCRs, st.SecureBoot, st.Seen = a.appraisal.FirmwareVersion(), pcrObject(a.appraisal.PCRs()), a.appraisal.SecureBoot(), nil
 	st.EventLog = a.appraisal.EventLogDigest()
 	st.Zone, st.Tier, st.Verdict, st.Reason, st.Repeats = v.policy.Zone, v.policy.Tier, ledger.VerdictAllow, "", 0
 	st.AttestedAt, st.FreshUntil, st.LastOKAt = a.challenge.issued(), a.freshUntil(), a.now
@@ -174,24 +166,16 @@ func observe(a *attempt, st *ledger.NodeState) error {
 	// changed.
 	if a.appraisal.EventLog() != nil {
 		d := a.appraisal.EventLogDigest()
-		m.EventLog, m.SecureBoot = hex.EncodeToString(d[:]), a.appraisal.SecureBoot()
+		m.EventLog, m.SecureBoot = hexText(d[:]), a.appraisal.SecureBoot()
 	}
 	return st.See(m)
 }
 
 // evidenceParts lists the evidence by content, in the order in which judging
 // again reads it.
-func evidenceParts(a *attempt) ([]ledger.EvidencePart, error) {
+func evidenceParts(a *attempt) []ledger.EvidencePart {
 	e := a.req.TPM2
-	pcrs := make(map[int][]byte, len(e.PCRs))
-	for i, v := range a.evidence.TPM2.PCRs {
-		pcrs[i] = v
-	}
-	object, err := pcrObject(pcrs)
-	if err != nil {
-		return nil, err
-	}
-	var parts []ledger.EvidencePart
+	parts := make([]ledger.EvidencePart, 0, 8) // a renewal has seven
 	put := func(kind string, b []byte) {
 		if len(b) > 0 {
 			parts = append(parts, ledger.EvidencePart{Kind: kind, Digest: sha256.Sum256(b), Bytes: b})
@@ -199,7 +183,7 @@ func evidenceParts(a *attempt) ([]ledger.EvidencePart, error) {
 	}
 	put(ledger.PartQuote, e.Quote)
 	put(ledger.PartSignature, e.Signature)
-	put(ledger.PartPCRs, object)
+	put(ledger.PartPCRs, pcrObject(a.evidence.TPM2.PCRs))
 	put(ledger.PartAKPublic, e.AKPublic)
 	put(ledger.PartEKPublic, e.EKPublic)
 	put(ledger.PartEKCertificate, e.EKCertificate)
@@ -212,7 +196,7 @@ func evidenceParts(a *attempt) ([]ledger.EvidencePart, error) {
 	}
 	put(ledger.PartSPKI, a.req.SPKI)
 	put(ledger.PartCSR, a.req.CSR)
-	return parts, nil
+	return parts
 }
 
 func packCertify(members ...[]byte) []byte {
@@ -227,23 +211,23 @@ func packCertify(members ...[]byte) []byte {
 func evidenceIDs(parts []ledger.EvidencePart) []ledger.EvidenceID {
 	ids := make([]ledger.EvidenceID, len(parts))
 	for i, p := range parts {
-		ids[i] = ledger.EvidenceID{Kind: p.Kind, SHA256: hex.EncodeToString(p.Digest[:])}
+		ids[i] = ledger.EvidenceID{Kind: p.Kind, SHA256: hexText(p.Digest[:])}
 	}
 	return ids
 }
 
 // pcrObject is the RFC 8785 object of PCR values, nil for none.
-func pcrObject(pcrs map[int][]byte) ([]byte, error) {
+func pcrObject(pcrs map[int][]byte) []byte {
 	if len(pcrs) == 0 {
-		return nil, nil
+		return nil
 	}
-	return ledger.Canonical(hexPCRs(pcrs))
+	return verifier.PCRObject(pcrs)
 }
 
 func hexPCRs(pcrs map[int][]byte) map[string]string {
 	m := make(map[string]string, len(pcrs))
 	for i, v := range pcrs {
-		m[strconv.Itoa(i)] = hex.EncodeToString(v)
+		m[strconv.Itoa(i)] = hexText(v)
 	}
 	return m
 }
@@ -263,12 +247,24 @@ func recordBaseline(b *verifier.Baseline) *ledger.Baseline {
 	}
 	if b.Log != nil {
 		d := b.Log.Digest()
-		out.EventLog = hex.EncodeToString(d[:])
+		out.EventLog = hexText(d[:])
 	}
 	return out
 }
 
-func digestName(d [32]byte) string { return "sha256:" + hex.EncodeToString(d[:]) }
+func digestName(d [32]byte) string {
+	var room [len("sha256:") + hexRoom]byte
+	return string(hex.AppendEncode(append(room[:0], "sha256:"...), d[:]))
+}
+
+const hexRoom = 2 * sha256.Size
+
+// hexText is hex.EncodeToString without a second copy of what is as short as a
+// digest: a record has two dozen of them.
+func hexText(b []byte) string {
+	var room [hexRoom]byte
+	return string(hex.AppendEncode(room[:0], b))
+}
 
 func idOrEmpty(id uuid.UUID) string {
 	if id == uuid.Nil {

@@ -1,11 +1,7 @@
 package verifier
 
 import (
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -46,6 +42,7 @@ type Appraisal struct {
 	manufacturer string
 	quoted       bool
 	quote        tpm2.Quote
+	pcrs         map[int][]byte // of quote; whoever is outside gets a copy
 	clock        tpm2.Clock
 	firmware     uint64
 	hasLog       bool
@@ -158,41 +155,4 @@ func (a Appraisal) Refusals() []*reason.Error {
 		}
 	}
 	return out
-}
-
-// Canonical returns bytes that two appraisals share exactly if they say the same:
-// JSON with fixed member order, 64-bit numbers as strings, bytes in hex. The
-// history records their hash, and judging the stored evidence again must give it.
-func (a Appraisal) Canonical() ([]byte, error) {
-	type finding struct {
-		Check  string `json:"check"`
-		Code   string `json:"code"`
-		Detail string `json:"detail"`
-		Deny   bool   `json:"deny"`
-	}
-	out := struct {
-		Format       string            `json:"format"`
-		Class        string            `json:"class"`
-		Key          string            `json:"key"`
-		Authentic    bool              `json:"authentic"`
-		Genuine      bool              `json:"genuine"`
-		Manufacturer string            `json:"manufacturer"`
-		PCRs         map[string]string `json:"pcrs"`
-		Clock        string            `json:"clock"`
-		Firmware     string            `json:"firmware"`
-		SecureBoot   string            `json:"secure_boot"`
-		Findings     []finding         `json:"findings"`
-	}{
-		Format: a.format, Class: a.class, Key: a.key, Authentic: a.authentic, Genuine: a.genuine,
-		Manufacturer: a.manufacturer, PCRs: make(map[string]string), SecureBoot: a.SecureBoot(),
-		Clock:    fmt.Sprintf("%d/%d/%d/%t", a.clock.Millis, a.clock.ResetCount, a.clock.RestartCount, a.clock.Safe),
-		Firmware: strconv.FormatUint(a.firmware, 10),
-	}
-	for i, v := range a.PCRs() {
-		out.PCRs[strconv.Itoa(i)] = hex.EncodeToString(v)
-	}
-	for _, f := range a.findings {
-		out.Findings = append(out.Findings, finding{f.Check, string(f.Code), f.Detail, f.deny})
-	}
-	return json.Marshal(out)
 }

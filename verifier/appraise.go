@@ -112,7 +112,7 @@ func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want Expe
 		a.refuse("tpm2.pcrs", err)
 		return
 	}
-	a.quote, a.quoted = quote, true
+	a.quote, a.pcrs, a.quoted = quote, quote.PCRValues(), true
 	a.pass("tpm2.pcrs", "values are those quoted")
 
 	if err := a.explain(e.EventLog, want.Baseline); err != nil {
@@ -131,7 +131,7 @@ func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want Expe
 // kept log that does not fit means that something changed since: the host has
 // to send the log of now.
 func (a *Appraisal) explain(sent []byte, base *Baseline) error {
-	quoted := a.quote.PCRValues()
+	quoted := a.pcrs
 	if len(sent) > 0 {
 		explained, err := replay(sent, quoted)
 		if err != nil {
