@@ -24,7 +24,7 @@ func (a Attestation) Record(salt [32]byte) (Record, error) {
 	if a.Verdict == VerdictDeny && len(a.Reasons) == 0 {
 		return Record{}, errors.New("a denial without a reason")
 	}
-	body, err := Canonical(a)
+	body, err := Canonical(&a)
 	if err != nil {
 		return Record{}, err
 	}

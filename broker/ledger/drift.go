@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -84,6 +85,9 @@ func Changes(before, after NodeState) []Drift {
 		}
 	}
 	if before.Last != uuid.Nil || before.Seen != nil {
+		if before.Seen == nil && after.Seen == nil && bytes.Equal(before.PCRs, after.PCRs) {
+			before.PCRs, after.PCRs = nil, nil // the same values are not worth parsing
+		}
 		from, to := before.Measured(), after.Measured()
 		out = append(out, pcrChanges(from.PCRs, to.PCRs)...)
 		add(DriftEventLog, from.EventLog, to.EventLog)
