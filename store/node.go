@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -10,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
-	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // insertNode makes a new node and its state, or neither: RETURNING is empty
@@ -114,64 +112,50 @@ type nodeRow struct {
 }
 
 // genuineNode reports whether both rows of a node carry our HMAC.
-func (s *Store) genuineNode(n nodeRow) bool {
-	return s.genuine("node", string(n.Node.ID), n.Node, n.mac) && s.genuine("node_state", string(n.Node.ID), n.State, n.stateMAC)
+func (s *Store) genuineNode(n *nodeRow) bool {
+	id := string(n.Node.ID)
+	return s.genuine("node", id, &n.Node, n.mac) && s.genuine("node_state", id, &n.State, n.stateMAC)
 }
 
-// scanNode reads a row of selectNode. Node and state come from one statement, so
-// from one snapshot.
+// nodeScan reads rows of selectNode, one after the other: what it scans into is
+// made once, what a row keeps is its own.
+type nodeScan struct {
+	node                ledger.Node
+	state               nodeStateRow
+	id, status          string
+	root, mac, stateMAC []byte
+	version             int64
+	dest                []any
+}
+
+func newNodeScan() *nodeScan {
+	s := &nodeScan{}
+	n := &s.node
+	s.dest = append([]any{
+		&s.id, &n.RootKind, &s.root, &n.EKPublic, &n.AKPublic, &n.AKName, &n.Manufacturer, &n.AdmittedBy,
+		&n.Admission, &n.Machine, &n.Groups, &s.status, &n.AKApproved, &n.CreatedAt, &s.mac, &s.version,
+	}, append(s.state.dest(), &s.stateMAC)...)
+	return s
+}
+
+// next reads a row. Node and state come from one statement, so from one snapshot.
+func (s *nodeScan) next(row pgx.CollectableRow, into *nodeRow) error {
+	if err := row.Scan(s.dest...); err != nil {
+		return err
+	}
+	n := s.node
+	n.ID, n.Status, n.CreatedAt = ledger.NodeID(s.id), ledger.Status(s.status), n.CreatedAt.UTC()
+	n.RootHash = [32]byte{}
+	copy(n.RootHash[:], s.root)
+	into.Snapshot = ledger.Snapshot{Found: true, Node: n, State: s.state.state(n.ID, s.version)}
+	into.mac, into.stateMAC = s.mac, s.stateMAC
+	return nil
+}
+
 func scanNode(row pgx.CollectableRow) (nodeRow, error) {
-	var n ledger.Node
-	var st nodeStateRow
-	var id, status string
-	var root, mac, stateMAC []byte
-	var version int64
-	dest := []any{
-		&id, &n.RootKind, &root, &n.EKPublic, &n.AKPublic, &n.AKName, &n.Manufacturer, &n.AdmittedBy,
-		&n.Admission, &n.Machine, &n.Groups, &status, &n.AKApproved, &n.CreatedAt, &mac, &version,
-	}
-	if err := row.Scan(append(append(dest, st.dest()...), &stateMAC)...); err != nil {
-		return nodeRow{}, err
-	}
-	n.ID, n.Status, n.CreatedAt = ledger.NodeID(id), ledger.Status(status), n.CreatedAt.UTC()
-	copy(n.RootHash[:], root)
-	snap := ledger.Snapshot{Found: true, Node: n, State: st.state(n.ID, version)}
-	return nodeRow{Snapshot: snap, mac: mac, stateMAC: stateMAC}, nil
-}
-
-// NodeByID reads one node in one snapshot.
-func (s *Store) NodeByID(ctx context.Context, id ledger.NodeID) (ledger.Snapshot, error) {
-	return s.node(ctx, selectNode+`WHERE n.node_id = $1`, string(id))
-}
-
-// NodeByAK reads the node to which an AK is pinned.
-func (s *Store) NodeByAK(ctx context.Context, akName []byte) (ledger.Snapshot, error) {
-	return s.node(ctx, selectNode+`WHERE n.ak_name = $1`, full(akName))
-}
-
-func (s *Store) node(ctx context.Context, query string, arg any) (ledger.Snapshot, error) {
-	var snap ledger.Snapshot
-	err := s.read(ctx, "read node", func(ctx context.Context, c *pgxpool.Conn) error {
-		rows, err := c.Query(ctx, query, arg)
-		if err != nil {
-			return err
-		}
-		row, err := pgx.CollectExactlyOneRow(rows, scanNode)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return nil
-		case err != nil:
-			return err
-		case !s.genuineNode(row):
-			return reason.New(reason.StoreRowForged, "the node's row was not written by a broker")
-		}
-		snap = row.Snapshot
-		return nil
-	})
-	if err != nil {
-		return ledger.Snapshot{}, err
-	}
-	return snap, nil
+	var n nodeRow
+	err := newNodeScan().next(row, &n)
+	return n, err
 }
 
 // NodesByAdmission returns the ids of the nodes enrolled under one admission that
@@ -214,7 +198,7 @@ func (s *Store) Nodes(ctx context.Context, cursor ledger.NodeID, limit int) ([]l
 					return struct{}{}, err
 				}
 				read, after = read+1, string(n.Node.ID)
-				if s.genuineNode(n) {
+				if s.genuineNode(&n) {
 					out = append(out, n.Snapshot)
 				}
 				return struct{}{}, nil

@@ -52,8 +52,8 @@ type Config struct {
 	Writer string
 	// Now is our clock; nil means time.Now. It dates nothing in the history.
 	Now func() time.Time
-	// Step is called at named points of the group commit, by tests that stop or
-	// kill the process there. Nil: nothing.
+	// Step is called at named points of the group commit and before each reading
+	// of nodes, by tests that stop or kill the process there. Nil: nothing.
 	Step func(name string)
 	// OnForged hears of granting rows that fail their HMAC, and of stored bytes
 	// that do not have their digest. It must not block. Nil: nothing.
@@ -72,6 +72,8 @@ type Store struct {
 	queue   queue
 	forked  atomic.Bool
 	signing signing
+	byID    nodeReader
+	byAK    nodeReader
 }
 
 // Open checks that the database can be reached and has this program's schema.
@@ -96,6 +98,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, conn: pc.ConnConfig.Copy(), session: cfg.Writer + "/" + hex.EncodeToString(suffix)}
 	s.queue.init()
+	s.initReaders()
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, err
 	}
