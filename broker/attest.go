@@ -18,10 +18,12 @@ import (
 
 // attempt is one attestation on its way through the steps.
 type attempt struct {
+	caller    Caller
 	req       api.AttestRequest
 	now       time.Time
 	challenge *challenge
 	snap      ledger.Snapshot
+	kept      bool // snap is from before the challenge
 	policy    *activePolicy
 	evidence  verifier.Evidence
 	want      verifier.Expectation
@@ -34,14 +36,14 @@ type attempt struct {
 // Attest walks one request through the pipeline: redeem, verify, decide,
 // prepare, record, sign. An SVID leaves only after its record is committed;
 // whatever goes wrong on the way is a refusal.
-func (b *Broker) Attest(ctx context.Context, _ Caller, req api.AttestRequest) (api.AttestResponse, error) {
+func (b *Broker) Attest(ctx context.Context, c Caller, req api.AttestRequest) (api.AttestResponse, error) {
 	// The record keeps milliseconds: a finer time would judge a certificate at the
 	// edge of its life otherwise than whoever judges again.
 	now := b.cfg.Now().Truncate(time.Millisecond)
 	if err := b.canIssue(now); err != nil {
 		return api.AttestResponse{}, b.turnAway(err)
 	}
-	a := &attempt{req: req, now: now, policy: b.policy.Load()}
+	a := &attempt{caller: c, req: req, now: now, policy: b.policy.Load()}
 	if a.policy == nil {
 		return api.AttestResponse{}, reason.New(reason.PolicyMissing, "no policy is active")
 	}
@@ -66,6 +68,9 @@ func (b *Broker) Attest(ctx context.Context, _ Caller, req api.AttestRequest) (a
 		return api.AttestResponse{}, err
 	}
 	if !a.verdict.allow {
+		if err := b.stands(ctx, a); err != nil {
+			return api.AttestResponse{}, b.turnAway(err)
+		}
 		return api.AttestResponse{}, b.refuse(ctx, a)
 	}
 	return b.issue(ctx, a)
@@ -105,16 +110,19 @@ func (b *Broker) compareCheckpoint(ctx context.Context, text string) error {
 	return reason.New(reason.LedgerFork, "the log does not have a checkpoint that it signed; issuing has stopped")
 }
 
-// redeem opens the token and reads the node in one snapshot. The version in the
-// token must be that of the snapshot, and the writer compares it once more.
+// redeem opens the token and takes the node as the challenge saw it, or reads it
+// in one snapshot. The version in the token must be that of the snapshot, and
+// the writer compares it once more.
 func (b *Broker) redeem(ctx context.Context, a *attempt) error {
 	c, err := b.seal.open(a.req.Token, a.now)
 	if err != nil {
 		return err
 	}
 	a.challenge = c
-	if a.snap, err = b.cfg.Store.NodeByID(ctx, c.Node); err != nil {
-		return err
+	if a.snap, a.kept = b.kept.take(c, a.now); !a.kept {
+		if a.snap, err = b.cfg.Store.NodeByID(ctx, c.Node); err != nil {
+			return err
+		}
 	}
 	if a.snap.State.Version != c.Version {
 		return b.spent(a.snap)
@@ -123,6 +131,20 @@ func (b *Broker) redeem(ctx context.Context, a *attempt) error {
 		return b.redeemEnrolment(ctx, a)
 	}
 	return nil
+}
+
+// stands answers challenge.spent where a node that is refused has moved on since
+// the challenge: an operator may have approved it, and an agent that hears of a
+// reason that is over would wait for nothing.
+func (b *Broker) stands(ctx context.Context, a *attempt) error {
+	if !a.kept {
+		return nil
+	}
+	snap, err := b.cfg.Store.NodeByID(ctx, a.challenge.Node)
+	if err == nil && snap.State.Version != a.challenge.Version {
+		err = b.spent(snap)
+	}
+	return err
 }
 
 // redeemEnrolment: what the machine shows now must be what the credential was
@@ -304,6 +326,7 @@ func (b *Broker) record(ctx context.Context, a *attempt, c ledger.Commit) (ledge
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), recordTimeout,
 		reason.New(reason.StoreUnavailable, "recording took too long"))
 	defer cancel()
+	a.caller.waits()
 	pos, err := b.cfg.Store.Append(ctx, c)
 	if err == nil {
 		return pos, nil

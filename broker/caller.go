@@ -14,6 +14,17 @@ type Caller struct {
 	// Certificate is the verified node SVID, nil without one: whoever presents it
 	// proved in this connection's handshake to hold its key.
 	Certificate *x509.Certificate
+
+	// Waiting is called once nothing is left to compute before the record is
+	// committed, so that whoever gave the cores to this request may give them to
+	// the next; nil for nobody. It may be called again.
+	Waiting func()
+}
+
+func (c Caller) waits() {
+	if c.Waiting != nil {
+		c.Waiting()
+	}
 }
 
 // Role says what an operator may ask for. Each one may what the one before may.

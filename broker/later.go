@@ -248,6 +248,7 @@ func (b *Broker) recordLater(ctx context.Context, i *issuance, l later) (ledger.
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), recordTimeout,
 		reason.New(reason.StoreUnavailable, "recording took too long"))
 	defer cancel()
+	i.caller.waits()
 	pos, err := b.cfg.Store.Append(ctx, c)
 	if reason.Of(err) == reason.Internal && errors.Is(err, context.DeadlineExceeded) {
 		return ledger.Position{}, reason.Wrap(reason.StoreUnavailable, "recording took too long; nothing was issued", err)

@@ -36,20 +36,29 @@ const (
 // with a JSON pointer (RFC 6901) to the place. An error of r that is a
 // reason.Error is returned as it is. After an error v holds no meaning.
 func Decode(r io.Reader, limit int64, v any) error {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if int64(len(data)) > limit {
-		return reason.Newf(reason.RequestTooLarge, "the body is larger than %d bytes", limit)
-	}
+	data, err := ReadBody(r, limit)
 	if err != nil {
-		if _, ok := errors.AsType[*reason.Error](err); ok {
-			return err
-		}
-		return reason.Wrap(reason.RequestMalformed, "the body ends early", err)
+		return err
 	}
 	return DecodeBytes(data, v)
 }
 
-// DecodeBytes is Decode for a document that is in memory already.
+// ReadBody is the first half of Decode: at most limit bytes, unparsed.
+func ReadBody(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if int64(len(data)) > limit {
+		return nil, reason.Newf(reason.RequestTooLarge, "the body is larger than %d bytes", limit)
+	}
+	if err != nil {
+		if _, ok := errors.AsType[*reason.Error](err); ok {
+			return nil, err
+		}
+		return nil, reason.Wrap(reason.RequestMalformed, "the body ends early", err)
+	}
+	return data, nil
+}
+
+// DecodeBytes is the second half, for a document that is in memory.
 func DecodeBytes(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return malformed("", "not UTF-8")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,9 +27,10 @@ type request struct {
 	route  route
 	lane   *lane
 	body   *meteredBody
+	raw    []byte // the whole body, once it is read
 	rc     *http.ResponseController
 	limit  time.Duration // for the body to arrive
-	drop   bool          // the connection ends with the answer: its client certificate does not hold
+	drop   bool          // the connection ends with the answer: it should not have begun
 }
 
 // answer is a success. Value is encoded as JSON; otherwise Raw goes out as Type.
@@ -78,8 +80,9 @@ func requestID() string {
 	return uuid.Nil.String() // no randomness: the log line still says so
 }
 
-// serve goes from cheap to dear: the slot, who asks, the rate, the form of the
-// request, and only then the handler.
+// serve goes from cheap to dear: who asks, the rate, the slot, the form of the
+// request, its body, and only then a turn at the cores: a turn that waited for
+// bytes could be held by whoever sends them slowly.
 func (s *Server) serve(r *request, on listener) (a answer, err error) {
 	if err := s.identify(r, on); err != nil {
 		return answer{}, err
@@ -106,7 +109,41 @@ func (s *Server) serve(r *request, on listener) (a answer, err error) {
 			a, err = answer{}, reason.New(reason.Internal, "")
 		}
 	}()
+	if err := r.readBody(); err != nil {
+		return answer{}, err
+	}
+	done, err := s.turn(r)
+	if err != nil {
+		return answer{}, err
+	}
+	r.caller.Waiting = sync.OnceFunc(done)
+	defer r.caller.Waiting()
 	return r.route.handle(s, r)
+}
+
+// turn waits for a turn where the route takes cores: documents are read from
+// memory, and operators are few.
+func (s *Server) turn(r *request) (done func(), err error) {
+	u, stranger := nodeBegins, r.caller.NodeID == ""
+	switch r.route.rate {
+	case rateBegin:
+		if stranger {
+			u = strangerBegins
+		}
+	case rateAttest:
+		u = nodeAttests
+		if stranger {
+			u = strangerAttests
+		}
+	case rateIssue:
+		u = nodeIssues
+	default:
+		return func() {}, nil
+	}
+	began := time.Now()
+	done, err = s.lanes.turns.take(r.Context(), u)
+	s.metrics.waited.Observe(time.Since(began).Seconds())
+	return done, err
 }
 
 // identify finds out who asks and takes a token of the rate that fits.
@@ -132,6 +169,9 @@ func (s *Server) identify(r *request, on listener) error {
 		}
 		return err
 	}
+	if p != (peer{}) {
+		s.arrivals.know(ip)
+	}
 	switch {
 	case p.node != "":
 		r.lane = s.lanes.node
@@ -141,6 +181,8 @@ func (s *Server) identify(r *request, on listener) error {
 		r.caller.Operator, r.caller.Role = "operator:"+p.operator, p.role
 	}
 	if err := s.lanes.ask(r.route.rate, p, ip, now); err != nil {
+		// A stranger's next try pays for its arrival first: else refusals were free.
+		r.drop = p == (peer{})
 		return err
 	}
 	return authorize(r.caller, r.route.roles)
@@ -167,15 +209,24 @@ func checkForm(r *request) error {
 	return nil
 }
 
-// decode reads the body into v and validates it. The deadline is for the body
-// alone: net/http lifts it once the body is read.
-func (r *request) decode(v interface{ Validate() error }) error {
+// readBody reads the body where the route takes one. The deadline is for the
+// body alone: net/http lifts it once the body is read.
+func (r *request) readBody() error {
+	if r.route.body == 0 {
+		return nil
+	}
 	_ = r.rc.SetReadDeadline(time.Now().Add(r.limit))
-	err := api.Decode(r.body, r.route.body, v)
+	raw, err := api.ReadBody(r.body, r.route.body)
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 		return overloaded("slow_body", "the body did not arrive in time")
 	}
-	if err != nil {
+	r.raw = raw
+	return err
+}
+
+// decode makes v of the body and validates it.
+func (r *request) decode(v interface{ Validate() error }) error {
+	if err := api.DecodeBytes(r.raw, v); err != nil {
 		return err
 	}
 	return v.Validate()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -174,6 +175,21 @@ func TestCertificateIsJudgedOnEveryRequest(t *testing.T) {
 					t.Fatalf("%d for %s", got.StatusCode, h.pipeline.last().NodeID)
 				}
 			}
+		}
+	})
+	t.Run("chains_with_needless_certificates_are_not_remembered", func(t *testing.T) {
+		h := start(t, nil)
+		for i := range 3 {
+			cert := *h.ca.node(t, nodeID)
+			for range i {
+				cert.Certificate = append(slices.Clone(cert.Certificate), newAuthority(t, trustDomain).cert.Raw)
+			}
+			if got := h.do(h.client(&cert), "POST", "/v1/challenge", renewal); got.StatusCode != 200 {
+				t.Fatal(got.text)
+			}
+		}
+		if n := h.RememberedChains(); n != 1 {
+			t.Errorf("%d are remembered", n)
 		}
 	})
 	t.Run("a_broker_without_bundle_is_no_verdict", func(t *testing.T) {

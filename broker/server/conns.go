@@ -4,14 +4,17 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // limitListener closes connections above a total and above a number per
-// address, before a byte of TLS is read: a handshake is the first dear thing
-// that a stranger can ask for.
+// address, and those that come too fast, before a byte of TLS is read: a
+// handshake is the first dear thing that a stranger can ask for.
 type limitListener struct {
 	net.Listener
 	total, perIP int
+	arrivals     *arrivals
+	now          func() time.Time
 	metrics      *metrics
 
 	mu    sync.Mutex
@@ -19,8 +22,10 @@ type limitListener struct {
 	byIP  map[netip.Addr]int // by mu; has open connections only, so total bounds it
 }
 
-func newLimitListener(l net.Listener, lim Limits, m *metrics) *limitListener {
-	return &limitListener{Listener: l, total: lim.MaxConns, perIP: lim.MaxConnsPerIP, metrics: m, byIP: map[netip.Addr]int{}}
+func newLimitListener(l net.Listener, lim Limits, a *arrivals, now func() time.Time, m *metrics) *limitListener {
+	return &limitListener{
+		Listener: l, total: lim.MaxConns, perIP: lim.MaxConnsPerIP, arrivals: a, now: now, metrics: m, byIP: map[netip.Addr]int{},
+	}
 }
 
 // Accept returns the next connection that is within the limits.
@@ -49,6 +54,9 @@ func (l *limitListener) enter(ip netip.Addr) (cause string) {
 	case l.byIP[ip] >= l.perIP:
 		return "per_ip"
 	}
+	if cause := l.arrivals.refuse(ip, l.now()); cause != "" {
+		return cause
+	}
 	l.count++
 	l.byIP[ip]++
 	l.metrics.conns.Set(float64(l.count))
@@ -73,6 +81,54 @@ type countedConn struct {
 func (c *countedConn) Close() error {
 	c.leave()
 	return c.Conn.Close()
+}
+
+// arrivals bounds new connections. Newcomers share one rate, so that many
+// addresses get no more handshakes than one, and the hosts of a fleet, whose
+// addresses have shown a good certificate before, are not among them.
+type arrivals struct {
+	perIP     *buckets[netip.Addr]
+	newcomers *buckets[struct{}]
+
+	mu    sync.Mutex
+	known recent[netip.Addr, struct{}] // by mu
+}
+
+func newArrivals(l Limits) *arrivals {
+	return &arrivals{
+		perIP:     newBuckets[netip.Addr](l.Arrivals, l.Table),
+		newcomers: newBuckets[struct{}](l.Newcomers, 1),
+		known:     recent[netip.Addr, struct{}]{max: l.Table},
+	}
+}
+
+// refuse takes the tokens of a new connection, or says which are missing.
+func (a *arrivals) refuse(ip netip.Addr, now time.Time) (cause string) {
+	if _, ok := a.perIP.take(ip, now); !ok {
+		return "arrivals"
+	}
+	if a.isKnown(ip) {
+		return ""
+	}
+	if _, ok := a.newcomers.take(struct{}{}, now); !ok {
+		return "newcomers"
+	}
+	return ""
+}
+
+func (a *arrivals) isKnown(ip netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.known.get(ip) != nil
+}
+
+// know notes an address whose client certificate is good.
+func (a *arrivals) know(ip netip.Addr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.known.get(ip) == nil {
+		a.known.put(ip, struct{}{})
+	}
 }
 
 // addressOf returns the address that limits count: an IPv4 address, or the /64

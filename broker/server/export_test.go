@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/netip"
 	"time"
 )
@@ -37,6 +38,14 @@ func (s *Server) Remembered() (addresses, nodes int) {
 	return s.lanes.perIP.Size(), s.lanes.perNode.Size()
 }
 
+// RememberedChains is how many client chains need no signatures checked.
+func (s *Server) RememberedChains() int {
+	r := s.cfg.Bundles.(*remembering)
+	r.chains.mu.Lock()
+	defer r.chains.mu.Unlock()
+	return len(r.chains.by)
+}
+
 // InWork tries to take everything of the strangers' lane: what fails is in work.
 func (s *Server) InWork() (free bool) {
 	l := s.lanes.stranger
@@ -64,11 +73,58 @@ func (b *buckets[K]) Take(key K, now time.Time) (time.Duration, bool) { return b
 func (b *buckets[K]) Size() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.order.Len() != len(b.byKey) {
+	if b.byKey.order.Len() != len(b.byKey.by) {
 		panic("list and map differ")
 	}
-	return b.order.Len()
+	return b.byKey.order.Len()
 }
 
 // AddressOf shows what counts as one address.
 func AddressOf(hostport string) netip.Addr { return addressOf(hostport) }
+
+// Turns shows who computes next.
+type Turns = turns
+
+// Urgency is that of a request, most urgent first.
+type Urgency = urgency
+
+// All urgencies.
+const (
+	NodeAttests     = nodeAttests
+	StrangerAttests = strangerAttests
+	NodeBegins      = nodeBegins
+	NodeIssues      = nodeIssues
+	StrangerBegins  = strangerBegins
+	MaxWait         = maxWait
+)
+
+// NewTurns makes some.
+func NewTurns(n, room int) *Turns { return newTurns(n, room) }
+
+// Take waits for one.
+func (t *turns) Take(ctx context.Context, u Urgency) (func(), error) { return t.take(ctx, u) }
+
+// Waiting is how many wait.
+func (t *turns) Waiting() (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.queues {
+		n += t.queues[i].Len()
+	}
+	return n
+}
+
+// Turns are those of s.
+func (s *Server) Turns() *Turns { return s.lanes.turns }
+
+// Arrivals shows the limits of new connections.
+type Arrivals = arrivals
+
+// NewArrivals makes them.
+func NewArrivals(l Limits) *Arrivals { return newArrivals(l.withDefaults()) }
+
+// Refuse says which limit a new connection meets, "" for none.
+func (a *arrivals) Refuse(ip netip.Addr, now time.Time) string { return a.refuse(ip, now) }
+
+// Know notes an address.
+func (a *arrivals) Know(ip netip.Addr) { a.know(ip) }

@@ -23,6 +23,7 @@ type lane struct {
 // lanes hold all limits above the connection.
 type lanes struct {
 	stranger, node, role, admin *lane
+	turns                       *turns
 
 	perIP     *buckets[netip.Addr]
 	documents *buckets[netip.Addr]
@@ -39,6 +40,7 @@ func newLanes(l Limits) lanes {
 	}
 	return lanes{
 		stranger: newLane("stranger"), node: newLane("node"), role: newLane("role"), admin: newLane("admin"),
+		turns:     newTurns(l.Turns, l.Queue),
 		perIP:     newBuckets[netip.Addr](l.PerIP, l.Table),
 		documents: newBuckets[netip.Addr](l.Documents, l.Table),
 		perNode:   newBuckets[string](l.Node, l.Table),

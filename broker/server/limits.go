@@ -3,6 +3,7 @@ package server
 import (
 	"container/list"
 	"math"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -20,12 +21,23 @@ type Limits struct {
 	// a rack may stand behind one address). An IPv6 /64 counts as one address.
 	MaxConns      int
 	MaxConnsPerIP int
+	// Arrivals is the rate of new connections of one address (50, 512), Newcomers
+	// that of all addresses together from which no client certificate was good yet
+	// (100 a second and 200 at once for each core): a handshake costs the broker
+	// half a millisecond and a stranger the replay of a recording.
+	Arrivals  Rate
+	Newcomers Rate
 	// MaxStreams bounds concurrent requests of one HTTP/2 connection (32).
 	MaxStreams int
 	// MaxRequests and MaxBytes bound requests in work and the body bytes they
 	// hold, for strangers and for nodes apart (1 024; 128 MiB).
 	MaxRequests int
 	MaxBytes    int64
+	// Turns bounds challenges, attestations and later SVIDs that are computed at
+	// once (four for each core, because each waits for a read; who waits for a
+	// commit has none), Queue how many more wait to begin (four times as many).
+	Turns int
+	Queue int
 	// Strangers is the rate of challenges and attestations of everybody without
 	// a valid SVID together (400 a second, 800 at once), PerIP of one address of
 	// them (20, 60).
@@ -60,14 +72,19 @@ func (l Limits) withDefaults() Limits {
 			*v = Rate{perSecond, burst}
 		}
 	}
+	cores := float64(runtime.GOMAXPROCS(0))
 	number(&l.MaxConns, 8192)
 	number(&l.MaxConnsPerIP, 256)
 	number(&l.MaxStreams, 32)
 	number(&l.MaxRequests, 1024)
+	number(&l.Turns, int(4*cores))
+	number(&l.Queue, 4*l.Turns)
 	number(&l.Table, 65536)
 	if l.MaxBytes == 0 {
 		l.MaxBytes = 128 << 20
 	}
+	rate(&l.Arrivals, 50, 512)
+	rate(&l.Newcomers, 100*cores, int(200*cores))
 	rate(&l.Strangers, 400, 800)
 	rate(&l.PerIP, 20, 60)
 	rate(&l.Nodes, 4000, 8000)
@@ -78,31 +95,67 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// recent keeps what belongs to the keys seen last. It is guarded by its owner.
+type recent[K comparable, V any] struct {
+	max   int
+	order list.List // of *kept[K, V], longest unseen at the back
+	by    map[K]*list.Element
+}
+
+type kept[K comparable, V any] struct {
+	key   K
+	value V
+}
+
+// get returns what is kept of key, nil for nothing.
+func (r *recent[K, V]) get(key K) *V {
+	e, ok := r.by[key]
+	if !ok {
+		return nil
+	}
+	r.order.MoveToFront(e)
+	return &e.Value.(*kept[K, V]).value
+}
+
+// put keeps v of a key that has nothing, in the place of the longest unseen where
+// there is no room.
+func (r *recent[K, V]) put(key K, v V) *V {
+	if r.order.Len() >= r.max {
+		delete(r.by, r.order.Remove(r.order.Back()).(*kept[K, V]).key)
+	}
+	if r.by == nil {
+		r.by = make(map[K]*list.Element)
+	}
+	k := &kept[K, V]{key, v}
+	r.by[key] = r.order.PushFront(k)
+	return &k.value
+}
+
 // buckets holds a token bucket for each of the keys seen last.
 type buckets[K comparable] struct {
 	rate Rate
-	max  int
 
 	mu    sync.Mutex
-	order *list.List // of *bucket[K], longest unseen at the back; by mu
-	byKey map[K]*list.Element
+	byKey recent[K, bucket] // by mu
 }
 
-type bucket[K comparable] struct {
-	key    K
+type bucket struct {
 	tokens float64
 	last   time.Time
 }
 
 func newBuckets[K comparable](rate Rate, limit int) *buckets[K] {
-	return &buckets[K]{rate: rate, max: limit, order: list.New(), byKey: map[K]*list.Element{}}
+	return &buckets[K]{rate: rate, byKey: recent[K, bucket]{max: limit}}
 }
 
 // take takes one token of key, or says how long until there is one.
 func (b *buckets[K]) take(key K, now time.Time) (wait time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	k := b.get(key, now)
+	k := b.byKey.get(key)
+	if k == nil {
+		k = b.byKey.put(key, bucket{tokens: float64(b.rate.Burst), last: now})
+	}
 	// A clock that steps back must not take tokens away.
 	if d := now.Sub(k.last).Seconds(); d > 0 {
 		k.tokens = math.Min(float64(b.rate.Burst), k.tokens+d*b.rate.PerSecond)
@@ -113,18 +166,4 @@ func (b *buckets[K]) take(key K, now time.Time) (wait time.Duration, ok bool) {
 		return 0, true
 	}
 	return time.Duration((1 - k.tokens) / b.rate.PerSecond * float64(time.Second)), false
-}
-
-func (b *buckets[K]) get(key K, now time.Time) *bucket[K] {
-	if e, ok := b.byKey[key]; ok {
-		b.order.MoveToFront(e)
-		return e.Value.(*bucket[K])
-	}
-	if b.order.Len() >= b.max {
-		oldest := b.order.Back()
-		delete(b.byKey, b.order.Remove(oldest).(*bucket[K]).key)
-	}
-	k := &bucket[K]{key: key, tokens: float64(b.rate.Burst), last: now}
-	b.byKey[key] = b.order.PushFront(k)
-	return k
 }

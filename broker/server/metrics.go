@@ -2,9 +2,10 @@ package server
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// metrics of the listeners. Labels are enums: route patterns and reason codes,
+// metrics of the listeners, and of the process. Labels are enums: route patterns and reason codes,
 // never addresses, nodes or texts.
 type metrics struct {
 	requests     *prometheus.CounterVec
@@ -13,6 +14,7 @@ type metrics struct {
 	refusedConns *prometheus.CounterVec
 	conns        prometheus.Gauge
 	inWork       *prometheus.GaugeVec
+	waited       prometheus.Histogram
 	panics       prometheus.Counter
 	unlogged     prometheus.Counter
 }
@@ -38,6 +40,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		inWork: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "zonebroker_http_requests_in_work", Help: "Requests in work, by lane.",
 		}, []string{"lane"}),
+		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "zonebroker_http_turn_seconds", Help: "Time that requests waited for a turn at the cores, those in vain included.",
+			Buckets: []float64{.0001, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
+		}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "zonebroker_http_panics_total", Help: "Handlers that panicked; each is a bug.",
 		}),
@@ -46,7 +52,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.seconds, m.limited, m.refusedConns, m.conns, m.inWork, m.panics, m.unlogged,
+		m.requests, m.seconds, m.limited, m.refusedConns, m.conns, m.inWork, m.waited, m.panics, m.unlogged,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

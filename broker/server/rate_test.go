@@ -11,8 +11,9 @@ import (
 	"github.com/zonebroker/zonebroker/broker/server"
 )
 
+func slow(r *server.Rate, burst int) { *r = server.Rate{PerSecond: 0.1, Burst: burst} }
+
 func TestT63_RateLimits(t *testing.T) {
-	slow := func(r *server.Rate, burst int) { *r = server.Rate{PerSecond: 0.1, Burst: burst} }
 	t.Run("one_address_of_strangers", func(t *testing.T) {
 		h := start(t, func(c *server.Config) { slow(&c.Limits.PerIP, 3) })
 		c := h.client(nil)

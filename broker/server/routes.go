@@ -44,7 +44,8 @@ func (l listener) has(r role) bool {
 type rateClass int
 
 const (
-	rateAttest   rateClass = iota // strangers' rate, or the fast lane of a node
+	rateBegin    rateClass = iota // strangers' rate, or the fast lane of a node
+	rateAttest                    // the same
 	rateIssue                     // rate of later SVIDs of a node
 	rateDocument                  // rate of reading
 	rateOperator                  // rate of a role certificate; the admin socket has none
@@ -73,7 +74,7 @@ type route struct {
 type handler func(s *Server, r *request) (answer, error)
 
 var routes = []route{
-	{"POST", "/v1/challenge", agents, 4 * smallBody, quick, rateAttest, (*Server).challenge},
+	{"POST", "/v1/challenge", agents, 4 * smallBody, quick, rateBegin, (*Server).challenge},
 	{"POST", "/v1/attest", agents, api.MaxBody, patient, rateAttest, (*Server).attest},
 	{"POST", "/v1/svid", node, smallBody, patient, rateIssue, (*Server).svid},
 	{"POST", "/v1/jwt", node, smallBody, patient, rateIssue, (*Server).jwt},

@@ -88,6 +88,7 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *metrics
 	lanes      lanes
+	arrivals   *arrivals
 	logRate    *buckets[bool]       // true: faults
 	mayOperate func(uid int64) bool // tests replace it
 	verifying  *semaphore.Weighted  // one history at a time for role certificates
@@ -133,7 +134,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, td: td, log: cfg.Logger, metrics: m, lanes: newLanes(cfg.Limits),
+		cfg: cfg, td: td, log: cfg.Logger, metrics: m, lanes: newLanes(cfg.Limits), arrivals: newArrivals(cfg.Limits),
 		logRate: newBuckets[bool](Rate{PerSecond: 10, Burst: 50}, 2), mayOperate: mayOperate, openAPI: doc,
 		verifying: semaphore.NewWeighted(1),
 	}
@@ -145,7 +146,7 @@ func (s *Server) listen() error {
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
-	s.tcp = newLimitListener(l, s.cfg.Limits, s.metrics)
+	s.tcp = newLimitListener(l, s.cfg.Limits, s.arrivals, s.cfg.Now, s.metrics)
 	if s.cfg.AdminSocket == "" {
 		return nil
 	}

@@ -243,7 +243,7 @@ func TestT57_ConnectionLimits(t *testing.T) {
 	}
 }
 
-// metric sums the counter or gauge of one label value.
+// metric sums the counter or gauge of one label value, of all for "".
 func metric(t *testing.T, h *harness, name, label string) (sum float64) {
 	t.Helper()
 	families, err := h.registry.Gather()
@@ -255,10 +255,12 @@ func metric(t *testing.T, h *harness, name, label string) (sum float64) {
 			continue
 		}
 		for _, m := range f.GetMetric() {
+			wanted := label == ""
 			for _, l := range m.GetLabel() {
-				if l.GetValue() == label {
-					sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-				}
+				wanted = wanted || l.GetValue() == label
+			}
+			if wanted {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}
 	}
