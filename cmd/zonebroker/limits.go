@@ -13,6 +13,14 @@ type limits struct {
 	// Connections and ConnectionsPerAddress bound open TCP connections.
 	Connections           int `yaml:"connections"`
 	ConnectionsPerAddress int `yaml:"connections_per_address"`
+	// Arrivals is the rate of new connections of one address, Newcomers that of all
+	// addresses together that never showed a good certificate.
+	Arrivals  bound `yaml:"arrivals"`
+	Newcomers bound `yaml:"newcomers"`
+	// Turns is how many attestations, challenges and later SVIDs are worked on at
+	// once, Queue how many more wait; others are sent away.
+	Turns int `yaml:"turns"`
+	Queue int `yaml:"queue"`
 	// Strangers is the rate of challenges and attestations of everybody without a
 	// valid SVID together, PerAddress of one address of them.
 	Strangers  bound `yaml:"strangers"`
@@ -20,6 +28,10 @@ type limits struct {
 	// Nodes is the rate of all nodes together, Node of one.
 	Nodes bound `yaml:"nodes"`
 	Node  bound `yaml:"node"`
+	// Documents is the rate of one address for what anyone may read, Operator that
+	// of one role certificate.
+	Documents bound `yaml:"documents"`
+	Operator  bound `yaml:"operator"`
 	// Enrolments a second, and attestations a minute of one node whatever its lane.
 	Enrolments       int `yaml:"enrolments"`
 	NodeAttestations int `yaml:"node_attestations"`
@@ -36,13 +48,16 @@ type bound struct {
 func (l limits) check() error {
 	for name, n := range map[string]int{
 		"connections": l.Connections, "connections_per_address": l.ConnectionsPerAddress,
-		"enrolments": l.Enrolments, "node_attestations": l.NodeAttestations,
+		"turns": l.Turns, "queue": l.Queue, "enrolments": l.Enrolments, "node_attestations": l.NodeAttestations,
 	} {
 		if n < 0 {
 			return fmt.Errorf("limits.%s is below zero", name)
 		}
 	}
-	for name, b := range map[string]bound{"strangers": l.Strangers, "per_address": l.PerAddress, "nodes": l.Nodes, "node": l.Node} {
+	for name, b := range map[string]bound{
+		"arrivals": l.Arrivals, "newcomers": l.Newcomers, "strangers": l.Strangers, "per_address": l.PerAddress,
+		"nodes": l.Nodes, "node": l.Node, "documents": l.Documents, "operator": l.Operator,
+	} {
 		if b != (bound{}) && (b.PerSecond <= 0 || b.Burst <= 0) {
 			return fmt.Errorf("limits.%s: per_second and burst go together, both above zero", name)
 		}
@@ -53,7 +68,9 @@ func (l limits) check() error {
 func (l limits) ofServer() server.Limits {
 	return server.Limits{
 		MaxConns: l.Connections, MaxConnsPerIP: l.ConnectionsPerAddress,
+		Arrivals: server.Rate(l.Arrivals), Newcomers: server.Rate(l.Newcomers), Turns: l.Turns, Queue: l.Queue,
 		Strangers: server.Rate(l.Strangers), PerIP: server.Rate(l.PerAddress),
 		Nodes: server.Rate(l.Nodes), Node: server.Rate(l.Node),
+		Documents: server.Rate(l.Documents), Operator: server.Rate(l.Operator),
 	}
 }

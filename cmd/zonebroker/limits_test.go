@@ -22,6 +22,16 @@ func TestLimits(t *testing.T) {
 			server.Limits{MaxConns: 5, Strangers: server.Rate{PerSecond: 0.5, Burst: 2}, Node: server.Rate{PerSecond: 1, Burst: 3}},
 			true,
 		},
+		"what the cores may be asked": {
+			"limits: {turns: 3, queue: 9, arrivals: {per_second: 1, burst: 2}, newcomers: {per_second: 3, burst: 4}," +
+				" documents: {per_second: 5, burst: 6}, operator: {per_second: 7, burst: 8}}",
+			server.Limits{
+				Turns: 3, Queue: 9,
+				Arrivals: server.Rate{PerSecond: 1, Burst: 2}, Newcomers: server.Rate{PerSecond: 3, Burst: 4},
+				Documents: server.Rate{PerSecond: 5, Burst: 6}, Operator: server.Rate{PerSecond: 7, Burst: 8},
+			},
+			true,
+		},
 		"a number below zero":    {"limits: {enrolments: -1}", server.Limits{}, false},
 		"a rate without a burst": {"limits: {per_address: {per_second: 5}}", server.Limits{}, false},
 		"a burst without a rate": {"limits: {nodes: {burst: 5}}", server.Limits{}, false},
