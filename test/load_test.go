@@ -20,7 +20,7 @@ import (
 //	renew      renewals with the node's SVID on a kept connection, a node a caller
 //	reconnect  renewals with a new connection each: what an agent does that renews seldom
 func BenchmarkAttestation(b *testing.B) {
-	p := startLoad(b)
+	p := startLoad(b, loadLimits+loadQueue)
 	b.Logf("broker after the start: %.0f MB", memoryOf(b, p.cmd.Process.Pid, "VmRSS"))
 	for _, callers := range []int{8, 32, 256} {
 		b.Run(fmt.Sprintf("new/callers=%d", callers), func(b *testing.B) { benchmarkNew(b, p, callers) })

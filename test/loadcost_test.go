@@ -20,7 +20,7 @@ import (
 // clock, about ten statements a second, is in the counts.
 func BenchmarkStatements(b *testing.B) {
 	c := newCluster(b, loadZone)
-	c.append(b, "zonebroker.yaml", loadLimits)
+	c.append(b, "zonebroker.yaml", loadLimits+loadQueue)
 	// The connection that counts is older than the setting, and keeps silent.
 	_, err := c.super.Exec(b.Context(), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET log_statement = ''all''', current_database()); END $$`)
 	must(b, err)
@@ -85,7 +85,7 @@ func (p *replica) countStatements(b *testing.B, callers int, do func(ctx context
 func BenchmarkMemory(b *testing.B) {
 	const nodes = 10_000
 	for range b.N {
-		p := startLoad(b)
+		p := startLoad(b, loadLimits+loadQueue)
 		pid := p.cmd.Process.Pid
 		time.Sleep(3 * time.Second) // what a start leaves behind is collected
 		b.ReportMetric(memoryOf(b, pid, "VmRSS"), "idle-MB")

@@ -32,7 +32,7 @@ func BenchmarkFlood(b *testing.B) {
 	for _, kind := range floodKinds() {
 		b.Run(kind, func(b *testing.B) {
 			for range b.N {
-				r := f.measure(b, kind, 4*time.Second)
+				r := f.measure(b, kind, 3*time.Second, 4*time.Second)
 				b.ReportMetric(r.before.rate, "before-att/s")
 				b.ReportMetric(r.during.rate, "during-att/s")
 				b.ReportMetric(r.after.rate, "after-att/s")
@@ -55,7 +55,7 @@ func TestFlood(t *testing.T) {
 	f := newFlooded(t)
 	for _, kind := range floodKinds() {
 		t.Run(kind, func(t *testing.T) {
-			r := f.measure(t, kind, 700*time.Millisecond)
+			r := f.measure(t, kind, 100*time.Millisecond, 700*time.Millisecond)
 			if r.during.failed > 0 {
 				t.Errorf("%d renewals failed: %v", r.during.failed, r.during.err)
 			}
@@ -143,11 +143,11 @@ type floodResult struct {
 	forStrangers          float64       // CPU seconds a second that the broker spent beyond what its renewals cost before
 }
 
-func (f *flooded) measure(t testing.TB, kind string, d time.Duration) floodResult {
+func (f *flooded) measure(t testing.TB, kind string, burst, d time.Duration) floodResult {
 	t.Helper()
 	r := floodResult{before: f.renew(t, d)}
 	end := startFlood(t, f.p, kind)
-	time.Sleep(500 * time.Millisecond) // the first burst of strangers is through
+	time.Sleep(burst) // the first burst of strangers is through
 	r.during = f.renew(t, d)
 	r.tally, r.strangers = end()
 	r.after = f.renew(t, d)
@@ -157,7 +157,8 @@ func (f *flooded) measure(t testing.TB, kind string, d time.Duration) floodResul
 }
 
 // startFlood runs TestFlooder in a process of its own, so that its CPU can be
-// told from the fleet's. It ends with the returned function.
+// told from the fleet's, and returns once it began. It ends with the returned
+// function.
 func startFlood(t testing.TB, p *replica, kind string) (end func() (floodTally, time.Duration)) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestFlooder$")
@@ -169,12 +170,15 @@ func startFlood(t testing.TB, p *replica, kind string) (end func() (floodTally, 
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, cmd.Start())
+	lines := bufio.NewReader(out)
+	_, err = lines.ReadString('\n') // the first stranger begins
+	must(t, err)
 	return func() (floodTally, time.Duration) {
 		t.Helper()
 		cpu, _, _ := cpuOf(cmd.Process.Pid)
 		stdin.Close()
 		var tally floodTally
-		line, err := bufio.NewReader(out).ReadBytes('\n')
+		line, err := lines.ReadBytes('\n')
 		must(t, err)
 		must(t, json.Unmarshal(line, &tally))
 		must(t, cmd.Wait())

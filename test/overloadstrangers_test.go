@@ -118,7 +118,9 @@ func (f flood) run(ctx context.Context, t testing.TB, address string) floodTally
 		case <-tick.C:
 			select {
 			case turns <- struct{}{}:
-				tally.Begun++
+				if tally.Begun++; tally.Begun == 1 {
+					fmt.Println("begun")
+				}
 			case <-ctx.Done():
 			}
 		}
