@@ -2,7 +2,6 @@ package tpm2
 
 import (
 	"bytes"
-	"crypto/x509"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -86,15 +85,21 @@ func residentSPKI(public []byte) ([]byte, error) {
 	if p.attributes&must != must || p.attributes&never != 0 {
 		return nil, errKeyAttributes("the SVID key may leave its TPM, is restricted, or may decrypt")
 	}
-	key, ok := p.key()
+	_, ok := p.key()
 	if !ok || p.kind != algECC || p.nameAlg != algSHA256 || !p.signsSHA256() {
 		return nil, errKeyAttributes("the SVID key must be P-256 with ECDSA-SHA256")
 	}
-	spki, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		return nil, errKeyAttributes("the SVID key has no SubjectPublicKeyInfo")
-	}
-	return spki, nil
+	return p256SPKI(p.x, p.y), nil
+}
+
+// p256Head is the DER of a SubjectPublicKeyInfo (RFC 5480, section 2) up to the
+// coordinates of an uncompressed point on P-256.
+const p256Head = "\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04"
+
+// p256SPKI returns what x509.MarshalPKIXPublicKey does for a point whose
+// coordinates have 32 bytes each.
+func p256SPKI(x, y []byte) []byte {
+	return append(append(append(make([]byte, 0, len(p256Head)+64), p256Head...), x...), y...)
 }
 
 func errKeyAttributes(detail string) error {
