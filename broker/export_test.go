@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"time"
 
@@ -20,6 +21,28 @@ func SealAt(cluster [32]byte, t time.Time, ttl time.Duration) (string, error) {
 		Purpose: verifier.PurposeRenew, Format: verifier.FormatTPM2, Nonce: make([]byte, 32), Node: "n", Version: 7,
 		AKName: []byte{0, 11}, Select: "ff4300", IssuedAt: t.UnixMilli(), ExpiresAt: t.Add(ttl).UnixMilli(),
 	})
+}
+
+// TokenSealer seals renewals.
+type TokenSealer struct{ s sealer }
+
+// NewTokenSealer returns one for a cluster key.
+func NewTokenSealer(cluster [32]byte) *TokenSealer {
+	return &TokenSealer{s: sealer{cluster: cluster, rand: rand.Reader}}
+}
+
+// Seal seals a challenge issued at t.
+func (s *TokenSealer) Seal(t time.Time) (string, error) {
+	return s.s.seal(&challenge{
+		Purpose: verifier.PurposeRenew, Format: verifier.FormatTPM2, Nonce: make([]byte, 32), Node: "aaaaaaaaaaaaaaaaaaaaaaaaaa", Version: 7,
+		AKName: make([]byte, 34), Select: "ff4300", IssuedAt: t.UnixMilli(), ExpiresAt: t.Add(tokenTTL).UnixMilli(),
+	})
+}
+
+// Open opens a token.
+func (s *TokenSealer) Open(token string, now time.Time) error {
+	_, err := s.s.open(token, now)
+	return err
 }
 
 // OpenAt opens a token and returns the version inside.

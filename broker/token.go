@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -67,13 +68,21 @@ func (c *challenge) fresh(now time.Time) bool { return now.UnixMilli() < c.Expir
 type sealer struct {
 	cluster [32]byte
 	rand    io.Reader
+
+	once   sync.Once
+	secret []byte // by once: the cluster key as HKDF extracts it
+	err    error  // by once
 }
 
 // aead derives the key of one token. 32 random bytes a token make the key
 // unique, so the GCM nonce may be zero and no count of uses has to be kept.
 func (s *sealer) aead(epoch uint32, random []byte) (cipher.AEAD, error) {
+	s.once.Do(func() { s.secret, s.err = hkdf.Extract(sha256.New, s.cluster[:], nil) })
+	if s.err != nil {
+		return nil, s.err
+	}
 	info := binary.BigEndian.AppendUint32([]byte(tokenLabel), epoch)
-	key, err := hkdf.Key(sha256.New, s.cluster[:], nil, string(append(info, random...)), 32)
+	key, err := hkdf.Expand(sha256.New, s.secret, string(append(info, random...)), 32)
 	if err != nil {
 		return nil, err
 	}

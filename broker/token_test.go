@@ -1,6 +1,10 @@
 package broker_test
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/base64"
 	"testing"
 	"time"
@@ -116,5 +120,34 @@ func TestStandingComesFromExpiry(t *testing.T) {
 				t.Errorf("standing %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestTokenKeyIsHKDF: extracting the cluster key once gives the key of RFC 5869
+// over all of it, so that replicas of two releases open each other's tokens.
+func TestTokenKeyIsHKDF(t *testing.T) {
+	token, err := broker.SealAt(cluster, issued, broker.TokenTTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := raw[:37] // version, epoch, random
+	key, err := hkdf.Key(sha256.New, cluster[:], nil, "zonebroker-challenge-v1"+string(head[1:]), 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := box.Open(nil, make([]byte, box.NonceSize()), raw[37:], head); err != nil || plain[0] != '{' {
+		t.Errorf("%s %v", plain, err)
 	}
 }
