@@ -80,21 +80,33 @@ func (p *replica) countStatements(b *testing.B, callers int, do func(ctx context
 	b.ReportMetric(float64(commits)/float64(b.N), "commits/op")
 }
 
-// BenchmarkMemory reports the broker's memory after the start, after 10 000
-// nodes enrolled, and after each of them renewed over a connection that it keeps.
+// BenchmarkMemory reports the broker's memory after the start, after 10 000 nodes
+// enrolled, while they renew as hosts of a zone with a max_age of five minutes do,
+// each half way, and while they do as fast as they can over a connection each.
 func BenchmarkMemory(b *testing.B) {
 	const nodes = 10_000
 	for range b.N {
-		p := startLoad(b, loadLimits+loadQueue)
+		p := startLoad(b, strings.Replace(loadLimits, "  idle: 10m\n", "", 1)+loadQueue)
 		pid := p.cmd.Process.Pid
+		report := func(when string) {
+			b.ReportMetric(memoryOf(b, pid, "VmRSS"), when+"-MB")
+			b.ReportMetric(memoryOf(b, pid, "VmHWM"), when+"-peak-MB")
+			b.ReportMetric(p.metric(b, "zonebroker_http_connections"), when+"-conns")
+		}
 		time.Sleep(3 * time.Second) // what a start leaves behind is collected
 		b.ReportMetric(memoryOf(b, pid, "VmRSS"), "idle-MB")
 		f := newLabFleet(b, p, nodes)
-		b.ReportMetric(memoryOf(b, pid, "VmRSS"), "enrolled-MB")
-		b.ReportMetric(memoryOf(b, pid, "VmHWM"), "enrolled-peak-MB")
-		inParallel(b, 64, nodes, func(i int) error { return f.hosts[i].renew(b.Context(), f.clients[i]) })
-		b.ReportMetric(memoryOf(b, pid, "VmRSS"), "connected-MB")
-		b.ReportMetric(memoryOf(b, pid, "VmHWM"), "connected-peak-MB")
+		report("enrolled")
+		renew := func(i int) error { return f.hosts[i].renew(b.Context(), f.clients[i]) }
+		tick := time.NewTicker(150 * time.Second / nodes)
+		inParallel(b, 64, nodes/5, func(i int) error { // half a minute: three times as long as a connection is kept
+			<-tick.C
+			return renew(i)
+		})
+		tick.Stop()
+		report("paced")
+		inParallel(b, 64, nodes, renew)
+		report("rushed")
 		f.close()
 		p.kill()
 	}

@@ -37,6 +37,7 @@ issue: {x509_ttl: 1h, grace: 55m}
 const loadLimits = `limits:
   connections: 100000
   connections_per_address: 100000
+  idle: 10m
   arrivals: {per_second: 1000000, burst: 1000000}
   newcomers: {per_second: 1000000, burst: 1000000}
   strangers: {per_second: 1000000, burst: 1000000}

@@ -27,7 +27,7 @@ const (
 
 	dialTimeout      = 10 * time.Second
 	handshakeTimeout = 10 * time.Second
-	idleTimeout      = 10 * time.Minute // longer than a default renewal, so connections are kept
+	idleTimeout      = 10 * time.Minute // the broker ends idle connections, as a rule sooner
 
 	maxChallenge = 16 << 10 // bytes of a challenge; a token is at most 2 KiB
 	maxAttest    = 1 << 20  // bytes of an answer: chain, bundle, workloads

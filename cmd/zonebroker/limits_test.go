@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -32,10 +33,11 @@ func TestLimits(t *testing.T) {
 			},
 			true,
 		},
-		"a number below zero":    {"limits: {enrolments: -1}", server.Limits{}, false},
-		"a rate without a burst": {"limits: {per_address: {per_second: 5}}", server.Limits{}, false},
-		"a burst without a rate": {"limits: {nodes: {burst: 5}}", server.Limits{}, false},
-		"an unknown bound":       {"limits: {per_ip: {per_second: 5, burst: 1}}", server.Limits{}, false},
+		"an idle time below zero": {"limits: {idle: -1s}", server.Limits{}, false},
+		"a number below zero":     {"limits: {enrolments: -1}", server.Limits{}, false},
+		"a rate without a burst":  {"limits: {per_address: {per_second: 5}}", server.Limits{}, false},
+		"a burst without a rate":  {"limits: {nodes: {burst: 5}}", server.Limits{}, false},
+		"an unknown bound":        {"limits: {per_ip: {per_second: 5, burst: 1}}", server.Limits{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -50,5 +52,12 @@ func TestLimits(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestLimitOfIdleConnections(t *testing.T) {
+	l := limits{Idle: 3 * time.Minute}
+	if err := l.check(); err != nil || l.timeouts() != (server.Timeouts{Idle: 3 * time.Minute}) {
+		t.Errorf("%+v, %v", l.timeouts(), err)
 	}
 }

@@ -188,7 +188,7 @@ func newServer(dir string, cfg config, b *broker.Broker, certs *serverCertificat
 	return server.New(server.Config{
 		Broker: b, Operator: b, TrustDomain: cfg.TrustDomain, Listen: cfg.Listen,
 		AdminSocket: filepath.Join(dir, runDir, adminSocket), GetCertificate: certs.get,
-		Logger: logger, Now: now, Limits: cfg.Limits.ofServer(),
+		Logger: logger, Now: now, Limits: cfg.Limits.ofServer(), Timeouts: cfg.Limits.timeouts(),
 	})
 }
 
