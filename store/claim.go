@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
 )
@@ -65,21 +66,20 @@ func (t *transaction) readConflicts(ctx context.Context, c *claims) error {
 }
 
 func (c *claims) queue(b *pgx.Batch) {
-	note := func(rows pgx.Rows) error {
-		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		for _, id := range ids {
-			c.won[ledger.NodeID(id)] = true
-		}
-		return err
+	queue := func(it *item, sql string, args []any) {
+		b.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error {
+			c.won[it.commit.State.Node] = tag.RowsAffected() == 1
+			return nil
+		})
 	}
 	for _, it := range c.fresh {
-		b.Queue(insertNode, insertNodeArgs(it)...).Query(note)
+		queue(it, insertNode, insertNodeArgs(it))
 	}
 	if len(c.guarded) > 0 {
 		queueGuards(b, c.guarded, c.known, &c.versions)
 	}
-	if len(c.known) > 0 {
-		b.Queue(compareAndSet, compareAndSetArgs(c.known)...).Query(note)
+	for _, it := range c.known {
+		queue(it, compareAndSet, compareAndSetArgs(it))
 	}
 }
 
@@ -116,8 +116,8 @@ func (t *transaction) judge(c *claims) error {
 	return nil
 }
 
-// split returns the items of new nodes, sorted by node so that two writers meet
-// in the same order, and those of known ones.
+// split returns the items of new nodes and those of known ones, each sorted by
+// node so that two writers meet in the same order.
 func (t *transaction) split() (fresh, known []*item) {
 	for _, it := range t.items {
 		switch {
@@ -128,9 +128,9 @@ func (t *transaction) split() (fresh, known []*item) {
 			known = append(known, it)
 		}
 	}
-	slices.SortFunc(fresh, func(a, b *item) int {
-		return strings.Compare(string(a.commit.State.Node), string(b.commit.State.Node))
-	})
+	byNode := func(a, b *item) int { return strings.Compare(string(a.commit.State.Node), string(b.commit.State.Node)) }
+	slices.SortFunc(fresh, byNode)
+	slices.SortFunc(known, byNode)
 	return fresh, known
 }
 

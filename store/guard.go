@@ -12,8 +12,9 @@ import (
 // commit, so that nothing of a node changes between the version that a guard saw
 // and the place in the log of what was issued on it. It locks those of the
 // batch's compare-and-set too: two statements with an order each would let two
-// brokers wait for one another.
-const lockNodes = `SELECT node_id, version FROM node_state WHERE node_id = ANY ($1) ORDER BY node_id FOR UPDATE`
+// brokers wait for one another. Their order is that of the writer, which sorts
+// bytes.
+const lockNodes = `SELECT node_id, version FROM node_state WHERE node_id = ANY ($1) ORDER BY node_id COLLATE "C" FOR UPDATE`
 
 func queueGuards(b *pgx.Batch, guarded, known []*item, into *map[ledger.NodeID]int64) {
 	var ids []string

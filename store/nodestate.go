@@ -8,26 +8,20 @@ import (
 	"github.com/zonebroker/zonebroker/broker/ledger"
 )
 
-// compareAndSet moves the states of known nodes on, for those whose version is
-// still the one that was judged. It locks in the order of nodes whatever the
-// order of its input, which UPDATE … FROM unnest alone does not.
-const compareAndSet = `WITH locked AS (
-	SELECT n.node_id, i.* FROM node_state n
-	JOIN unnest($1::text[], $2::bigint[], $3::uuid[], $4::uuid[], $5::boolean[], $6::boolean[], $7::bigint[], $8::bigint[],
-		$9::bigint[], $10::bigint[], $11::text[], $12::bytea[], $13::text[], $14::integer[], $15::text[], $16::text[],
-		$17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
-		$23::bigint[], $24::bytea[], $25::text[], $26::text[])
-		AS i (id, based_on, last, confirmed, rebaseline, has_clock, clock, reset_count, restart_count, firmware, pcrs, event_log,
-			zone, tier, verdict, reason, policy_version, attested_at, fresh_until, expires_at, last_attempt_at, last_ok_at, repeats, mac, secure_boot, seen)
-	ON n.node_id = i.id AND n.version = i.based_on
-	ORDER BY n.node_id FOR UPDATE OF n)
-UPDATE node_state s SET version = s.version + 1, last = l.last, confirmed = l.confirmed, rebaseline = l.rebaseline,
-	has_clock = l.has_clock, clock = l.clock, reset_count = l.reset_count, restart_count = l.restart_count,
-	firmware = l.firmware, pcrs = l.pcrs, event_log = l.event_log, zone = l.zone, tier = l.tier, verdict = l.verdict,
-	reason = l.reason, policy_version = l.policy_version, attested_at = l.attested_at, fresh_until = l.fresh_until,
-	expires_at = l.expires_at, last_attempt_at = l.last_attempt_at, last_ok_at = l.last_ok_at, repeats = l.repeats, mac = l.mac,
-	secure_boot = l.secure_boot, seen = l.seen
-FROM locked l WHERE s.node_id = l.node_id RETURNING s.node_id`
+// compareAndSet moves the state of a known node on where its version is still
+// the one that was judged. One statement a node, in the order of nodes: one for
+// all of a batch would take its locks in the order of its plan, or read the rows
+// once more before.
+const compareAndSet = `UPDATE node_state SET version = version + 1, mac = $3, last = $4, confirmed = $5, rebaseline = $6,
+	has_clock = $7, clock = $8, reset_count = $9, restart_count = $10, firmware = $11, pcrs = $12, event_log = $13, zone = $14,
+	tier = $15, verdict = $16, reason = $17, policy_version = $18, attested_at = $19, fresh_until = $20, expires_at = $21,
+	last_attempt_at = $22, last_ok_at = $23, repeats = $24, secure_boot = $25, seen = $26
+WHERE node_id = $1 AND version = $2`
+
+func compareAndSetArgs(it *item) []any {
+	st := it.commit.State
+	return append([]any{string(st.Node), it.commit.BasedOn, it.macs.state}, stateRow(st).args()...)
+}
 
 // nodeStateRow is a state in the types of its columns; version and id apart.
 type nodeStateRow struct {
@@ -106,36 +100,4 @@ func (r *nodeStateRow) state(id ledger.NodeID, version int64) ledger.NodeState {
 	}
 	copy(s.EventLog[:], r.eventLog)
 	return s
-}
-
-// compareAndSetArgs turns rows into columns.
-func compareAndSetArgs(items []*item) []any {
-	var ids []string
-	var based, clock, resets, restarts, firmware, policy, repeats []int64
-	var last, confirmed []pgtype.UUID
-	var rebaseline, hasClock []bool
-	var pcrs, seen []pgtype.Text
-	var logs, macs [][]byte
-	var zone, verdict, why, secureBoot []string
-	var tier []int32
-	var attested, fresh, expires, attempt, ok []pgtype.Timestamptz
-	for _, it := range items {
-		r := stateRow(it.commit.State)
-		ids, based = append(ids, string(it.commit.State.Node)), append(based, it.commit.BasedOn)
-		last, confirmed = append(last, r.last), append(confirmed, r.confirmed)
-		rebaseline, hasClock = append(rebaseline, r.rebaseline), append(hasClock, r.hasClock)
-		clock, resets, restarts = append(clock, r.clock), append(resets, r.resetCount), append(restarts, r.restartCount)
-		firmware, pcrs, logs = append(firmware, r.firmware), append(pcrs, r.pcrs), append(logs, r.eventLog)
-		zone, tier = append(zone, r.zone), append(tier, r.tier)
-		verdict, why, policy = append(verdict, r.verdict), append(why, r.reason), append(policy, r.policyVersion)
-		attested, fresh, expires = append(attested, r.attestedAt), append(fresh, r.freshUntil), append(expires, r.expiresAt)
-		attempt, ok, repeats = append(attempt, r.lastAttemptAt), append(ok, r.lastOKAt), append(repeats, r.repeats)
-		macs = append(macs, it.macs.state)
-		secureBoot, seen = append(secureBoot, r.secureBoot), append(seen, r.seen)
-	}
-	return []any{
-		ids, based, last, confirmed, rebaseline, hasClock, clock, resets, restarts, firmware, pcrs, logs,
-		zone, tier, verdict, why, policy, attested, fresh, expires, attempt, ok, repeats, macs,
-		secureBoot, seen,
-	}
 }
