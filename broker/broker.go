@@ -92,6 +92,7 @@ type Broker struct {
 	nextJWT    *nextJWT
 	tokens     atomic.Pointer[tokens]
 	nodes      nodeRates
+	kept       keptNodes
 }
 
 // New checks the configuration and returns a Broker that has read nothing yet.

@@ -56,7 +56,7 @@ func (b *Broker) challengeRenew(ctx context.Context, req api.ChallengeRequest, p
 	return b.renewChallenge(snap, p)
 }
 
-// renewChallenge seals a nonce for a node as it is now.
+// renewChallenge seals a nonce for a node as it is now: snap was just read.
 func (b *Broker) renewChallenge(snap ledger.Snapshot, p *activePolicy) (api.Challenge, error) {
 	c := challenge{
 		Purpose: verifier.PurposeRenew, Format: formatOf(snap.Node.AdmittedBy),
@@ -66,6 +66,7 @@ func (b *Broker) renewChallenge(snap ledger.Snapshot, p *activePolicy) (api.Chal
 	if err != nil {
 		return api.Challenge{}, err
 	}
+	b.kept.put(&c, snap, b.cfg.Now())
 	return api.Challenge{
 		Token: token, Purpose: c.Purpose, ExpiresAt: time.UnixMilli(c.ExpiresAt).UTC(),
 		Select: c.Select, Nonce: c.Nonce,
@@ -134,7 +135,11 @@ func (b *Broker) challengeEnrol(ctx context.Context, req api.ChallengeRequest, p
 	if snap.Found {
 		c.Version = snap.State.Version
 	}
-	return b.credential(ctx, &c, ek, p)
+	out, err := b.credential(ctx, &c, ek, p)
+	if err == nil {
+		b.kept.put(&c, snap, b.cfg.Now())
+	}
+	return out, err
 }
 
 // credential runs TPM2_MakeCredential with the nonce as the secret: only the TPM
