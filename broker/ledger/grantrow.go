@@ -14,7 +14,7 @@ import (
 func (n Node) Canonical() ([]byte, error) {
 	n.Groups, n.CreatedAt = list(n.Groups), micro(n.CreatedAt)
 	n.EKPublic, n.AKPublic, n.AKName = list(n.EKPublic), list(n.AKPublic), list(n.AKName)
-	return Canonical(n)
+	return Canonical(&n)
 }
 
 // Canonical returns the RFC 8785 form of the row.
@@ -28,7 +28,7 @@ func (s NodeState) Canonical() ([]byte, error) {
 	for _, t := range []*time.Time{&s.AttestedAt, &s.FreshUntil, &s.ExpiresAt, &s.LastAttemptAt, &s.LastOKAt} {
 		*t = micro(*t)
 	}
-	return Canonical(s)
+	return Canonical(&s)
 }
 
 // Canonical returns the RFC 8785 form of the row with the use that was made of

@@ -47,7 +47,7 @@ type Guard struct {
 // that repeat parts of it. Salt must be fresh random bytes. It has no verdict:
 // the attestation that it names has.
 func (i Issuance) Record(salt [32]byte) (Record, error) {
-	body, err := Canonical(i)
+	body, err := Canonical(&i)
 	if err != nil {
 		return Record{}, err
 	}

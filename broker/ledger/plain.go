@@ -26,16 +26,22 @@ func plainForm(v any) ([]byte, bool) {
 	if v == nil {
 		return nil, false
 	}
-	write := plainWriterOf(reflect.TypeOf(v))
+	value := reflect.ValueOf(v)
+	if value.Kind() == reflect.Pointer && !value.IsNil() {
+		value = value.Elem()
+	}
+	write := plainWriterOf(value.Type())
 	if write == nil {
 		return nil, false
 	}
+	if !value.CanAddr() { // a copy that can be: arrays and times are read without one each
+		addressed := reflect.New(value.Type()).Elem()
+		addressed.Set(value)
+		value = addressed
+	}
 	room := plainRoom.Get().(*[]byte)
 	defer plainRoom.Put(room)
-	// A copy that can be addressed: arrays and times are read without one each.
-	addressed := reflect.New(reflect.TypeOf(v)).Elem()
-	addressed.Set(reflect.ValueOf(v))
-	out, ok := write((*room)[:0], addressed)
+	out, ok := write((*room)[:0], value)
 	*room = out[:0]
 	if !ok {
 		return nil, false

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -52,7 +53,7 @@ func TestPlainFormOfOurTypes(t *testing.T) {
 		t.Run(fmt.Sprintf("%T", zero), func(t *testing.T) {
 			full := reflect.New(reflect.TypeOf(zero)).Elem()
 			fill(rand.New(rand.NewPCG(1, 2)), full, plainTexts)
-			for _, v := range []any{zero, full.Interface()} {
+			for _, v := range []any{zero, full.Interface(), full.Addr().Interface()} {
 				got, ok := ledger.PlainForm(v)
 				if !ok {
 					t.Fatalf("not plain: %+v", v)
@@ -159,8 +160,16 @@ func TestNotPlain(t *testing.T) {
 		"a map of other things": map[string]int{},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got, ok := ledger.PlainForm(v); ok {
-				t.Errorf("plain: %s", got)
+			values := []any{v}
+			if v != nil {
+				pointer := reflect.New(reflect.TypeOf(v))
+				pointer.Elem().Set(reflect.ValueOf(v))
+				values = append(values, pointer.Interface())
+			}
+			for _, v := range values {
+				if got, ok := ledger.PlainForm(v); ok {
+					t.Errorf("plain: %s", got)
+				}
 			}
 		})
 	}
@@ -186,6 +195,9 @@ func FuzzPlainForm(f *testing.F) {
 		fill(rand.New(rand.NewPCG(seed, seed)), v, append([]string{text}, oddTexts...))
 		if got, ok := ledger.PlainForm(v.Interface()); ok {
 			expectCanonical(t, v.Interface(), got)
+			if pointed, ok := ledger.PlainForm(v.Addr().Interface()); !ok || !bytes.Equal(pointed, got) {
+				t.Errorf("by its pointer %s, by its value %s", pointed, got)
+			}
 		}
 	})
 }
@@ -208,6 +220,24 @@ func BenchmarkCanonical(b *testing.B) {
 		b.Run(name+"/library", func(b *testing.B) {
 			for b.Loop() {
 				if _, err := jcs.Transform(raw); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkRow makes the bytes that the HMAC of a row is over.
+func BenchmarkRow(b *testing.B) {
+	node, state := ledger.Node{Groups: []string{"a"}}, ledger.NodeState{}
+	for name, canonical := range map[string]func() ([]byte, error){
+		"node":  func() ([]byte, error) { return node.Canonical() },
+		"state": func() ([]byte, error) { return state.Canonical() },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := canonical(); err != nil {
 					b.Fatal(err)
 				}
 			}
