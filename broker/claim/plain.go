@@ -1,7 +1,6 @@
 package claim
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 )
@@ -28,7 +27,13 @@ func (c Claims) plain() ([]byte, bool) {
 	}
 	w.number(`,"iat":`, c.IssuedAt)
 	w.raw(`,"submods":{`)
-	for i, name := range slices.Sorted(maps.Keys(c.Submods)) {
+	var room [maxSubmods]string
+	names := room[:0]
+	for name := range c.Submods {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for i, name := range names {
 		if i > 0 {
 			w.raw(",")
 		}

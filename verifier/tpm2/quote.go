@@ -3,7 +3,6 @@ package tpm2
 import (
 	"bytes"
 	"crypto/sha256"
-	"maps"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -56,18 +55,18 @@ func (t Attested) Quote(want Selection, pcrs map[int][]byte) (Quote, error) {
 	if err := t.checkSelection(want); err != nil {
 		return Quote{}, err
 	}
-	values := make(map[int][]byte, len(want)*8)
-	h := sha256.New()
-	for _, i := range want.Indexes() {
-		v := pcrs[i]
-		if len(v) != sha256.Size {
+	indexes := want.Indexes()
+	for _, i := range indexes {
+		if len(pcrs[i]) != sha256.Size {
 			return Quote{}, reason.Newf(reason.TPM2PCRLength, "PCR %d is missing or not 32 bytes long", i)
 		}
-		values[i] = bytes.Clone(v)
-		h.Write(v)
 	}
-	if len(pcrs) != len(values) {
+	if len(pcrs) != len(indexes) {
 		return Quote{}, reason.New(reason.TPM2PCRUnquoted, "a PCR value was sent that is not in the quote")
+	}
+	values, h := cloned(pcrs), sha256.New()
+	for _, i := range indexes {
+		h.Write(values[i])
 	}
 	if !bytes.Equal(h.Sum(nil), t.a.pcrDigest) {
 		return Quote{}, reason.New(reason.TPM2PCRDigest, "the PCR values do not hash to the quoted digest")
@@ -142,10 +141,15 @@ func (q Quote) PCR(i int) ([]byte, bool) {
 }
 
 // PCRValues returns all quoted values by PCR; map and slices are the caller's.
-func (q Quote) PCRValues() map[int][]byte {
-	out := maps.Clone(q.values)
-	for i, v := range out {
-		out[i] = bytes.Clone(v)
+func (q Quote) PCRValues() map[int][]byte { return cloned(q.values) }
+
+// cloned copies digests into one piece of memory; none can grow into the next.
+func cloned(values map[int][]byte) map[int][]byte {
+	out, room := make(map[int][]byte, len(values)), make([]byte, 0, len(values)*sha256.Size)
+	for i, v := range values {
+		begin := len(room)
+		room = append(room, v...)
+		out[i] = room[begin:len(room):len(room)]
 	}
 	return out
 }
