@@ -121,7 +121,7 @@ func (s *Server) Turns() *Turns { return s.lanes.turns }
 type Arrivals = arrivals
 
 // NewArrivals makes them.
-func NewArrivals(l Limits) *Arrivals { return newArrivals(l.withDefaults()) }
+func NewArrivals(l Limits) *Arrivals { return newArrivals(l.withDefaults(2)) }
 
 // Refuse says which limit a new connection meets, "" for none.
 func (a *arrivals) Refuse(ip netip.Addr, now time.Time) string { return a.refuse(ip, now) }

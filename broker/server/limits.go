@@ -3,7 +3,6 @@ package server
 import (
 	"container/list"
 	"math"
-	"runtime"
 	"sync"
 	"time"
 )
@@ -61,7 +60,10 @@ type Limits struct {
 	Table int
 }
 
-func (l Limits) withDefaults() Limits {
+// DefaultLimits are those of a machine with so many cores.
+func DefaultLimits(cores int) Limits { return Limits{}.withDefaults(cores) }
+
+func (l Limits) withDefaults(cores int) Limits {
 	number := func(v *int, d int) {
 		if *v == 0 {
 			*v = d
@@ -72,19 +74,18 @@ func (l Limits) withDefaults() Limits {
 			*v = Rate{perSecond, burst}
 		}
 	}
-	cores := float64(runtime.GOMAXPROCS(0))
 	number(&l.MaxConns, 8192)
 	number(&l.MaxConnsPerIP, 256)
 	number(&l.MaxStreams, 32)
 	number(&l.MaxRequests, 1024)
-	number(&l.Turns, int(4*cores))
+	number(&l.Turns, 4*cores)
 	number(&l.Queue, 4*l.Turns)
 	number(&l.Table, 65536)
 	if l.MaxBytes == 0 {
 		l.MaxBytes = 128 << 20
 	}
 	rate(&l.Arrivals, 50, 512)
-	rate(&l.Newcomers, 100*cores, int(200*cores))
+	rate(&l.Newcomers, 100*float64(cores), 200*cores)
 	rate(&l.Strangers, 400, 800)
 	rate(&l.PerIP, 20, 60)
 	rate(&l.Nodes, 4000, 8000)

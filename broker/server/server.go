@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -112,7 +113,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.AdminSocket != "" && cfg.Operator == nil {
 		return nil, errors.New("server: AdminSocket without Operator")
 	}
-	cfg.Limits, cfg.Timeouts = cfg.Limits.withDefaults(), cfg.Timeouts.withDefaults()
+	cfg.Limits, cfg.Timeouts = cfg.Limits.withDefaults(runtime.GOMAXPROCS(0)), cfg.Timeouts.withDefaults()
 	if cfg.Registry == nil {
 		cfg.Registry = prometheus.NewRegistry()
 	}

@@ -3,10 +3,12 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/zonebroker/zonebroker/broker/server"
 )
@@ -59,5 +61,32 @@ func TestLimitOfIdleConnections(t *testing.T) {
 	l := limits{Idle: 3 * time.Minute}
 	if err := l.check(); err != nil || l.timeouts() != (server.Timeouts{Idle: 3 * time.Minute}) {
 		t.Errorf("%+v, %v", l.timeouts(), err)
+	}
+}
+
+// TestDocumentedLimits: what the page calls the defaults are the defaults.
+func TestDocumentedLimits(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "limits.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(page), "```yaml\n")
+	block, _, _ = strings.Cut(block, "```")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, configFile), []byte("trust_domain: example.org\n"+block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := loadConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := cfg.Limits.ofServer(), server.DefaultLimits(2)
+	// What the file cannot change.
+	want.MaxStreams, want.MaxRequests, want.MaxBytes, want.Issue, want.Table = 0, 0, 0, server.Rate{}, 0
+	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0.001, 0)); diff != "" {
+		t.Error(diff)
+	}
+	if l := cfg.Limits; l.timeouts() != (server.Timeouts{Idle: 10 * time.Second}) || l.Enrolments != 50 || l.NodeAttestations != 10 {
+		t.Errorf("%+v", l)
 	}
 }
