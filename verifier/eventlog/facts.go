@@ -29,7 +29,7 @@ type Finding struct {
 // Explained is a log that explained a verified quote. The zero value proves
 // nothing.
 type Explained struct {
-	digests    [PCRs][]value
+	digests    *[PCRs][]value // shared by copies, and not changed any more
 	findings   []Finding
 	secureBoot string
 	unproved   error
@@ -39,7 +39,7 @@ type Explained struct {
 // order. They are proved: the quoted value has no other preimage. Nil where the
 // PCR was not quoted or has no event. The slices are the caller's.
 func (x Explained) EventDigests(pcr int) [][]byte {
-	if pcr < 0 || pcr > maxPCR || len(x.digests[pcr]) == 0 {
+	if pcr < 0 || pcr > maxPCR || x.digests == nil || len(x.digests[pcr]) == 0 {
 		return nil
 	}
 	out := make([][]byte, len(x.digests[pcr]))
@@ -87,7 +87,7 @@ func (x *Explained) note(pcr int, code reason.Code, format string, args ...any) 
 
 // facts judges the events of the PCRs that were quoted.
 func (l Log) facts(known [PCRs]bool) Explained {
-	var x Explained
+	x := Explained{digests: new([PCRs][]value)}
 	var counts [PCRs]int
 	for _, e := range l.events {
 		if e.extends() && known[e.PCR] {
