@@ -22,7 +22,8 @@ type claims struct {
 }
 
 // claim begins the transaction and decides who wins: new nodes, then guards and
-// the compare-and-set of known ones, then join tokens, in one round trip.
+// the compare-and-set of known ones, then join tokens, in one round trip. It
+// takes the log's lock with them where nothing has to come in between.
 func (t *transaction) claim(ctx context.Context) error {
 	t.lost = make(map[*item]error)
 	b := &pgx.Batch{}
@@ -38,6 +39,9 @@ func (t *transaction) claim(ctx context.Context) error {
 			}
 			return err
 		})
+	}
+	if !slices.ContainsFunc(t.items, (*item).replacesNode) {
+		t.queueHead(b)
 	}
 	if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
 		return err

@@ -1,34 +1,35 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
-	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
 )
 
 // copyBuffer builds the binary format of COPY (Postgres documentation, "COPY",
-// Binary Format). pgx's CopyFrom asks for the columns on every call; this one
-// knows them, and saves the round trip.
-type copyBuffer struct {
-	b     []byte
-	first int // end of the first row
-}
+// Binary Format). pgx's CopyFrom asks for the columns on every call, and waits
+// for the end of each; these columns are known, and their tables go together.
+type copyBuffer struct{ b []byte }
 
 var copyHeader = []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+
+// copyChunk bounds what the server has to hold of a COPY at once.
+const copyChunk = 64 << 10
 
 // postgresEpoch is 2000-01-01 in µs since 1970.
 const postgresEpoch = 946_684_800_000_000
 
 func (c *copyBuffer) row(fields int) {
 	if c.b == nil {
-		c.b = append(make([]byte, 0, 64<<10), copyHeader...)
-	} else if c.first == 0 {
-		c.first = len(c.b)
+		c.b = append(make([]byte, 0, copyChunk), copyHeader...)
 	}
 	c.b = binary.BigEndian.AppendUint16(c.b, uint16(fields))
 }
@@ -64,39 +65,6 @@ func (c *copyBuffer) time(v time.Time) {
 	c.int64(v.UnixMicro() - postgresEpoch)
 }
 
-// reader hands out the first row, then calls between, then the rest: a process
-// that stops in between holds the table inside COPY.
-func (c *copyBuffer) reader(between func()) io.Reader {
-	c.b = binary.BigEndian.AppendUint16(c.b, 0xffff)
-	if c.first == 0 {
-		c.first = len(c.b) - 2
-	}
-	return &copyReader{head: c.b[:c.first], tail: c.b[c.first:], between: between}
-}
-
-type copyReader struct {
-	head, tail []byte
-	between    func()
-}
-
-func (r *copyReader) Read(p []byte) (int, error) {
-	if len(r.head) > 0 {
-		n := copy(p, r.head)
-		r.head = r.head[n:]
-		return n, nil
-	}
-	if r.between != nil {
-		r.between()
-		r.between = nil
-	}
-	if len(r.tail) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, r.tail)
-	r.tail = r.tail[n:]
-	return n, nil
-}
-
 // copyRows writes the history rows of the winners.
 func (t *transaction) copyRows(ctx context.Context) error {
 	var records, parts, svids, drift copyBuffer
@@ -130,25 +98,48 @@ func (t *transaction) copyRows(ctx context.Context) error {
 			drift.text(d.After)
 		}
 	}
-	step := func() { t.w.s.cfg.Step("store.copy") }
+	var queries []string
+	var buffers []*copyBuffer
 	for _, c := range []struct {
-		buf  *copyBuffer
-		sql  string
-		step func()
+		buf *copyBuffer
+		sql string
 	}{
-		{&records, copyAttestation, step},
-		{&parts, copyEvidencePart, nil},
-		{&svids, copySVIDs, nil},
-		{&drift, copyDrift, nil},
+		{&records, copyAttestation},
+		{&parts, copyEvidencePart},
+		{&svids, copySVIDs},
+		{&drift, copyDrift},
 	} {
-		if c.buf.b == nil {
-			continue
-		}
-		if _, err := t.w.conn.PgConn().CopyFrom(ctx, c.buf.reader(c.step), c.sql); err != nil {
-			return err
+		if c.buf.b != nil {
+			queries, buffers = append(queries, c.sql), append(buffers, c.buf)
 		}
 	}
-	return nil
+	return t.w.copyIn(ctx, strings.Join(queries, ";"), buffers)
+}
+
+// copyIn runs several COPY in one round trip: the server takes the data of the
+// next one after the end of that before, and ignores what follows an error. A
+// process that stops after the start holds the first table inside COPY.
+func (w *writer) copyIn(ctx context.Context, queries string, buffers []*copyBuffer) error {
+	conn := w.conn.PgConn()
+	answer := conn.Exec(ctx, queries)
+	w.s.cfg.Step("store.copy")
+	err := sendCopies(conn.Frontend(), buffers)
+	// What the server says tells more than that the connection broke.
+	return cmp.Or(answer.Close(), err)
+}
+
+func sendCopies(to *pgproto3.Frontend, buffers []*copyBuffer) error {
+	for _, c := range buffers {
+		const trailer = "\xff\xff"
+		for chunk := range slices.Chunk(append(c.b, trailer...), copyChunk) {
+			to.Send(&pgproto3.CopyData{Data: chunk})
+			if err := to.Flush(); err != nil {
+				return err
+			}
+		}
+		to.Send(&pgproto3.CopyDone{})
+	}
+	return to.Flush()
 }
 
 const (

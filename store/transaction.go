@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -21,10 +22,18 @@ type transaction struct {
 
 	lost    map[*item]error // refused by compare-and-set
 	winners []*item
+	head    *logHead // nil until the log's lock is held
 	log     sequenced
 	out     *outcome
 
 	committing bool // set once COMMIT may have reached the server
+}
+
+// logHead is the head of the log, and the database's clock, under its lock.
+type logHead struct {
+	size      int64
+	frontier  []byte
+	last, now time.Time
 }
 
 // outcome is what a committed transaction answers, in the order of its items.
@@ -66,53 +75,63 @@ func (t *transaction) run(ctx context.Context) (*outcome, error) {
 	if err := t.write(ctx); err != nil {
 		return nil, err
 	}
-	step("store.precommit")
-	t.committing = true
-	if _, err := t.w.conn.Exec(ctx, "COMMIT"); err != nil {
-		return nil, err
-	}
 	step("store.postcommit")
 	t.w.tail, t.w.tailSize = t.log.tail, t.log.size
 	return t.out, nil
 }
 
-// lockLog changes the node rows of winners, takes the log's lock, reads its head
-// and the database's clock, and gives every winner its place.
-func (t *transaction) lockLog(ctx context.Context) error {
-	b := &pgx.Batch{}
-	for _, it := range t.winners {
-		if it.commit.Node == nil || it.commit.BasedOn == 0 {
-			continue
-		}
-		ct := it
-		b.Queue(updateNode, updateNodeArgs(it)...).Query(func(rows pgx.Rows) error {
-			ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			if err == nil && len(ids) == 0 {
-				return &itemError{item: ct, err: errIdentity()}
-			}
-			return err
-		})
-	}
-	var size int64
-	var frontier []byte
-	var last, now time.Time
-	const head = `SELECT size, frontier, recorded_at FROM log_head WHERE log_id = $1 FOR UPDATE`
-	b.Queue(head, t.w.s.cfg.LogID).QueryRow(func(row pgx.Row) error { return row.Scan(&size, &frontier, &last) })
-	b.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
-	if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
+// replacesNode reports whether the row of a known node is replaced, which comes
+// before the log's lock and concerns winners alone: to know them takes a round
+// trip of its own.
+func (it *item) replacesNode() bool { return it.commit.Node != nil && it.commit.BasedOn != 0 }
+
+// queueHead takes the log's lock and reads its head and the database's clock.
+func (t *transaction) queueHead(b *pgx.Batch) {
+	// Inside, the row is locked; outside, where the clock is read, it is held.
+	const head = `SELECT size, frontier, recorded_at, clock_timestamp() FROM
+		(SELECT size, frontier, recorded_at FROM log_head WHERE log_id = $1 FOR UPDATE) locked`
+	b.Queue(head, t.w.s.cfg.LogID).QueryRow(func(row pgx.Row) error {
+		h := &logHead{}
+		err := row.Scan(&h.size, &h.frontier, &h.last, &h.now)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return reason.New(reason.LedgerFork, "the head of the log is gone")
 		}
+		t.head = h
 		return err
+	})
+}
+
+// lockLog changes the node rows of winners and takes the log's lock, where that
+// is still to do, and gives every winner its place.
+func (t *transaction) lockLog(ctx context.Context) error {
+	if t.head == nil {
+		b := &pgx.Batch{}
+		for _, it := range t.winners {
+			if !it.replacesNode() {
+				continue
+			}
+			b.Queue(updateNode, updateNodeArgs(it)...).Query(func(rows pgx.Rows) error {
+				ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+				if err == nil && len(ids) == 0 {
+					return &itemError{item: it, err: errIdentity()}
+				}
+				return err
+			})
+		}
+		t.queueHead(b)
+		if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
+			return err
+		}
 	}
-	f, err := ledger.UnmarshalFrontier(frontier)
+	size := t.head.size
+	f, err := ledger.UnmarshalFrontier(t.head.frontier)
 	if err != nil || f.Size() != size {
 		return reason.New(reason.LedgerFork, "the head of the log is not a tree of its size")
 	}
 	// The database's clock, and never backwards: time and index agree.
-	at := now.UTC().Truncate(time.Microsecond)
-	if at.Before(last) {
-		at = last.UTC()
+	at := t.head.now.UTC().Truncate(time.Microsecond)
+	if at.Before(t.head.last) {
+		at = t.head.last.UTC()
 	}
 	tail := t.w.tail
 	if size != t.w.tailSize {
@@ -147,25 +166,46 @@ func (t *transaction) readTail(ctx context.Context, size int64) ([]byte, error) 
 	return raw, nil
 }
 
-// write adds what is not copied: evidence, grants, the log itself, and the
-// writer's own mark.
+// write adds what is not copied (evidence, grants, the log itself, and the
+// writer's own mark) and commits: in one round trip, unless an answer may still
+// refuse a grant.
 func (t *transaction) write(ctx context.Context) error {
 	b := &pgx.Batch{}
 	logID := t.w.s.cfg.LogID
 	if err := t.queueEvidence(ctx, b); err != nil {
 		return err
 	}
+	others := b.Len()
 	for _, it := range t.winners {
 		t.queueGrants(b, it)
 	}
+	grants := b.Len() > others
 	t.log.queue(b, logID)
 	const mark = `INSERT INTO log_writer (log_id, writer, seq) VALUES ($1, $2, $3)
 		ON CONFLICT (log_id, writer) DO UPDATE SET seq = EXCLUDED.seq, updated_at = now()`
 	b.Queue(mark, logID, t.w.s.session, t.seq)
 	const head = `UPDATE log_head SET size = $2, frontier = $3, recorded_at = $4 WHERE log_id = $1`
-	b.Queue(head, logID, t.log.size, t.log.frontier, t.log.recordedAt)
-	if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("write batch: %w", err)
+	written := false
+	b.Queue(head, logID, t.log.size, t.log.frontier, t.log.recordedAt).Exec(func(pgconn.CommandTag) error {
+		written = true
+		return nil
+	})
+	if grants {
+		if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
+			return fmt.Errorf("write batch: %w", err)
+		}
+		b = &pgx.Batch{}
 	}
-	return nil
+	t.w.s.cfg.Step("store.precommit")
+	b.Queue(commitStatement)
+	t.committing = true
+	err := t.w.conn.SendBatch(ctx, b).Close()
+	if err == nil {
+		return nil
+	}
+	if pgCode(err) != "" && !written {
+		// What follows a statement that the server refuses is not executed.
+		t.committing = false
+	}
+	return fmt.Errorf("write batch: %w", err)
 }

@@ -182,6 +182,10 @@ func (w *writer) connect(ctx context.Context) error {
 	return nil
 }
 
+// commitStatement is prepared under its name, to go with the last of what it
+// commits.
+const commitStatement = "COMMIT"
+
 // prepare takes the writer's role, makes the head of a new log, and forgets
 // processes that are long gone.
 func (w *writer) prepare(ctx context.Context, conn *pgx.Conn) error {
@@ -191,6 +195,9 @@ func (w *writer) prepare(ctx context.Context, conn *pgx.Conn) error {
 	const head = `INSERT INTO log_head (log_id, size, frontier, recorded_at) VALUES ($1, 0, $2, 'epoch') ON CONFLICT DO NOTHING`
 	var empty ledger.Frontier
 	if _, err := conn.Exec(ctx, head, w.s.cfg.LogID, empty.Marshal()); err != nil {
+		return err
+	}
+	if _, err := conn.Prepare(ctx, commitStatement, "commit"); err != nil {
 		return err
 	}
 	const forget = `DELETE FROM log_writer WHERE log_id = $1 AND writer <> $2 AND updated_at < now() - interval '7 days'`
