@@ -205,24 +205,33 @@ func TestChangedNodeEarnsNothing(t *testing.T) {
 }
 
 // TestStaleRefusalIsNotSaid: a refusal for a reason that is over since the
-// challenge is challenge.spent, counts as nothing else and is no record; what the
-// next challenge brings is the truth.
+// challenge is challenge.spent and counts as nothing else, also where it would
+// have been no record, so that no commit would have found out; what the next
+// challenge brings is the truth.
 func TestStaleRefusalIsNotSaid(t *testing.T) {
 	r := newRig(t)
 	h := r.enrolled()
 	_, err := r.b.Disable(t.Context(), operator, h.node, api.DisableRequest{})
 	r.must(err)
+	for range broker.MaxFullRepeats + 2 {
+		out, err := h.tryRenew()
+		wantCode(t, out, err, reason.NodeDisabled)
+	}
 	h.minute()
 	ch, err := h.askRenew()
 	r.must(err)
 	req := h.answer(ch)
 	_, err = r.b.Approve(t.Context(), operator, h.node, api.ApproveRequest{})
 	r.must(err)
-	records := r.records()
+	r.flush()
+	records, counted := r.records(), r.store.count(reason.NodeDisabled, h.node)
+	if counted == 0 {
+		t.Fatal("all refusals are records")
+	}
 	out, err := h.attest(req)
 	wantCode(t, out, err, reason.ChallengeSpent)
 	r.flush()
-	if r.records() != records || r.store.count(reason.NodeDisabled, h.node) != 0 {
+	if r.records() != records || r.store.count(reason.NodeDisabled, h.node) != counted {
 		t.Error("a refusal from before was counted or recorded")
 	}
 	if _, err := h.attest(h.answer(*refusalOf(t, err).Challenge)); err != nil {

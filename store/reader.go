@@ -42,8 +42,9 @@ const (
 	nodesByAK = `SELECT x.* FROM unnest((SELECT $1::bytea[])) AS k (v) CROSS JOIN LATERAL (` + selectNode + `WHERE n.ak_name = k.v LIMIT 1) x`
 )
 
-// NodeByID reads one node in one snapshot, which is of after the call. The
+// NodeByID reads one node in one snapshot, which is taken after the call. The
 // slices in it may be those of another caller, and are not to be changed.
+// reason.RequestOverloaded where too many reads wait.
 func (s *Store) NodeByID(ctx context.Context, id ledger.NodeID) (ledger.Snapshot, error) {
 	return s.byID.read(ctx, string(id))
 }
@@ -235,8 +236,9 @@ func (r *nodeReader) runKeys(ctx context.Context, open map[string]*nodeRead) {
 		}
 		return rows.Err()
 	})
-	if _, unreadable := errors.AsType[pgx.ScanArgError](err); unreadable && len(open) > 1 {
-		// No broker wrote that row, and the others must not pay for it.
+	if _, unreadable := errors.AsType[pgx.ScanArgError](err); (unreadable || classify(err) == poisoned) && len(open) > 1 {
+		// A row that no broker wrote, or a key that is no text: the others must not
+		// pay for it.
 		half := make(map[string]*nodeRead)
 		for key, w := range open {
 			if len(half) >= len(open) {

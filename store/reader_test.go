@@ -26,10 +26,12 @@ type heldReads struct {
 	count atomic.Int64
 	begun chan struct{} // of readings that wait
 	gate  chan struct{}
+	want  reason.Code // of the two that were held
 	wg    sync.WaitGroup
 }
 
-// holdReads enrols so many nodes and has two reads held, of all that may be.
+// holdReads enrols so many nodes, and holds two reads by AK and whatever else
+// comes until it held all.
 func holdReads(t *testing.T, nodes int, all int64) (*heldReads, []ledger.Snapshot) {
 	t.Helper()
 	w := newWorld(t)
@@ -49,9 +51,8 @@ func holdReads(t *testing.T, nodes int, all int64) (*heldReads, []ledger.Snapsho
 	})
 	for range 2 {
 		h.wg.Go(func() {
-			if _, err := h.s.NodeByAK(t.Context(), snaps[0].Node.AKName); err != nil {
-				t.Error(err)
-			}
+			_, err := h.s.NodeByAK(t.Context(), snaps[0].Node.AKName)
+			wantCode(t, err, h.want)
 		})
 	}
 	<-h.begun
@@ -143,6 +144,49 @@ func TestReadsTakeTwoStatements(t *testing.T) {
 	if n := h.count.Load(); n != 3 {
 		t.Errorf("%d statements, want the two that were held and one for all others", n)
 	}
+}
+
+// TestReadsFailTogether: without an answer of the database, all of a group are
+// told so.
+func TestReadsFailTogether(t *testing.T) {
+	h, snaps := holdReads(t, 3, 2)
+	for i := range 30 {
+		h.wg.Go(func() {
+			_, err := h.s.NodeByAK(t.Context(), snaps[i%3].Node.AKName)
+			wantCode(t, err, reason.StoreUnavailable)
+		})
+	}
+	h.queued(30)
+	h.db.Exec(t, `ALTER TABLE node RENAME TO away`)
+	h.want = reason.StoreUnavailable
+	h.release()
+	if n := h.count.Load(); n != 3 {
+		t.Errorf("%d statements", n)
+	}
+}
+
+// TestReadOfNoText: an id that the database cannot even take fails its own
+// caller alone.
+func TestReadOfNoText(t *testing.T) {
+	w := newWorld(t)
+	snap := w.enrol(1)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 20 {
+				_, err := w.s.NodeByID(t.Context(), "a\x00b")
+				wantCode(t, err, reason.StoreUnavailable)
+			}
+		})
+		wg.Go(func() {
+			for range 20 {
+				if got, err := w.s.NodeByID(t.Context(), snap.Node.ID); err != nil || !got.Found {
+					t.Errorf("another caller's id: %t, %v", got.Found, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // TestReadEndsWithItsContext: who gives up is answered at once, and leaves
