@@ -56,7 +56,7 @@ type Appraisal struct {
 func (a Appraisal) Format() string { return a.format }
 
 // lab says that the keys behind the evidence may be software.
-func (a Appraisal) lab() bool { return a.format == FormatTPM2Lab }
+func (a *Appraisal) lab() bool { return a.format == FormatTPM2Lab }
 
 // BindingClass returns ClassA, ClassB or ClassC.
 func (a Appraisal) BindingClass() string { return a.class }

@@ -21,42 +21,40 @@ import (
 // given to policy. No check after the signature runs unless the signature and
 // the binding hold: replaying a log for a stranger would be free work for them.
 func Appraise(ev Evidence, want Expectation, trust Trust, now time.Time) (Appraisal, error) {
-	judge, ok := formats[ev.Format]
+	by, ok := formats[ev.Format]
 	if !ok {
 		return Appraisal{}, reason.New(reason.RequestUnknownFormat, "this broker does not verify that evidence format")
 	}
-	a, err := judge(ev, want, trust, now)
-	if err != nil {
-		return a, err
+	a := Appraisal{format: ev.Format}
+	err := by(&a, &ev, &want, &trust, now)
+	if refusals := a.Refusals(); err == nil && len(refusals) > 0 {
+		err = refusals[0]
 	}
-	if refusals := a.Refusals(); len(refusals) > 0 {
-		return a, refusals[0]
-	}
-	return a, nil
+	return a, err
 }
 
 // appraiseTPM2 follows tpm.md 1.3: AK, signature, structure, nonce, then clock,
 // selection, PCRs, log, EK certificate, key.
-func appraiseTPM2(ev Evidence, want Expectation, trust Trust, now time.Time) (Appraisal, error) {
-	a := Appraisal{format: ev.Format, class: ClassA}
+func appraiseTPM2(a *Appraisal, ev *Evidence, want *Expectation, trust *Trust, now time.Time) error {
+	a.class = ClassA
 	if a.lab() {
 		a.class = ClassC
 	}
 	e := ev.TPM2
 	if e == nil {
-		return a, reason.New(reason.RequestMalformed, "member tpm2 is missing")
+		return reason.New(reason.RequestMalformed, "member tpm2 is missing")
 	}
 	ak, err := tpm2.ParseAK(e.AKPublic)
 	if err != nil {
-		return a, err
+		return err
 	}
 	if !bytes.Equal(ak.Name(), want.AKName) {
-		return a, reason.New(reason.ChallengeWrongNode, "the challenge was issued for another AK")
+		return reason.New(reason.ChallengeWrongNode, "the challenge was issued for another AK")
 	}
 	bound := Binding(want.Nonce, ev.SPKI, want.TrustDomain, want.Purpose, ev.Format, want.Context)
 	attested, err := tpm2.AuthenticateQuote(ak, e.Quote, e.Signature, bound[:])
 	if err != nil {
-		return a, nameActivation(err, want.Purpose)
+		return nameActivation(err, want.Purpose)
 	}
 	a.authentic = true
 	a.clock, a.firmware = attested.Clock(), attested.FirmwareVersion()
@@ -65,8 +63,8 @@ func appraiseTPM2(ev Evidence, want Expectation, trust Trust, now time.Time) (Ap
 	a.judgeClock(want)
 	a.judgePCRs(attested, e, want)
 	a.judgeMachine(e, want, trust, now)
-	a.judgeKey(ak, ev, bound[:])
-	return a, nil
+	a.judgeKey(&ak, ev, bound[:])
+	return nil
 }
 
 // nameActivation: at enrolment the nonce is the credential's secret, so a wrong
@@ -80,7 +78,7 @@ func nameActivation(err error, purpose string) error {
 
 // judgeClock compares the clock triple with the baseline. It never says
 // anything about freshness: the owner of a TPM can set its clock.
-func (a *Appraisal) judgeClock(want Expectation) {
+func (a *Appraisal) judgeClock(want *Expectation) {
 	if !a.clock.Safe {
 		a.event("tpm2.clock", reason.TPM2ClockUnsafe, "the TPM reports safe = no")
 	}
@@ -106,7 +104,7 @@ func (a *Appraisal) judgeClock(want Expectation) {
 
 // judgePCRs takes the quoted values and has every one of them explained by a
 // log: a PCR without an explanation is a hash that says nothing.
-func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want Expectation) {
+func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want *Expectation) {
 	quote, err := attested.Quote(want.Selection, e.PCRs)
 	if err != nil {
 		a.refuse("tpm2.pcrs", err)
@@ -162,7 +160,7 @@ func replay(raw []byte, quoted map[int][]byte) (eventlog.Explained, error) {
 // judgeMachine verifies the EK certificate at enrolment. Where an operator
 // vouched for the EK by its hash, a certificate that does not verify is a note;
 // a certificate for another key is a lie in any case.
-func (a *Appraisal) judgeMachine(e *TPM2Evidence, want Expectation, trust Trust, now time.Time) {
+func (a *Appraisal) judgeMachine(e *TPM2Evidence, want *Expectation, trust *Trust, now time.Time) {
 	if a.lab() { // whatever certificate comes along, these keys are nobody's hardware
 		if want.RequireGenuine {
 			a.refuse("ekcert", reason.New(reason.EKCertUntrusted, "lab evidence is never genuine"))
@@ -199,9 +197,9 @@ func (a *Appraisal) judgeMachine(e *TPM2Evidence, want Expectation, trust Trust,
 
 // judgeKey demands proof that the requested SVID key is the requester's: inside
 // the same TPM by TPM2_Certify, or by the signature of a CSR.
-func (a *Appraisal) judgeKey(ak tpm2.AK, ev Evidence, bound []byte) {
+func (a *Appraisal) judgeKey(ak *tpm2.AK, ev *Evidence, bound []byte) {
 	if c := ev.TPM2.Certify; c != nil {
-		resident, err := tpm2.VerifyCertify(ak, *c, bound)
+		resident, err := tpm2.VerifyCertify(*ak, *c, bound)
 		if err == nil && !bytes.Equal(resident.SPKI(), ev.SPKI) {
 			err = reason.New(reason.TPM2CertifyMismatch, "the certified key is not the one that asks for the SVID")
 		}

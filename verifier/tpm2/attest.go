@@ -47,9 +47,9 @@ type attest struct {
 // parseAttest decodes a TPMS_ATTEST whose body it knows (quote, certify); of
 // other types, and of a quote with more than maxBanks selections, it decodes the
 // head: the callers refuse those.
-func parseAttest(b []byte) (attest, error) {
+func parseAttest(b []byte) (*attest, error) {
 	r := &reader{rest: b}
-	a := attest{magic: r.u32(), kind: r.u16(), signer: r.sized(), extraData: r.sized()}
+	a := &attest{magic: r.u32(), kind: r.u16(), signer: r.sized(), extraData: r.sized()}
 	a.clock.Millis, a.clock.ResetCount, a.clock.RestartCount = r.u64(), r.u32(), r.u32()
 	safe := r.u8()
 	a.clock.Safe = safe == 1
@@ -89,22 +89,22 @@ func (a *attest) parseBody(r *reader) bool {
 // openAttest verifies the signature first and only then reads the structure
 // with care: nothing that a stranger sends costs more than one verification.
 // It returns a structure of the wanted type made by the TPM that holds ak.
-func openAttest(ak AK, raw, sig []byte, kind uint16) (attest, error) {
+func openAttest(ak *AK, raw, sig []byte, kind uint16) (*attest, error) {
 	if isVersion1Quote(raw) {
-		return attest{}, reason.New(reason.TPM2Version, "the quote is of a TPM 1.2")
+		return nil, reason.New(reason.TPM2Version, "the quote is of a TPM 1.2")
 	}
 	if err := verifySignature(ak, raw, sig); err != nil {
-		return attest{}, err
+		return nil, err
 	}
 	a, err := parseAttest(raw)
 	if err != nil {
-		return attest{}, err
+		return nil, err
 	}
 	if a.magic != magicGenerated {
-		return attest{}, reason.New(reason.TPM2AttestMagic, "the magic is not TPM_GENERATED: the TPM did not make this")
+		return nil, reason.New(reason.TPM2AttestMagic, "the magic is not TPM_GENERATED: the TPM did not make this")
 	}
 	if a.kind != kind {
-		return attest{}, reason.Newf(reason.TPM2AttestType, "attestation of type %#04x where %#04x was expected", a.kind, kind)
+		return nil, reason.Newf(reason.TPM2AttestType, "attestation of type %#04x where %#04x was expected", a.kind, kind)
 	}
 	return a, nil
 }

@@ -33,7 +33,7 @@ func VerifyCertify(ak AK, c CertifyEvidence, qualifying []byte) (ResidentKey, er
 	if len(c.Public) > maxPublic {
 		return ResidentKey{}, errTooLarge
 	}
-	a, err := openAttest(ak, c.Attest, c.Signature, typeCertify)
+	a, err := openAttest(&ak, c.Attest, c.Signature, typeCertify)
 	if err != nil {
 		return ResidentKey{}, nameForeignSigner(ak, c.Attest, err)
 	}

@@ -10,7 +10,17 @@ import (
 // Attested is a TPMS_ATTEST of type quote that an AK signed over the expected
 // qualifying data. What it quotes is not judged yet: that is Attested.Quote.
 // The zero value attests nothing.
-type Attested struct{ a attest }
+type Attested struct{ a *attest }
+
+// nothing is what a zero Attested attests; it is never written.
+var nothing attest
+
+func (t Attested) read() *attest {
+	if t.a == nil {
+		return &nothing
+	}
+	return t.a
+}
 
 // AuthenticateQuote verifies that the TPM holding ak made this quote over
 // qualifying, which is 1 to 64 bytes (the 32 of the binding). attest is a
@@ -24,7 +34,7 @@ func AuthenticateQuote(ak AK, attest, signature, qualifying []byte) (Attested, e
 	if err := checkAttestSize(attest); err != nil {
 		return Attested{}, err
 	}
-	a, err := openAttest(ak, bytes.Clone(attest), signature, typeQuote)
+	a, err := openAttest(&ak, bytes.Clone(attest), signature, typeQuote)
 	if err != nil {
 		return Attested{}, err
 	}
@@ -39,10 +49,10 @@ func AuthenticateQuote(ak AK, attest, signature, qualifying []byte) (Attested, e
 }
 
 // Clock returns the signed clock triple and safe.
-func (t Attested) Clock() Clock { return t.a.clock }
+func (t Attested) Clock() Clock { return t.read().clock }
 
 // FirmwareVersion returns the signed firmware version.
-func (t Attested) FirmwareVersion() uint64 { return t.a.firmware }
+func (t Attested) FirmwareVersion() uint64 { return t.read().firmware }
 
 // Quote compares the signed selection with want and the given values with the
 // signed digest. pcrs are attester bytes; only those that the TPM quoted come
@@ -68,10 +78,10 @@ func (t Attested) Quote(want Selection, pcrs map[int][]byte) (Quote, error) {
 	for _, i := range indexes {
 		h.Write(values[i])
 	}
-	if !bytes.Equal(h.Sum(nil), t.a.pcrDigest) {
+	if !bytes.Equal(h.Sum(nil), t.read().pcrDigest) {
 		return Quote{}, reason.New(reason.TPM2PCRDigest, "the PCR values do not hash to the quoted digest")
 	}
-	return Quote{selection: want, values: values, clock: t.a.clock, firmware: t.a.firmware}, nil
+	return Quote{selection: want, values: values, clock: t.read().clock, firmware: t.read().firmware}, nil
 }
 
 // checkSelection: the attester chooses what it quotes, so anything but exactly
@@ -80,10 +90,10 @@ func (t Attested) checkSelection(want Selection) error {
 	if want == (Selection{}) {
 		return errQuoteSelection()
 	}
-	if t.a.count > maxBanks {
-		return reason.Newf(reason.TPM2QuoteSelectionCount, "%d PCR selections, more than any TPM has banks", t.a.count)
+	if t.read().count > maxBanks {
+		return reason.Newf(reason.TPM2QuoteSelectionCount, "%d PCR selections, more than any TPM has banks", t.read().count)
 	}
-	sels := t.a.selections[:t.a.count]
+	sels := t.read().selections[:t.read().count]
 	if err := checkBanks(sels); err != nil {
 		return err
 	}

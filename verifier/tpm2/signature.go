@@ -60,7 +60,7 @@ func errSignatureEncoding(detail string) error {
 // verifySignature checks that ak signed message. What passes is signed by ak,
 // but not uniquely encoded: (r, n-s) verifies too, so the bytes of a signature
 // identify nothing.
-func verifySignature(ak AK, message, raw []byte) error {
+func verifySignature(ak *AK, message, raw []byte) error {
 	s, err := parseSignature(raw, ak.scheme)
 	if err != nil {
 		return err
