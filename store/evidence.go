@@ -19,6 +19,49 @@ import (
 // already: event logs that a whole fleet shares.
 const largePart = 4 << 10
 
+// rememberParts bounds storedParts: twice as many digests, about 1 MB.
+const rememberParts = 8 << 10
+
+// storedParts are digests of evidence that commits on the writer's connection
+// made durable: PCR values that a node shows with every renewal need not go to
+// the database each time. Evidence is never deleted; a database that was put
+// back to an earlier state has lost its connections.
+type storedParts struct{ recent, older map[[32]byte]struct{} }
+
+func (p *storedParts) has(digest [32]byte) bool {
+	if _, ok := p.recent[digest]; ok {
+		return true
+	}
+	_, ok := p.older[digest]
+	if ok {
+		p.add(digest)
+	}
+	return ok
+}
+
+func (p *storedParts) add(digest [32]byte) {
+	if p.recent == nil || len(p.recent) >= rememberParts {
+		p.older, p.recent = p.recent, make(map[[32]byte]struct{})
+	}
+	p.recent[digest] = struct{}{}
+}
+
+// remember notes the parts of a committed batch that other records may name
+// again: not those over a nonce or a new key.
+func (p *storedParts) remember(items []*item) {
+	for _, it := range items {
+		for i := range it.commit.Evidence {
+			switch part := &it.commit.Evidence[i]; part.Kind {
+			case ledger.PartQuote, ledger.PartSignature, ledger.PartCertify, ledger.PartSPKI, ledger.PartCSR:
+			default:
+				if part.Bytes != nil {
+					p.add(part.Digest)
+				}
+			}
+		}
+	}
+}
+
 // queueEvidence adds the parts of the winners by content, sorted by digest so
 // that two writers meet in the same order. Equal parts are stored once.
 func (t *transaction) queueEvidence(ctx context.Context, b *pgx.Batch) error {
@@ -27,7 +70,7 @@ func (t *transaction) queueEvidence(ctx context.Context, b *pgx.Batch) error {
 	for _, it := range t.winners {
 		for i := range it.commit.Evidence {
 			p := &it.commit.Evidence[i]
-			if _, seen := parts[p.Digest]; seen || p.Bytes == nil {
+			if _, seen := parts[p.Digest]; seen || p.Bytes == nil || t.w.stored.has(p.Digest) {
 				continue
 			}
 			parts[p.Digest] = p.Bytes

@@ -77,6 +77,7 @@ func (t *transaction) run(ctx context.Context) (*outcome, error) {
 	}
 	step("store.postcommit")
 	t.w.tail, t.w.tailSize = t.log.tail, t.log.size
+	t.w.stored.remember(t.winners)
 	return t.out, nil
 }
 

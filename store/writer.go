@@ -32,6 +32,8 @@ type writer struct {
 	// commit makes it stale, which the size shows.
 	tail     []byte
 	tailSize int64
+
+	stored storedParts // of this connection
 }
 
 // Run is the writer: it takes what is queued, commits it, and repeats, without
@@ -210,7 +212,7 @@ func (w *writer) disconnect() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_ = w.conn.Close(ctx)
-		w.conn = nil
+		w.conn, w.stored = nil, storedParts{}
 	}
 }
 
