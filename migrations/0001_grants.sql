@@ -51,32 +51,34 @@ BEGIN
 END $$;
 CREATE TRIGGER node_fence BEFORE UPDATE OR DELETE ON node FOR EACH ROW EXECUTE FUNCTION node_fence();
 
+-- What every renewal changes stands behind what it seldom does: an update then
+-- writes the changed end of its row to the WAL, and not the PCRs.
 CREATE TABLE node_state (
     node_id         text PRIMARY KEY REFERENCES node,
-    version         bigint NOT NULL CHECK (version > 0),
-    last            uuid,
-    confirmed       uuid,
     rebaseline      boolean NOT NULL,
     has_clock       boolean NOT NULL,
-    clock           bigint NOT NULL, -- unsigned 64 bit, as two's complement
+    tier            integer NOT NULL,
     reset_count     bigint NOT NULL,
     restart_count   bigint NOT NULL,
     firmware        bigint NOT NULL, -- unsigned 64 bit, as two's complement
-    pcrs            text,
-    event_log       bytea,
-    secure_boot     text NOT NULL,
-    seen            text,
+    policy_version  bigint NOT NULL,
+    repeats         bigint NOT NULL,
     zone            text NOT NULL,
-    tier            integer NOT NULL,
     verdict         text NOT NULL,
     reason          text NOT NULL,
-    policy_version  bigint NOT NULL,
+    secure_boot     text NOT NULL,
+    pcrs            text,
+    event_log       bytea,
+    seen            text,
+    version         bigint NOT NULL CHECK (version > 0),
+    clock           bigint NOT NULL, -- unsigned 64 bit, as two's complement
+    last            uuid,
+    confirmed       uuid,
     attested_at     timestamptz,
     fresh_until     timestamptz,
     expires_at      timestamptz,
     last_attempt_at timestamptz,
     last_ok_at      timestamptz,
-    repeats         bigint NOT NULL,
     mac             bytea NOT NULL CHECK (octet_length(mac) = 32)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 

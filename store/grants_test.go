@@ -81,8 +81,7 @@ func TestSuperuserGrantsNothing(t *testing.T) {
 		w.enrol(1)
 		w.db.Exec(t, freely+`INSERT INTO node SELECT 'mine', root_kind, sha256('x'), ek_public, ak_public, 'mine', manufacturer, admitted_by,
 			gen_random_uuid(), machine, groups, status, ak_approved, created_at, mac FROM node;
-			INSERT INTO node_state SELECT 'mine', 1, last, confirmed, rebaseline, has_clock, clock, reset_count, restart_count, firmware, pcrs,
-			event_log, secure_boot, seen, zone, tier, verdict, reason, policy_version, attested_at, fresh_until, expires_at, last_attempt_at, last_ok_at, repeats, mac FROM node_state`)
+			CREATE TABLE mine AS TABLE node_state; UPDATE mine SET node_id = 'mine', version = 1; INSERT INTO node_state TABLE mine`)
 		_, err := w.s.NodeByAK(t.Context(), []byte("mine"))
 		wantCode(t, err, reason.StoreRowForged)
 		wantForged(t, w, heard, "node mine")
