@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -170,7 +171,7 @@ func (s *Server) identify(r *request, on listener) error {
 		return err
 	}
 	if p != (peer{}) {
-		s.arrivals.know(ip)
+		s.arrivals.know(ip, cmp.Or(p.node, p.operator))
 	}
 	switch {
 	case p.node != "":

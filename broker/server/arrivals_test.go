@@ -1,9 +1,11 @@
 package server_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,7 +44,7 @@ func TestArrivals(t *testing.T) {
 	t.Run("a_flood_keeps_no_known_address_out", func(t *testing.T) {
 		a := server.NewArrivals(limits)
 		host := address(0xffffff)
-		a.Know(host)
+		a.Know(host, "node")
 		for i := range 5000 { // more than the table remembers
 			a.Refuse(address(i), now)
 		}
@@ -51,6 +53,22 @@ func TestArrivals(t *testing.T) {
 		}
 		if cause := a.Refuse(address(0xfffffe), now); cause != "newcomers" {
 			t.Errorf("a newcomer: %q", cause)
+		}
+	})
+	t.Run("one_certificate_makes_few_addresses_known", func(t *testing.T) {
+		a := server.NewArrivals(limits)
+		a.Know(address(1), "another")
+		for i := range 100 {
+			a.Know(address(i), "thief")
+		}
+		var known []int
+		for i := range 100 {
+			if a.IsKnown(address(i)) {
+				known = append(known, i)
+			}
+		}
+		if !slices.Equal(known, []int{1, 96, 97, 98, 99}) {
+			t.Errorf("%d are known", known)
 		}
 	})
 	t.Run("who_has_no_token_of_its_own_takes_none_of_all", func(t *testing.T) {
@@ -101,6 +119,17 @@ func TestArrivalsOverTCP(t *testing.T) {
 			t.Error("a fourth newcomer is let in")
 		}
 	})
+	t.Run("strangers_without_a_certificate", func(t *testing.T) {
+		h := start(t, few)
+		for range 3 {
+			if got := h.do(h.client(nil), "GET", "/healthz/live", ""); got.StatusCode != 200 {
+				t.Fatal(got.text)
+			}
+		}
+		if !closed(t, h) {
+			t.Error("a fourth newcomer is let in")
+		}
+	})
 	t.Run("nodes", func(t *testing.T) {
 		h := start(t, few)
 		for range 5 {
@@ -112,6 +141,39 @@ func TestArrivalsOverTCP(t *testing.T) {
 			t.Error("the address of a node is a newcomer")
 		}
 	})
+}
+
+// TestStrangersLeaveRoom: who keeps connections open keeps no host out whose
+// address is known.
+func TestStrangersLeaveRoom(t *testing.T) {
+	h := start(t, func(c *server.Config) { c.Limits.MaxConns = 6 })
+	held := dialTLS(t, h, "h2")
+	for range 2 {
+		dialTLS(t, h, "h2")
+	}
+	c, err := net.Dial("tcp", h.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	closedWithin(t, c, 5*time.Second)
+	if n := metric(t, h, "zonebroker_http_connections_refused_total", "total"); n != 1 {
+		t.Errorf("%v newcomers were refused", n)
+	}
+	held.Close()
+	eventually(t, "another stranger has the place", func() bool {
+		c, err := tls.Dial("tcp", h.Addr(), &tls.Config{InsecureSkipVerify: true})
+		if err == nil {
+			t.Cleanup(func() { c.Close() })
+		}
+		return err == nil
+	})
+	h.Arrivals().Know(netip.MustParseAddr("127.0.0.1"), nodeID)
+	for range 3 {
+		if got := h.do(h.client(h.ca.node(t, nodeID)), "POST", "/v1/challenge", renewal); got.StatusCode != 200 {
+			t.Fatalf("a node got %d", got.StatusCode)
+		}
+	}
 }
 
 // TestRateLimitedStrangersStartOver: refusals on a kept connection would be free.

@@ -3,6 +3,7 @@ package server
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -19,6 +20,7 @@ type limitListener struct {
 
 	mu    sync.Mutex
 	count int                // by mu
+	fresh int                // by mu; of count, those of newcomers
 	byIP  map[netip.Addr]int // by mu; has open connections only, so total bounds it
 }
 
@@ -36,37 +38,46 @@ func (l *limitListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		ip := addressOf(c.RemoteAddr().String())
-		if cause := l.enter(ip); cause != "" {
+		newcomer := !l.arrivals.isKnown(ip)
+		if cause := l.enter(ip, newcomer); cause != "" {
 			l.metrics.refusedConns.WithLabelValues(cause).Inc()
 			c.Close()
 			continue
 		}
-		return &countedConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(ip) })}, nil
+		return &countedConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(ip, newcomer) })}, nil
 	}
 }
 
-func (l *limitListener) enter(ip netip.Addr) (cause string) {
+// enter counts a connection, or says which limit it meets. Newcomers have half of
+// the total, so that strangers who keep theirs open leave room for the fleet.
+func (l *limitListener) enter(ip netip.Addr, newcomer bool) (cause string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.count >= l.total:
+	case l.count >= l.total, newcomer && l.fresh >= (l.total+1)/2:
 		return "total"
 	case l.byIP[ip] >= l.perIP:
 		return "per_ip"
 	}
-	if cause := l.arrivals.refuse(ip, l.now()); cause != "" {
+	if cause := l.arrivals.refuse(ip, newcomer, l.now()); cause != "" {
 		return cause
 	}
 	l.count++
 	l.byIP[ip]++
+	if newcomer {
+		l.fresh++
+	}
 	l.metrics.conns.Set(float64(l.count))
 	return ""
 }
 
-func (l *limitListener) leave(ip netip.Addr) {
+func (l *limitListener) leave(ip netip.Addr, newcomer bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count--
+	if newcomer {
+		l.fresh--
+	}
 	if l.byIP[ip]--; l.byIP[ip] == 0 {
 		delete(l.byIP, ip)
 	}
@@ -91,23 +102,29 @@ type arrivals struct {
 	newcomers *buckets[struct{}]
 
 	mu    sync.Mutex
-	known recent[netip.Addr, struct{}] // by mu
+	known recent[netip.Addr, string]   // by mu; by whose certificate
+	shown recent[string, []netip.Addr] // by mu; where a certificate made them known, the longest ago first
 }
+
+// addressesOf bounds how many addresses one node or operator makes known: else
+// one stolen SVID would open the door to all addresses that present it.
+const addressesOf = 4
 
 func newArrivals(l Limits) *arrivals {
 	return &arrivals{
 		perIP:     newBuckets[netip.Addr](l.Arrivals, l.Table),
 		newcomers: newBuckets[struct{}](l.Newcomers, 1),
-		known:     recent[netip.Addr, struct{}]{max: l.Table},
+		known:     recent[netip.Addr, string]{max: l.Table},
+		shown:     recent[string, []netip.Addr]{max: l.Table},
 	}
 }
 
 // refuse takes the tokens of a new connection, or says which are missing.
-func (a *arrivals) refuse(ip netip.Addr, now time.Time) (cause string) {
+func (a *arrivals) refuse(ip netip.Addr, newcomer bool, now time.Time) (cause string) {
 	if _, ok := a.perIP.take(ip, now); !ok {
 		return "arrivals"
 	}
-	if a.isKnown(ip) {
+	if !newcomer {
 		return ""
 	}
 	if _, ok := a.newcomers.take(struct{}{}, now); !ok {
@@ -122,12 +139,21 @@ func (a *arrivals) isKnown(ip netip.Addr) bool {
 	return a.known.get(ip) != nil
 }
 
-// know notes an address whose client certificate is good.
-func (a *arrivals) know(ip netip.Addr) {
+// know notes the address of somebody whose client certificate is good.
+func (a *arrivals) know(ip netip.Addr, who string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.known.get(ip) == nil {
-		a.known.put(ip, struct{}{})
+	if a.known.get(ip) != nil {
+		return
+	}
+	a.known.put(ip, who)
+	at := a.shown.get(who)
+	if at == nil {
+		at = a.shown.put(who, nil)
+	}
+	if *at = append(*at, ip); len(*at) > addressesOf {
+		a.known.drop((*at)[0])
+		*at = slices.Delete(*at, 0, 1)
 	}
 }
 

@@ -124,7 +124,15 @@ type Arrivals = arrivals
 func NewArrivals(l Limits) *Arrivals { return newArrivals(l.withDefaults(2)) }
 
 // Refuse says which limit a new connection meets, "" for none.
-func (a *arrivals) Refuse(ip netip.Addr, now time.Time) string { return a.refuse(ip, now) }
+func (a *arrivals) Refuse(ip netip.Addr, now time.Time) string {
+	return a.refuse(ip, !a.isKnown(ip), now)
+}
+
+// IsKnown says whether an address is none of a newcomer.
+func (a *arrivals) IsKnown(ip netip.Addr) bool { return a.isKnown(ip) }
+
+// Arrivals are those of s.
+func (s *Server) Arrivals() *Arrivals { return s.arrivals }
 
 // Know notes an address.
-func (a *arrivals) Know(ip netip.Addr) { a.know(ip) }
+func (a *arrivals) Know(ip netip.Addr, who string) { a.know(ip, who) }

@@ -19,6 +19,7 @@ type pipeline struct {
 	callers   []server.Caller
 	challenge func(context.Context, api.ChallengeRequest) (api.Challenge, error)
 	attest    func(context.Context, api.AttestRequest) (api.AttestResponse, error)
+	jwt       func() // before it is answered
 	bundle    func() ([]byte, error)
 	note      string
 	health    string
@@ -72,6 +73,9 @@ func (p *pipeline) SVID(_ context.Context, c server.Caller, req api.SVIDRequest)
 
 func (p *pipeline) JWT(_ context.Context, c server.Caller, req api.JWTRequest) (api.JWTResponse, error) {
 	p.note1(c)
+	if p.jwt != nil {
+		p.jwt()
+	}
 	return api.JWTResponse{
 		RecordID: recordID, SPIFFEID: "spiffe://" + trustDomain + "/zone/z/node/" + nodeID, Workload: req.Workload, Audience: req.Audience,
 		Token: "a.b.c",

@@ -16,8 +16,8 @@ type Rate struct {
 // Limits bound what strangers and nodes can make the broker do. A zero member
 // takes its default.
 type Limits struct {
-	// MaxConns and MaxConnsPerIP bound open TCP connections (8 192; 256, because
-	// a rack may stand behind one address). An IPv6 /64 counts as one address.
+	// MaxConns and MaxConnsPerIP bound open TCP connections (8 192, of which
+	// newcomers have half; 256, because a rack may stand behind one address). An IPv6 /64 counts as one address.
 	MaxConns      int
 	MaxConnsPerIP int
 	// Arrivals is the rate of new connections of one address (50, 512), Newcomers
@@ -130,6 +130,14 @@ func (r *recent[K, V]) put(key K, v V) *V {
 	k := &kept[K, V]{key, v}
 	r.by[key] = r.order.PushFront(k)
 	return &k.value
+}
+
+// drop forgets a key.
+func (r *recent[K, V]) drop(key K) {
+	if e, ok := r.by[key]; ok {
+		r.order.Remove(e)
+		delete(r.by, key)
+	}
 }
 
 // buckets holds a token bucket for each of the keys seen last.

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// turns bounds what is computed at once. Judging and signing are work for cores:
+// turns bounds what is computed at once. Judging and preparing are work for cores:
 // what is begun beyond what they can do makes everything slower that is begun
 // already, until hosts give up and ask again. So few requests have a turn, few
 // more wait to begin, those first that lose most by waiting, and all others are
@@ -124,10 +124,11 @@ func (t *turns) waiting() (n int) {
 	return n
 }
 
-// displace makes room for u: whoever is less urgent and came last goes.
+// displace makes room for u, which is not paid for: whoever is less urgent and
+// came last goes.
 func (t *turns) displace(u urgency) bool {
 	for less := urgency(urgencies - 1); less > u; less-- {
-		if last := t.queues[less].Back(); last != nil && !less.paid() {
+		if last := t.queues[less].Back(); last != nil {
 			t.decide(last.Value.(*waiter), false)
 			return true
 		}

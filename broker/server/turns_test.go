@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -195,48 +196,112 @@ func TestTurns(t *testing.T) {
 	})
 }
 
+// turnRig is a server with one turn, which somebody holds until free is closed.
+type turnRig struct {
+	*harness
+	t     *testing.T
+	free  chan struct{}
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	order []string // by mu; routes and callers as they get their turn
+}
+
+func newTurnRig(t *testing.T, queue int) *turnRig {
+	t.Helper()
+	r := &turnRig{t: t, free: make(chan struct{})}
+	entered := make(chan struct{})
+	enter := sync.OnceFunc(func() {
+		close(entered)
+		<-r.free
+	})
+	r.harness = start(t, func(c *server.Config) { c.Limits.Turns, c.Limits.Queue = 1, queue })
+	note := func(route string) {
+		enter()
+		who := "stranger"
+		if r.pipeline.last().NodeID != "" {
+			who = "node"
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.order = append(r.order, who+" "+route)
+	}
+	r.pipeline.challenge = func(context.Context, api.ChallengeRequest) (api.Challenge, error) {
+		note("challenge")
+		return freshChallenge(), nil
+	}
+	r.pipeline.attest = func(context.Context, api.AttestRequest) (api.AttestResponse, error) {
+		note("attest")
+		return api.AttestResponse{AttestationID: recordID, Node: nodeID, SPIFFEID: "spiffe://x", Bundle: []byte(`{"keys":[]}`)}, nil
+	}
+	r.pipeline.jwt = func() { note("jwt") }
+	r.ask(r.client(r.ca.node(t, nodeID)), "/v1/challenge", renewal, 200)
+	<-entered
+	return r
+}
+
+// ask asks in the background, and fails for another status.
+func (r *turnRig) ask(c *http.Client, path, body string, status int) {
+	r.wg.Go(func() {
+		if got := r.do(c, "POST", path, body); got.StatusCode != status {
+			r.t.Errorf("%s: %d %q", path, got.StatusCode, got.problem.Code)
+		}
+	})
+}
+
+// waits asks, and returns once that many wait.
+func (r *turnRig) waits(c *http.Client, path, body string, status, n int) {
+	r.t.Helper()
+	r.ask(c, path, body, status)
+	eventually(r.t, "it waits", func() bool { return r.Turns().Waiting() == n })
+}
+
 // TestTurnsOfRoutes: what computes waits for a turn, in the order of the caller
 // and of what it has paid; what is read does not.
 func TestTurnsOfRoutes(t *testing.T) {
-	h := start(t, func(c *server.Config) { c.Limits.Turns, c.Limits.Queue = 1, 1 })
-	stuck, entered := make(chan struct{}), make(chan struct{}, 10)
-	h.pipeline.challenge = func(context.Context, api.ChallengeRequest) (api.Challenge, error) {
-		entered <- struct{}{}
-		<-stuck
-		return freshChallenge(), nil
-	}
-	var wg sync.WaitGroup
-	ask := func(c *http.Client, path, body string) {
-		wg.Go(func() {
-			if got := h.do(c, "POST", path, body); got.StatusCode != 200 {
-				t.Errorf("%s: %d %q", path, got.StatusCode, got.problem.Code)
-			}
-		})
-	}
-	asNode, stranger := h.client(h.ca.node(t, nodeID)), h.client(nil)
-	ask(asNode, "/v1/challenge", renewal)
-	<-entered
-	ask(asNode, "/v1/challenge", renewal) // has the room
-	ask(asNode, "/v1/attest", attestation)
-	ask(stranger, "/v1/attest", attestation)
-	eventually(t, "three wait", func() bool { return h.Turns().Waiting() == 3 })
-	for who, c := range map[string]*http.Client{"node": asNode, "stranger": stranger} {
-		got := h.do(c, "POST", "/v1/challenge", renewal)
-		if got.problem.Code != "request.overloaded" || got.Header.Get("Retry-After") != "1" {
-			t.Errorf("a %s: %d %q, Retry-After %q", who, got.StatusCode, got.problem.Code, got.Header.Get("Retry-After"))
+	t.Run("order", func(t *testing.T) {
+		r := newTurnRig(t, 100)
+		asNode, stranger := r.client(r.ca.node(t, nodeID)), r.client(nil)
+		r.waits(stranger, "/v1/challenge", renewal, 200, 1)
+		r.waits(asNode, "/v1/jwt", `{"audience":"x"}`, 200, 2)
+		r.waits(asNode, "/v1/challenge", renewal, 200, 3)
+		r.waits(stranger, "/v1/attest", attestation, 200, 4)
+		r.waits(asNode, "/v1/attest", attestation, 200, 5)
+		if got := r.do(stranger, "GET", "/spiffe/bundle.json", ""); got.StatusCode != 200 {
+			t.Errorf("the bundle: %d", got.StatusCode)
 		}
-	}
-	if got := h.do(asNode, "POST", "/v1/jwt", `{"audience":"x"}`); got.problem.Code != "request.overloaded" {
-		t.Errorf("a token: %d %q", got.StatusCode, got.problem.Code)
-	}
-	if got := h.do(stranger, "GET", "/spiffe/bundle.json", ""); got.StatusCode != 200 {
-		t.Errorf("the bundle: %d", got.StatusCode)
-	}
-	if n := metric(t, h, "zonebroker_http_limited_total", "turns"); n != 3 {
-		t.Errorf("%v were counted", n)
-	}
-	close(stuck)
-	wg.Wait()
+		close(r.free)
+		r.wg.Wait()
+		want := []string{"node challenge", "node attest", "stranger attest", "node challenge", "node jwt", "stranger challenge"}
+		if diff := cmp.Diff(want, r.order); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("room", func(t *testing.T) {
+		r := newTurnRig(t, 1)
+		asNode, stranger := r.client(r.ca.node(t, nodeID)), r.client(nil)
+		r.waits(stranger, "/v1/challenge", renewal, 503, 1) // until a node comes
+		r.ask(asNode, "/v1/challenge", renewal, 200)
+		eventually(t, "the stranger goes", func() bool { return metric(t, r.harness, "zonebroker_http_limited_total", "turns") == 1 })
+		for who, c := range map[string]*http.Client{"node": asNode, "stranger": stranger} {
+			got := r.do(c, "POST", "/v1/challenge", renewal)
+			if got.problem.Code != "request.overloaded" || got.Header.Get("Retry-After") != "1" {
+				t.Errorf("a %s: %d %q, Retry-After %q", who, got.StatusCode, got.problem.Code, got.Header.Get("Retry-After"))
+			}
+		}
+		r.waits(stranger, "/v1/attest", attestation, 200, 2) // is paid for
+		close(r.free)
+		r.wg.Wait()
+	})
+	t.Run("no_turn_waits_for_bytes", func(t *testing.T) {
+		h := start(t, func(c *server.Config) { c.Limits.Turns, c.Limits.Queue = 1, 1 })
+		slow := dialTLS(t, h, "http/1.1")
+		fmt.Fprint(slow, "POST /v1/attest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+		eventually(t, "the slow one is in work", func() bool { return !h.InWork() })
+		began := time.Now()
+		if got := h.do(h.client(nil), "POST", "/v1/challenge", renewal); got.StatusCode != 200 || time.Since(began) > 2*time.Second {
+			t.Errorf("%d after %s", got.StatusCode, time.Since(began))
+		}
+	})
 }
 
 // TestTurnEndsWhereTheRecordIsAwaited: a slow commit keeps no core idle.

@@ -36,6 +36,8 @@ func TestLimits(t *testing.T) {
 			true,
 		},
 		"an idle time below zero": {"limits: {idle: -1s}", server.Limits{}, false},
+		"an idle time too short":  {"limits: {idle: 999ms}", server.Limits{}, false},
+		"a turn for everybody":    {"limits: {turns: 1}", server.Limits{}, false},
 		"a number below zero":     {"limits: {enrolments: -1}", server.Limits{}, false},
 		"a rate without a burst":  {"limits: {per_address: {per_second: 5}}", server.Limits{}, false},
 		"a burst without a rate":  {"limits: {nodes: {burst: 5}}", server.Limits{}, false},
