@@ -128,18 +128,19 @@ func (o *overload) close() {
 	o.p.kill()
 }
 
-// capacity is the best rate of renewals in three spans, of so many callers, each
-// asking again at once. On a machine that does other things too a single span may
-// find a fraction of it, and twice of that would be no overload.
+// capacity is the best rate in three spans, of so many callers, each asking again
+// at once: three renew and one enrols, as in run. On a machine that does other
+// things too a single span may find a fraction of it, and twice of that would be
+// no overload.
 func (o *overload) capacity(t testing.TB, callers int, span time.Duration) (best float64) {
 	t.Helper()
 	for range 3 {
+		o.prepareEnrolments(t, int(span.Seconds()*1000))
 		var done atomic.Int64
 		until := time.Now().Add(span)
 		inParallel(t, callers, callers, func(i int) error {
-			for time.Now().Before(until) {
-				err := o.fleet.hosts[i].renew(t.Context(), o.fleet.clients[i])
-				switch reason.Of(err) {
+			for n := i; time.Now().Before(until); n++ {
+				switch err := o.once(t.Context(), i, n%4 == 3); reason.Of(err) {
 				case "":
 					done.Add(1)
 				case reason.RequestOverloaded, reason.Internal: // enough others ask; or the connection was idle for too long
@@ -154,6 +155,18 @@ func (o *overload) capacity(t testing.TB, callers int, span time.Duration) (best
 		best = max(best, float64(done.Load())/span.Seconds())
 	}
 	return best
+}
+
+// once renews a host, or enrols one as long as some wait.
+func (o *overload) once(ctx context.Context, host int, enrol bool) error {
+	if enrol {
+		select {
+		case h := <-o.new:
+			return h.enrol(ctx, o.enrolled[host%len(o.enrolled)])
+		default:
+		}
+	}
+	return o.fleet.hosts[host].renew(ctx, o.fleet.clients[host])
 }
 
 // accepted is how many attestations were answered with an SVID so far.

@@ -50,7 +50,7 @@ type flood struct {
 const floodAddresses = 16
 
 func floodKinds() []string {
-	return []string{"garbage", "unknown-eks", "slow-headers", "half-open-tls", "hellos", "handshakes"}
+	return []string{"garbage", "unknown-eks", "slow-headers", "half-open-tls", "hellos", "handshakes", "held", "resets"}
 }
 
 // floods are the kinds of attack. The rates are what a machine of the same size
@@ -72,6 +72,10 @@ func floods() map[string]flood {
 		"hellos": {4, 500, replayHello},
 		// Whole handshakes without a request.
 		"handshakes": {4, 250, handshake},
+		// The same, and the connections stay.
+		"held": {64, 250, heldHandshake},
+		// Requests that are taken back as soon as they are sent.
+		"resets": {4, 500, reset},
 	}
 }
 
@@ -200,15 +204,11 @@ func silence(ctx context.Context, s *stranger) string {
 }
 
 func slowHeader(ctx context.Context, s *stranger) string {
-	raw, done, err := s.dial(ctx)
+	c, done, err := s.shake(ctx, "http/1.1")
 	if err != nil {
-		return ended(ctx, "no connection")
-	}
-	defer done()
-	c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	if err := c.HandshakeContext(ctx); err != nil {
 		return ended(ctx, "no handshake")
 	}
+	defer done()
 	if _, err := io.WriteString(c, "GET /healthz/live HTTP/1.1\r\nHost: x\r\n"); err != nil {
 		return ended(ctx, "closed")
 	}
@@ -224,15 +224,42 @@ func slowHeader(ctx context.Context, s *stranger) string {
 }
 
 func handshake(ctx context.Context, s *stranger) string {
-	raw, done, err := s.dial(ctx)
+	_, done, err := s.shake(ctx, "h2")
 	if err != nil {
-		return ended(ctx, "no connection")
-	}
-	defer done()
-	if err := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}).HandshakeContext(ctx); err != nil {
 		return ended(ctx, "no handshake")
 	}
+	done()
 	return "shaken"
+}
+
+func heldHandshake(ctx context.Context, s *stranger) string {
+	c, done, err := s.shake(ctx, "h2")
+	if err != nil {
+		return ended(ctx, "no handshake")
+	}
+	defer done()
+	return held(ctx, c)
+}
+
+// shake connects and goes through the handshake; the connection closes with ctx.
+func (s *stranger) shake(ctx context.Context, proto string) (net.Conn, func(), error) {
+	raw, done, err := s.dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{proto}})
+	if err := c.HandshakeContext(ctx); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return c, done, nil
+}
+
+func reset(ctx context.Context, s *stranger) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	body := `{"format":"tpm2","purpose":"renew","ak_name":"AAsAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`
+	return s.post(ctx, "/v1/challenge", []byte(body))
 }
 
 // recordedHello is what a client sends first.
