@@ -24,7 +24,9 @@ import (
 // before it says one. Admissions and policy are not of the node, and not kept.
 //
 // A snapshot serves once. A token that is sent again meets the database, which
-// shows it spent before a signature is looked at.
+// shows it spent before a signature is looked at; or another challenge of the
+// same version that was kept meanwhile: then it is judged once more, and loses at
+// the compare-and-set.
 type keptNodes struct {
 	mu  sync.Mutex
 	by  map[ledger.NodeID]*list.Element // of keptNode; guarded by mu

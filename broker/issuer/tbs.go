@@ -105,15 +105,15 @@ func newForm(ca *x509.Certificate) *tbsForm {
 	return f
 }
 
-// fits takes what has one encoding alone: names of a PrintableString, years of
-// UTCTime, a serial without padding.
+// fits takes what has one encoding alone: names of a PrintableString, none of
+// them empty, years of UTCTime, a serial without padding.
 func (f *tbsForm) fits(l *leaf) bool {
 	for _, t := range []time.Time{l.notBefore, l.notAfter} {
 		if y := t.Year(); y < 1950 || y > 2049 {
 			return false
 		}
 	}
-	return len(l.ski) == keyIDSize && l.serial[0] > 0 && l.serial[0] < 0x80 &&
+	return len(l.ski) == keyIDSize && l.serial[0] > 0 && l.serial[0] < 0x80 && l.name != "" &&
 		strings.Trim(l.name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") == ""
 }
 

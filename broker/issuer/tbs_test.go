@@ -121,6 +121,7 @@ func TestFormLeavesTheRest(t *testing.T) {
 	for name, edit := range map[string]func(*issuer.Leaf){
 		"UTF8String":                  func(l *issuer.Leaf) { l.Name = "a_b" },
 		"not ASCII":                   func(l *issuer.Leaf) { l.Name = "zürich" },
+		"no common name":              func(l *issuer.Leaf) { l.Name = "" },
 		"asterisk":                    func(l *issuer.Leaf) { l.Name = "a*" },
 		"GeneralizedTime at end":      func(l *issuer.Leaf) { l.NotAfter = time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"GeneralizedTime at both":     func(l *issuer.Leaf) { l.NotBefore = time.Date(1949, 12, 31, 23, 59, 59, 0, time.UTC) },
@@ -150,10 +151,11 @@ func FuzzForm(f *testing.F) {
 		keys = append(keys, keysOf(f)[kind])
 	}
 	f.Add(node, "zb.example", "payments", node, start.Unix(), int64(3600), byte(0x40), byte(0), 1200, []byte{1})
+	f.Add("", "a", "b", "c", start.Unix(), int64(3600), byte(0x40), byte(0), 1, []byte{1})
 	f.Add("a_b", "a", "b", "c", int64(2524607999), int64(1), byte(0x7f), byte(1), 127, []byte{0})
 	f.Fuzz(func(t *testing.T, name, td, zone, last string, begin, life int64, head, kind byte, size int, claim []byte) {
 		id, err := spiffeid.FromString("spiffe://" + td + "/zone/" + zone + "/node/" + last)
-		if err != nil || len(claim) == 0 || size < 1 || size > 1<<17 || len(name) == 0 || begin < -1<<40 || begin > 1<<40 || life < 0 || life > 1<<40 {
+		if err != nil || len(claim) == 0 || size < 1 || size > 1<<17 || begin < -1<<40 || begin > 1<<40 || life < 0 || life > 1<<40 {
 			return
 		}
 		l := issuer.Leaf{
