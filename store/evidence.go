@@ -24,8 +24,9 @@ const rememberParts = 8 << 10
 
 // storedParts are digests of evidence that commits on the writer's connection
 // made durable: PCR values that a node shows with every renewal need not go to
-// the database each time. Evidence is never deleted; a database that was put
-// back to an earlier state has lost its connections.
+// the database each time. No broker deletes evidence, and a database that was
+// put back to an earlier state has lost its connections. What its superuser
+// deletes is not sent again meanwhile; VerifyHistory finds it (THREATS.md).
 type storedParts struct{ recent, older map[[32]byte]struct{} }
 
 func (p *storedParts) has(digest [32]byte) bool {
