@@ -20,3 +20,12 @@ func (s *Store) ReadsByAK() (queued, running int) {
 	defer s.byAK.mu.Unlock()
 	return len(s.byAK.queue), s.byAK.running
 }
+
+// Connections of the pool, and how many of them the statements of one reader take.
+const (
+	PoolSize   = poolSize
+	MaxReaders = maxReaders
+)
+
+// NewConnections tells how many connections the pool has ever made.
+func (s *Store) NewConnections() int64 { return s.pool.Stat().NewConnsCount() }

@@ -26,8 +26,11 @@ const (
 	// its last answer is read.
 	readers = 2
 	// A statement that stays away longer hangs on a dead connection, and must not
-	// hold up those behind it: further ones are begun, up to the size of the pool.
+	// hold up those behind it: further ones are begun.
 	stuckAfter = 100 * time.Millisecond
+	// Statements under way at most: there are two readers, by id and by AK, and
+	// what hangs in both leaves connections for other reads.
+	maxReaders = poolSize/2 - 1
 )
 
 // A read that finds nobody else waiting asks for its node alone. In a group, the
@@ -150,7 +153,7 @@ func (r *nodeReader) join(ctx context.Context, w *nodeRead) (alone bool, err err
 	stuck := len(r.queue) > 0 && w.since.Sub(r.queue[0].since) > stuckAfter
 	w.done = make(chan struct{})
 	r.queue = append(r.queue, w)
-	if stuck && r.running < poolSize {
+	if stuck && r.running < maxReaders {
 		r.running++
 		r.startDrain(ctx)
 	}
@@ -170,8 +173,8 @@ func (r *nodeReader) pass(ctx context.Context) {
 }
 
 // startDrain reads what waits. A request that ends must not end the reads of
-// others. The goroutine ends with the queue, and each of its statements within
-// the reading timeout.
+// others. The goroutine ends with the queue, and each of its readings, asked again
+// or not, within the reading timeout.
 func (r *nodeReader) startDrain(ctx context.Context) { go r.drain(context.WithoutCancel(ctx)) }
 
 // leave takes back a read that no statement has begun for.
@@ -216,8 +219,8 @@ func (r *nodeReader) run(ctx context.Context, group []*nodeRead) {
 
 // runKeys answers reads by their key, those whose node is found as soon as it is.
 func (r *nodeReader) runKeys(ctx context.Context, open map[string]*nodeRead) {
-	r.s.cfg.Step("store.read")
-	err := r.s.read(ctx, "read node", func(ctx context.Context, c *pgxpool.Conn) error {
+	err := r.s.readTwice(ctx, "read node", func(ctx context.Context, c *pgxpool.Conn) error {
+		r.s.cfg.Step("store.read")
 		sql, arg := r.query(slices.Collect(maps.Keys(open)))
 		rows, err := c.Query(ctx, sql, arg)
 		if err != nil {

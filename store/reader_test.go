@@ -213,7 +213,7 @@ func TestReadEndsWithItsContext(t *testing.T) {
 
 // TestReadsThatWaitAreBounded: a database that hangs costs bounded memory.
 func TestReadsThatWaitAreBounded(t *testing.T) {
-	const places = 8*store.GroupSize + store.ReadQueue
+	const places = store.MaxReaders*store.GroupSize + store.ReadQueue
 	h, snaps := holdReads(t, 1, 1000)
 	var refused atomic.Int64
 	for range places + 100 {

@@ -92,6 +92,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	settle(pc.ConnConfig)
 	pc.MaxConns = poolSize
 	pc.AfterConnect = becomeWriter
+	// As the pool does of itself, and where it was asked for.
+	pc.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) bool {
+		return p.IdleDuration > time.Second || ctx.Value(askFirst{}) != nil
+	}
 	suffix := make([]byte, 6)
 	if _, err := rand.Read(suffix); err != nil {
 		return nil, err
@@ -207,16 +211,46 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, readTimeout)
 }
 
+// reading is what runs on a pooled connection, within the context's time.
+type reading func(ctx context.Context, c *pgxpool.Conn) error
+
 // read runs fn on a pooled connection within the reading timeout.
-func (s *Store) read(ctx context.Context, op string, fn func(ctx context.Context, c *pgxpool.Conn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+func (s *Store) read(ctx context.Context, op string, fn reading) error {
+	_, err := s.attempt(ctx, time.Now().Add(readTimeout), fn)
+	return s.unavailable(ctx, op, err)
+}
+
+// askFirst marks a context whose connection must answer before it is used.
+type askFirst struct{}
+
+// readTwice is read for what may be asked again: where the connection is lost,
+// another one that answers gets the time that is left. After a failover all that
+// the pool holds are dead.
+func (s *Store) readTwice(ctx context.Context, op string, fn reading) error {
+	end := time.Now().Add(readTimeout)
+	lost, err := s.attempt(ctx, end, fn)
+	if lost {
+		_, err = s.attempt(context.WithValue(ctx, askFirst{}, true), end, fn)
+	}
+	return s.unavailable(ctx, op, err)
+}
+
+// attempt runs fn until end, and says whether that cost the connection.
+// Waiting for one ends with the caller; a query that has begun does not: a query
+// that is given up takes its connection along, and strangers who cancel requests
+// would have Postgres start a process for each.
+func (s *Store) attempt(ctx context.Context, end time.Time, fn reading) (lost bool, err error) {
+	wait, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
-	c, err := s.pool.Acquire(ctx)
+	c, err := s.pool.Acquire(wait)
 	if err != nil {
-		return s.unavailable(ctx, op, err)
+		return false, err
 	}
 	defer c.Release()
-	return s.unavailable(ctx, op, fn(ctx, c))
+	run, cancelRun := context.WithDeadline(context.WithoutCancel(ctx), end)
+	defer cancelRun()
+	err = fn(run, c)
+	return c.Conn().IsClosed(), err
 }
 
 // ClockSkew returns the database's clock minus ours, less half of the round
