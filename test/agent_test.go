@@ -41,6 +41,7 @@ const fastNodes = `limits:
   per_address: {per_second: 1000, burst: 1000}
   strangers: {per_second: 1000, burst: 1000}
   connections_per_address: 1000
+  queue: 1000
   enrolments: 100
   node_attestations: 6000
 `

@@ -15,11 +15,12 @@ import (
 )
 
 // floodLimits lift what bounds one node, so that few hosts can make a fleet's
-// load. What bounds strangers stays at its default.
+// load, and let them all wait for their turn. What bounds strangers stays at its default.
 const floodLimits = `limits:
   nodes: {per_second: 1000000, burst: 1000000}
   node: {per_second: 1000000, burst: 1000000}
   node_attestations: 1000000000
+  queue: 100000
 `
 
 // BenchmarkFlood renews 32 hosts over kept connections, as fast as they can,

@@ -33,8 +33,9 @@ type Limits struct {
 	MaxRequests int
 	MaxBytes    int64
 	// Turns bounds challenges, attestations and later SVIDs that are computed at
-	// once (four for each core, because each waits for a read; who waits for a
-	// commit has none), Queue how many more wait to begin (four times as many).
+	// once (two for each core, because each may wait for a read; who waits for a
+	// commit has none), Queue how many more wait to begin (twice as many: more
+	// would make everybody late where there is too much to do).
 	Turns int
 	Queue int
 	// Strangers is the rate of challenges and attestations of everybody without
@@ -78,8 +79,8 @@ func (l Limits) withDefaults(cores int) Limits {
 	number(&l.MaxConnsPerIP, 256)
 	number(&l.MaxStreams, 32)
 	number(&l.MaxRequests, 1024)
-	number(&l.Turns, 4*cores)
-	number(&l.Queue, 4*l.Turns)
+	number(&l.Turns, 2*cores)
+	number(&l.Queue, 2*l.Turns)
 	number(&l.Table, 65536)
 	if l.MaxBytes == 0 {
 		l.MaxBytes = 128 << 20
