@@ -75,8 +75,8 @@ func TestOverload(t *testing.T) {
 	if silent := l.renewals.silent + l.enrolments.silent; recorded < accepted || recorded > accepted+silent {
 		t.Errorf("%d attestations were accepted, %d unanswered, and %d are recorded", accepted, silent, recorded)
 	}
-	// A thousand requests in work and as many connections are most of it.
-	if mb := memoryOf(t, o.p.cmd.Process.Pid, "VmHWM"); mb > 512 {
+	mb := memoryOf(t, o.p.cmd.Process.Pid, "VmHWM") // 600 connections at 75 kB, and what a broker takes anyway
+	if mb > 256 {
 		t.Errorf("the broker held %.0f MB", mb)
 	}
 	var v struct {
@@ -86,8 +86,8 @@ func TestOverload(t *testing.T) {
 	if !v.OK {
 		t.Error("the history does not verify")
 	}
-	t.Logf("capacity %.0f/s; at twice of it %d accepted, %d shed, %d unanswered, %d not sent for want of hosts, p99 %.0f ms",
-		capacity, l.accepted(), l.renewals.shed+l.enrolments.shed, l.renewals.silent+l.enrolments.silent, l.unsent, l.times().at(0.99))
+	t.Logf("capacity %.0f/s; at twice of it %d accepted, %d shed, %d unanswered, %d not sent for want of hosts, p99 %.0f ms, %.0f MB",
+		capacity, l.accepted(), l.renewals.shed+l.enrolments.shed, l.renewals.silent+l.enrolments.silent, l.unsent, l.times().at(0.99), mb)
 	o.close()
 }
 
