@@ -153,7 +153,7 @@ func serveBare() error {
 	s, err := server.New(server.Config{
 		Broker: onlyRoutes{}, TrustDomain: trustDomain, Listen: "127.0.0.1:0",
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Limits:         server.Limits{MaxConns: 100_000, MaxConnsPerIP: 100_000, Documents: all},
+		Limits:         server.Limits{MaxConns: 100_000, MaxConnsPerIP: 100_000, Arrivals: all, Newcomers: all, Documents: all},
 	})
 	if err != nil {
 		return err

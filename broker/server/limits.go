@@ -22,7 +22,7 @@ type Limits struct {
 	MaxConnsPerIP int
 	// Arrivals is the rate of new connections of one address (50, 512), Newcomers
 	// that of all addresses together from which no client certificate was good yet
-	// (100 a second and 200 at once for each core): a handshake costs the broker
+	// (50 a second and 200 at once for each core): a handshake costs the broker
 	// half a millisecond and a stranger the replay of a recording.
 	Arrivals  Rate
 	Newcomers Rate
@@ -39,7 +39,7 @@ type Limits struct {
 	Turns int
 	Queue int
 	// Strangers is the rate of challenges and attestations of everybody without
-	// a valid SVID together (400 a second, 800 at once), PerIP of one address of
+	// a valid SVID together (100 a second and 400 at once for each core), PerIP of one address of
 	// them (20, 60).
 	Strangers Rate
 	PerIP     Rate
@@ -86,8 +86,8 @@ func (l Limits) withDefaults(cores int) Limits {
 		l.MaxBytes = 128 << 20
 	}
 	rate(&l.Arrivals, 50, 512)
-	rate(&l.Newcomers, 100*float64(cores), 200*cores)
-	rate(&l.Strangers, 400, 800)
+	rate(&l.Newcomers, 50*float64(cores), 200*cores)
+	rate(&l.Strangers, 100*float64(cores), 400*cores)
 	rate(&l.PerIP, 20, 60)
 	rate(&l.Nodes, 4000, 8000)
 	rate(&l.Node, 10.0/60, 10)

@@ -85,6 +85,7 @@ const otherKernel = "6.1.0-99-other"
 const demoLimits = `limits:
   connections_per_address: 1000
   per_address: {per_second: 400, burst: 800}
+  strangers: {per_second: 400, burst: 800}
   queue: 1000
   enrolments: 200
 `
