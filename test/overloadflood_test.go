@@ -38,6 +38,8 @@ func BenchmarkFlood(b *testing.B) {
 				b.ReportMetric(r.during.rate, "during-att/s")
 				b.ReportMetric(r.after.rate, "after-att/s")
 				b.ReportMetric(100-200*r.during.rate/(r.before.rate+r.after.rate), "lost-%")
+				paced := f.underFlood(b, kind, 3*time.Second, 4*time.Second, r.before.rate/2)
+				b.ReportMetric(100-200*paced.rate/r.before.rate, "lost-at-half-%")
 				b.ReportMetric(1000*r.forStrangers, "broker-cpu-ms/s")
 				b.ReportMetric(1000*r.strangers.Seconds()/r.during.lasted.Seconds(), "strangers-cpu-ms/s")
 				b.ReportMetric(float64(r.tally.Begun)/r.during.lasted.Seconds(), "begun/s")
@@ -92,7 +94,7 @@ func newFlooded(t testing.TB) *flooded {
 	f := &flooded{p: c.start(t)}
 	f.fleet = newLabFleet(t, f.p, 32)
 	t.Cleanup(f.fleet.close)
-	f.renew(t, time.Second)
+	f.renew(t, time.Second, 0)
 	return f
 }
 
@@ -105,15 +107,19 @@ type renewed struct {
 	broker       time.Duration // CPU
 }
 
-// renew has every host renew again and again.
-func (f *flooded) renew(t testing.TB, d time.Duration) renewed {
+// renew has every host renew again and again, as fast as it can or, with a pace
+// above 0, so that all together come to so many a second.
+func (f *flooded) renew(t testing.TB, d time.Duration, pace float64) renewed {
 	t.Helper()
 	var done, failed atomic.Int64
 	var one atomic.Pointer[error]
 	cpu, _, _ := cpuOf(f.p.cmd.Process.Pid)
 	start := time.Now()
 	inParallel(t, len(f.fleet.hosts), len(f.fleet.hosts), func(i int) error {
-		for time.Since(start) < d {
+		for n := i; time.Since(start) < d; n += len(f.fleet.hosts) {
+			if pace > 0 {
+				time.Sleep(time.Until(start.Add(time.Duration(float64(n) / pace * float64(time.Second)))))
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			err := f.fleet.hosts[i].renew(ctx, f.fleet.clients[i])
 			cancel()
@@ -146,14 +152,24 @@ type floodResult struct {
 
 func (f *flooded) measure(t testing.TB, kind string, burst, d time.Duration) floodResult {
 	t.Helper()
-	r := floodResult{before: f.renew(t, d)}
+	r := floodResult{before: f.renew(t, d, 0)}
 	end := startFlood(t, f.p, kind)
 	time.Sleep(burst) // the first burst of strangers is through
-	r.during = f.renew(t, d)
+	r.during = f.renew(t, d, 0)
 	r.tally, r.strangers = end()
-	r.after = f.renew(t, d)
+	r.after = f.renew(t, d, 0)
 	each := (r.before.broker + r.after.broker).Seconds() / float64(max(r.before.done+r.after.done, 1))
 	r.forStrangers = (r.during.broker.Seconds() - each*float64(r.during.done)) / r.during.lasted.Seconds()
+	return r
+}
+
+// underFlood is a fleet at a pace that its broker has room for.
+func (f *flooded) underFlood(t testing.TB, kind string, burst, d time.Duration, pace float64) renewed {
+	t.Helper()
+	end := startFlood(t, f.p, kind)
+	time.Sleep(burst)
+	r := f.renew(t, d, pace)
+	end()
 	return r
 }
 
