@@ -239,14 +239,14 @@ func (b *broker) serve(r *http.Request) (out any, err error) {
 	switch r.URL.Path {
 	case "/v1/challenge":
 		var req api.ChallengeRequest
-		if err = api.Decode(r.Body, api.MaxBody, &req); err == nil {
+		if err = decodeBody(r, &req); err == nil {
 			if err = req.Validate(); err == nil {
 				out, err = b.giveChallenge(req)
 			}
 		}
 	case "/v1/attest":
 		var req api.AttestRequest
-		if err = api.Decode(r.Body, api.MaxBody, &req); err == nil {
+		if err = decodeBody(r, &req); err == nil {
 			if err = req.Validate(); err == nil {
 				out, err = b.attest(req)
 			}
@@ -385,4 +385,12 @@ func (b *broker) issue(req api.AttestRequest, n *node, s *sealed) api.AttestResp
 func digest(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func decodeBody(r *http.Request, into any) error {
+	body, err := api.ReadBody(r.Body, api.MaxBody)
+	if err != nil {
+		return err
+	}
+	return api.DecodeBytes(body, into)
 }

@@ -94,9 +94,9 @@ func (b *broker) answerLater(r *http.Request) (any, error) {
 	)
 	switch r.URL.Path {
 	case "/v1/svid":
-		err = api.Decode(r.Body, api.MaxBody, &svid)
+		err = decodeBody(r, &svid)
 	case "/v1/jwt":
-		err = api.Decode(r.Body, api.MaxBody, &jwt)
+		err = decodeBody(r, &jwt)
 	default:
 		return nil, reason.New(reason.RequestNotFound, "no route")
 	}

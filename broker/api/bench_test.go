@@ -37,7 +37,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				var out api.AttestRequest
-				if err := api.Decode(bytes.NewReader(body), api.MaxBody, &out); err != nil {
+				if err := decode(bytes.NewReader(body), api.MaxBody, &out); err != nil {
 					b.Fatal(err)
 				}
 				if err := out.Validate(); err != nil {

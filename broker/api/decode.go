@@ -26,24 +26,9 @@ const (
 	maxShown = 32
 )
 
-// Decode reads one JSON document of at most limit bytes from r into v, a
-// pointer to a type of this package. It is stricter than encoding/json, which
-// takes members in any case, keeps the last of two, ignores unknown ones and
-// mends broken UTF-8: two readers of one body would then see two requests.
-//
-// Errors are reason.RequestTooLarge above limit (before anything is parsed) and
-// above 1 024 members of one object or array, reason.RequestMalformed otherwise,
-// with a JSON pointer (RFC 6901) to the place. An error of r that is a
-// reason.Error is returned as it is. After an error v holds no meaning.
-func Decode(r io.Reader, limit int64, v any) error {
-	data, err := ReadBody(r, limit)
-	if err != nil {
-		return err
-	}
-	return DecodeBytes(data, v)
-}
-
-// ReadBody is the first half of Decode: at most limit bytes, unparsed.
+// ReadBody reads at most limit bytes for DecodeBytes, before anything is parsed.
+// More is reason.RequestTooLarge, a body that breaks off reason.RequestMalformed;
+// an error of r that is a reason.Error is returned as it is.
 func ReadBody(r io.Reader, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if int64(len(data)) > limit {
@@ -58,7 +43,14 @@ func ReadBody(r io.Reader, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// DecodeBytes is the second half, for a document that is in memory.
+// DecodeBytes reads one JSON document into v, a pointer to a type of this
+// package. It is stricter than encoding/json, which takes members in any case,
+// keeps the last of two, ignores unknown ones and mends broken UTF-8: two readers
+// of one body would then see two requests.
+//
+// Errors are reason.RequestTooLarge above 1 024 members of one object or array,
+// reason.RequestMalformed otherwise, with a JSON pointer (RFC 6901) to the place.
+// After an error v holds no meaning.
 func DecodeBytes(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return malformed("", "not UTF-8")
