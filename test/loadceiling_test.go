@@ -10,9 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -172,23 +170,13 @@ type bareServer struct {
 
 func startBareServer(t testing.TB) *bareServer {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run", "^TestBareServer$")
-	cmd.Env = append(os.Environ(), bareVariable+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	must(t, err)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
-	line := make([]byte, 512)
-	n, _ := out.Read(line)
-	url, ok := strings.CutPrefix(strings.TrimSpace(string(line[:n])), "ready ")
+	c, first := startChild(t, "TestBareServer", bareVariable, "1")
+	t.Cleanup(func() { c.stdin.Close(); _ = c.cmd.Wait() })
+	url, ok := strings.CutPrefix(first, "ready ")
 	if !ok {
-		t.Fatalf("the bare server did not start: %q", line[:n])
+		t.Fatalf("the bare server did not start: %q", first)
 	}
-	return &bareServer{pid: cmd.Process.Pid, url: url}
+	return &bareServer{pid: c.cmd.Process.Pid, url: url}
 }
 
 func (s *bareServer) benchmark(b *testing.B, callers int, kept bool) {

@@ -1,15 +1,10 @@
 package test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -173,32 +168,20 @@ func (f *flooded) underFlood(t testing.TB, kind string, burst, d time.Duration, 
 	return r
 }
 
-// startFlood runs TestFlooder in a process of its own, so that its CPU can be
-// told from the fleet's, and returns once it began. It ends with the returned
-// function.
+// startFlood runs TestFlooder in a process of its own, and returns once it began.
+// It ends with the returned function.
 func startFlood(t testing.TB, p *replica, kind string) (end func() (floodTally, time.Duration)) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run", "^TestFlooder$")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s", floodVariable, kind, strings.TrimPrefix(p.url, "https://")))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	must(t, err)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	lines := bufio.NewReader(out)
-	_, err = lines.ReadString('\n') // the first stranger begins
-	must(t, err)
+	c, _ := startChild(t, "TestFlooder", floodVariable, kind+" "+strings.TrimPrefix(p.url, "https://"))
 	return func() (floodTally, time.Duration) {
 		t.Helper()
-		cpu, _, _ := cpuOf(cmd.Process.Pid)
-		stdin.Close()
+		cpu, _, _ := cpuOf(c.cmd.Process.Pid)
+		c.stdin.Close()
 		var tally floodTally
-		line, err := lines.ReadBytes('\n')
+		line, err := c.lines.ReadBytes('\n')
 		must(t, err)
 		must(t, json.Unmarshal(line, &tally))
-		must(t, cmd.Wait())
+		must(t, c.cmd.Wait())
 		return tally, cpu
 	}
 }
