@@ -123,6 +123,7 @@ const (
 	NodeIdentityConflict        Code = "node.identity_conflict"
 	NodeNotAdmitted             Code = "node.not_admitted"
 	NodeQuarantined             Code = "node.quarantined"
+	NodeRebootUnannounced       Code = "node.reboot_unannounced"
 	NodeStateLost               Code = "node.state_lost"
 	NvidiaMalformed             Code = "nvidia.malformed"
 	NvidiaNonceMismatch         Code = "nvidia.nonce_mismatch"
@@ -146,8 +147,10 @@ const (
 	PolicyEvidenceMissing       Code = "policy.evidence_missing"
 	PolicyExceptionInvalid      Code = "policy.exception_invalid"
 	PolicyGuardDenied           Code = "policy.guard_denied"
+	PolicyHibernation           Code = "policy.hibernation"
 	PolicyIdentityInvalid       Code = "policy.identity_invalid"
 	PolicyInvalid               Code = "policy.invalid"
+	PolicyKexec                 Code = "policy.kexec"
 	PolicyMeasurementMismatch   Code = "policy.measurement_mismatch"
 	PolicyMissing               Code = "policy.missing"
 	PolicyNoZone                Code = "policy.no_zone"
@@ -155,6 +158,7 @@ const (
 	PolicyReferenceMissing      Code = "policy.reference_missing"
 	PolicySecureBoot            Code = "policy.secure_boot"
 	PolicySignature             Code = "policy.signature"
+	PolicyTPMKind               Code = "policy.tpm_kind"
 	PolicyZoneAmbiguous         Code = "policy.zone_ambiguous"
 	RequestIdempotency          Code = "request.idempotency"
 	RequestMalformed            Code = "request.malformed"
@@ -193,6 +197,7 @@ const (
 	TDXTCBStatus                Code = "tdx.tcb_status"
 	TDXUntrusted                Code = "tdx.untrusted"
 	TDXValidity                 Code = "tdx.validity"
+	TPM2Advisory                Code = "tpm2.advisory"
 	TPM2AKActivationFailed      Code = "tpm2.ak.activation_failed"
 	TPM2AKAttributes            Code = "tpm2.ak.attributes"
 	TPM2AKCertEncoding          Code = "tpm2.ak.cert_encoding"
@@ -361,6 +366,7 @@ var table = []Info{
 	{NodeIdentityConflict, Deny, 403, "this root of trust belongs to another node, or this node to another root of trust or first-use key"},
 	{NodeNotAdmitted, Deny, 403, "the evidence is genuine, but nothing admits this machine, account, project or tenant"},
 	{NodeQuarantined, Deny, 403, "the node is in quarantine and the request asks for more than a quarantine identity"},
+	{NodeRebootUnannounced, Deny, 403, "the machine rebooted without the announcement that the zone asks for"},
 	{NodeStateLost, Event, 200, "accepted; the agent names no last attestation"},
 	{NvidiaMalformed, Deny, 403, "evidence or detached bundle does not parse"},
 	{NvidiaNonceMismatch, Deny, 403, "nonce of the SPDM request or of the token is not the binding"},
@@ -384,8 +390,10 @@ var table = []Info{
 	{PolicyEvidenceMissing, Deny, 403, "the zone asks for a kind of evidence that was not sent"},
 	{PolicyExceptionInvalid, Deny, 422, "an exception names an unwaivable code, lives too long or is approved by its author"},
 	{PolicyGuardDenied, Deny, 403, "a guard of the zone says no"},
+	{PolicyHibernation, Deny, 403, "the kernel may resume an image from disk that nothing measured, and the zone refuses that"},
 	{PolicyIdentityInvalid, Deny, 403, "a zone, workload or node name would not make a valid SPIFFE ID"},
 	{PolicyInvalid, Deny, 422, "a policy or reference document is refused at lint: unknown key, contradiction, resettable PCR"},
+	{PolicyKexec, Deny, 403, "nothing measured rules out that another kernel was started by kexec, and the zone asks for that"},
 	{PolicyMeasurementMismatch, Deny, 403, "an enclave, TEE or image measurement is in no reference set of the zone"},
 	{PolicyMissing, Fault, 503, "no policy is active"},
 	{PolicyNoZone, Deny, 403, "no zone selects this node"},
@@ -393,6 +401,7 @@ var table = []Info{
 	{PolicyReferenceMissing, Fault, 503, "the zone names a reference set that does not exist or has ended"},
 	{PolicySecureBoot, Deny, 403, "secure boot is off or unknown and the zone asks for it"},
 	{PolicySignature, Deny, 422, "a policy bundle is unsigned, signed by others, or older than the active one"},
+	{PolicyTPMKind, Deny, 403, "the kind of TPM (discrete, firmware, virtual, software) is not one that the zone accepts, or is not proved"},
 	{PolicyZoneAmbiguous, Deny, 403, "two zones select this node and none has priority"},
 	{RequestIdempotency, Deny, 422, "the idempotency key was used with another body"},
 	{RequestMalformed, Deny, 400, "not the JSON of the contract: unknown or duplicate member, wrong type, bad base64url"},
@@ -431,6 +440,7 @@ var table = []Info{
 	{TDXTCBStatus, Deny, 403, "TCB level is not one that the zone accepts"},
 	{TDXUntrusted, Deny, 403, "PCK chain does not end in the pinned Intel root"},
 	{TDXValidity, Deny, 403, "a certificate of the PCK chain is not valid at the time of verification"},
+	{TPM2Advisory, Deny, 403, "an advisory against this TPM denies it, or caps its tier below the zone's"},
 	{TPM2AKActivationFailed, Deny, 403, "no proof that the AK lives beside the EK: credential not opened, or of another enrolment"},
 	{TPM2AKAttributes, Deny, 403, "AK attributes other than those of the table: fixedTPM, fixedParent, sensitiveDataOrigin, sign, not decrypt, no reserved bit"},
 	{TPM2AKCertEncoding, Deny, 403, "AK certificate does not parse"},
