@@ -135,7 +135,7 @@ func (r *run) challenge(ctx context.Context, fresh *api.Challenge) (api.Challeng
 			return api.Challenge{}, err
 		}
 		req = api.ChallengeRequest{Format: api.FormatTPM2, Purpose: api.PurposeEnrol, Enrol: &api.Enrol{
-			EKPublic: ek.Public, EKCertificate: ek.Certificate, AKPublic: r.ak.Public, JoinToken: r.cfg.JoinToken,
+			EKPublic: ek.Public, EKCertificate: ek.Certificate, EKChain: asBytes(ek.Chain), AKPublic: r.ak.Public, JoinToken: r.cfg.JoinToken,
 		}}
 	}
 	r.cfg.Progress("asking " + r.cfg.Server + " for a challenge (" + req.Purpose + ")")

@@ -52,7 +52,7 @@ func (r *run) activate(ctx context.Context, c api.Challenge, evidence *api.TPM2E
 	if err != nil {
 		return nil, err
 	}
-	evidence.EKPublic, evidence.EKCertificate = ek.Public, ek.Certificate
+	evidence.EKPublic, evidence.EKCertificate, evidence.EKChain = ek.Public, ek.Certificate, asBytes(ek.Chain)
 	r.cfg.Progress("activating the credential")
 	nonce, err := r.tpm.Activate(ctx, c.Credential.Blob, c.Credential.Secret)
 	if e, ok := errors.AsType[*reason.Error](err); ok {
@@ -62,6 +62,15 @@ func (r *run) activate(ctx context.Context, c api.Challenge, evidence *api.TPM2E
 		return nil, tpmFault("activate the credential", err)
 	}
 	return nonce, nil
+}
+
+// asBytes writes issuers for the wire; nil where there are none.
+func asBytes(chain [][]byte) []api.Bytes {
+	var out []api.Bytes
+	for _, der := range chain {
+		out = append(out, der)
+	}
+	return out
 }
 
 // quote fills in quote, PCR values and the certification of the SVID key, all

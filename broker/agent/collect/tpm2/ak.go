@@ -1,6 +1,7 @@
 package tpm2collect
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -102,16 +103,7 @@ func (t *TPM) Activate(ctx context.Context, blob, secret []byte) ([]byte, error)
 	if err != nil {
 		return nil, explain("make the endorsement key", err)
 	}
-	auth := tpm2.PasswordAuth(nil)
-	if !ekTemplates[ek.Kind].high {
-		auth = tpm2.Policy(tpm2.TPMAlgSHA256, 16, tpm2.PolicyCallback(endorsementPolicy))
-	}
-	rsp, err := tpm2.ActivateCredential{
-		ActivateHandle: ak.auth(),
-		KeyHandle:      tpm2.AuthHandle{Handle: o.handle, Name: o.name, Auth: auth},
-		CredentialBlob: tpm2.TPM2BIDObject{Buffer: blob},
-		Secret:         tpm2.TPM2BEncryptedSecret{Buffer: secret},
-	}.Execute(t.commands(ctx))
+	rsp, err := t.openCredential(ctx, ak, o, ek, blob, secret)
 	// Three slots are all a TPM without a resource manager has: the EK goes first.
 	flushed := t.flush(ctx, o)
 	if err != nil {
@@ -121,6 +113,31 @@ func (t *TPM) Activate(ctx context.Context, blob, secret []byte) ([]byte, error)
 		return nil, explain("flush the endorsement key", flushed)
 	}
 	return rsp.CertInfo.Buffer, nil
+}
+
+// openCredential runs the command in a session that is salted with the EK: the
+// secret is the nonce of the enrolment, and whoever listens between processor
+// and TPM could quote over it for another machine. Whoever stands in between and
+// shows an EK of his own gains nothing either: the broker made the credential
+// for the one that ek.Public names.
+func (t *TPM) openCredential(ctx context.Context, ak, o *object, ek EK, blob, secret []byte) (*tpm2.ActivateCredentialResponse, error) {
+	if !bytes.Equal(o.public, ek.Public) {
+		return nil, errors.New("the TPM made another endorsement key than before")
+	}
+	protect, err := salted(o, secretOut)
+	if err != nil {
+		return nil, err
+	}
+	auth := tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce, append(protect, tpm2.Auth(nil))...)
+	if !ekTemplates[ek.Kind].high {
+		auth = tpm2.Policy(tpm2.TPMAlgSHA256, sessionNonce, endorsementPolicy, protect...)
+	}
+	return tpm2.ActivateCredential{
+		ActivateHandle: ak.auth(),
+		KeyHandle:      tpm2.AuthHandle{Handle: o.handle, Name: o.name, Auth: auth},
+		CredentialBlob: tpm2.TPM2BIDObject{Buffer: blob},
+		Secret:         tpm2.TPM2BEncryptedSecret{Buffer: secret},
+	}.Execute(t.commands(ctx))
 }
 
 // endorsementPolicy satisfies the policy of a low-range EK (L-1, L-2), which

@@ -36,6 +36,8 @@ type EK struct {
 	// Certificate is what lies in the NV index of this kind, header and padding
 	// included; nil where there is none.
 	Certificate []byte
+	// Chain are the issuers of the certificate that lie in NV, DER, at most four.
+	Chain [][]byte
 	// Hash is the SHA-256 of the SPKI DER with exponent 0 written as 65537: what
 	// an operator admits, and the root of the node's identity.
 	Hash [32]byte
@@ -122,6 +124,12 @@ func (t *TPM) EK(ctx context.Context) (EK, error) {
 	if err != nil {
 		return EK{}, explain("read the EK certificate", err)
 	}
+	var chain [][]byte
+	if len(certificate) > 0 {
+		if chain, err = t.readChain(ctx); err != nil {
+			return EK{}, explain("read the issuers of the EK certificate", err)
+		}
+	}
 	o, err := t.create(ctx, tpm2.TPMRHEndorsement, ekTemplates[kind].public)
 	if err != nil {
 		return EK{}, explain("make the endorsement key", err)
@@ -133,7 +141,7 @@ func (t *TPM) EK(ctx context.Context) (EK, error) {
 	if err != nil {
 		return EK{}, fmt.Errorf("read the endorsement key: %w", err)
 	}
-	t.ek = &EK{Kind: kind, Public: o.public, Certificate: certificate, Hash: sha256.Sum256(spki)}
+	t.ek = &EK{Kind: kind, Public: o.public, Certificate: certificate, Chain: chain, Hash: sha256.Sum256(spki)}
 	return *t.ek, nil
 }
 
@@ -141,11 +149,11 @@ func (t *TPM) EK(ctx context.Context) (EK, error) {
 // none: many software and cloud TPMs do not.
 func (t *TPM) chooseEK(ctx context.Context) (Kind, []byte, error) {
 	if t.cfg.EK != Auto {
-		certificate, err := t.readNV(ctx, ekTemplates[t.cfg.EK].nv)
+		certificate, err := t.readNV(ctx, ekTemplates[t.cfg.EK].nv, maxCertificate)
 		return t.cfg.EK, certificate, err
 	}
 	for _, kind := range ekOrder {
-		certificate, err := t.readNV(ctx, ekTemplates[kind].nv)
+		certificate, err := t.readNV(ctx, ekTemplates[kind].nv, maxCertificate)
 		if err != nil {
 			return "", nil, err
 		}
@@ -158,7 +166,7 @@ func (t *TPM) chooseEK(ctx context.Context) (Kind, []byte, error) {
 
 // readNV returns the contents of an index, nil where it does not exist or was
 // never written.
-func (t *TPM) readNV(ctx context.Context, index uint32) ([]byte, error) {
+func (t *TPM) readNV(ctx context.Context, index uint32, limit int) ([]byte, error) {
 	pub, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)}.Execute(t.commands(ctx))
 	if errors.Is(err, tpm2.TPMRCHandle) {
 		return nil, nil
@@ -173,8 +181,8 @@ func (t *TPM) readNV(ctx context.Context, index uint32) ([]byte, error) {
 	if !info.Attributes.Written {
 		return nil, nil
 	}
-	if info.DataSize > maxCertificate {
-		return nil, fmt.Errorf("index %#08x holds %d bytes, more than a certificate of at most %d", index, info.DataSize, maxCertificate)
+	if int(info.DataSize) > limit {
+		return nil, fmt.Errorf("index %#08x holds %d bytes, more than the %d of certificates here", index, info.DataSize, limit)
 	}
 	// The profile lets everybody read the index by its own empty password; some
 	// vendors forgot that and leave only the owner's.

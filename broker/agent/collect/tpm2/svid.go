@@ -79,7 +79,7 @@ func (t *TPM) loadSVIDKey(ctx context.Context) (*object, error) {
 	if t.svid != nil {
 		return t.svid, nil
 	}
-	o, err := t.create(ctx, tpm2.TPMRHOwner, svidTemplate(t.cfg.Rotation))
+	o, err := t.createProtected(ctx, svidTemplate(t.cfg.Rotation), svidPassword(t.cfg.Rotation))
 	if err != nil {
 		return nil, explain("make the SVID key", err)
 	}

@@ -26,8 +26,8 @@ type Config struct {
 	// EK is the endorsement key: Auto (the default) takes the one that the TPM
 	// has a certificate for, and RSA where there is none.
 	EK Kind
-	// Rotation makes the SVID key: another value, another key. At most 64 bytes;
-	// not secret.
+	// Rotation makes the SVID key and its auth value: another value, another key.
+	// At most 64 bytes. Secret: who knows it and may open the TPM can use the key.
 	Rotation []byte
 }
 
@@ -48,10 +48,18 @@ type object struct {
 	handle tpm2.TPMHandle
 	name   tpm2.TPM2BName
 	public []byte // TPMT_PUBLIC
+
+	password []byte // nil: the empty one
 }
 
+// auth authorises the use of o. A password that is not empty is proved in a
+// session of its own and never sent.
 func (o *object) auth() tpm2.AuthHandle {
-	return tpm2.AuthHandle{Handle: o.handle, Name: o.name, Auth: tpm2.PasswordAuth(nil)}
+	session := tpm2.PasswordAuth(nil)
+	if o.password != nil {
+		session = tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce, tpm2.Auth(o.password))
+	}
+	return tpm2.AuthHandle{Handle: o.handle, Name: o.name, Auth: session}
 }
 
 // Open opens the TPM of cfg. On a socket, which has no resource manager, it
