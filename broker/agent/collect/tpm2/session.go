@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -34,11 +35,13 @@ func salted(o *object, encryption tpm2.AuthOption) ([]tpm2.AuthOption, error) {
 
 // svidPassword is the auth value of the SVID key. Like the rotation value that
 // it comes from it is known to whoever reads the agent's state, and not to
-// everybody who may open the TPM.
+// everybody who may open the TPM. 128 bits as 32 hex digits, as long as the key's
+// nameAlg allows: go-tpm 0.9.8 cuts an auth value at its first zero byte, where
+// the TPM drops trailing ones only (part 1, 19.6.5), and digits have none.
 func svidPassword(rotation []byte) []byte {
 	h := hmac.New(sha256.New, rotation)
 	h.Write([]byte("zonebroker-svid-auth-v1"))
-	return h.Sum(nil)
+	return hex.AppendEncode(nil, h.Sum(nil)[:16])
 }
 
 // createProtected makes a primary key of the owner hierarchy with an auth value,

@@ -169,3 +169,18 @@ func TestSVIDKeyWantsItsAuth(t *testing.T) {
 		t.Error("no loaded SVID key refuses the empty password")
 	}
 }
+
+// TestAnyRotationGivesAUsableKey: the auth value of some would hold a zero byte
+// if it were the digest itself, and libraries cut those.
+func TestAnyRotationGivesAUsableKey(t *testing.T) {
+	tpm := startTPM(t, "")
+	for i := range byte(40) {
+		host := tpm.open(t, tpm2collect.Config{Rotation: []byte{i}})
+		if _, err := host.Certify(t.Context(), []byte("bound")); err != nil {
+			t.Errorf("rotation %d: %v", i, err)
+		}
+		if err := host.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
