@@ -23,6 +23,9 @@ BENCHTIME ?= 1s
 COUNT ?= 1
 OUTPUT ?= table
 
+# Packages that mutate changes.
+PKGS ?= ./verifier/...
+
 # Missing programs are fetched after asking at a terminal; without one, CI=1 or
 # YES=--yes gives the leave.
 YES ?=
@@ -35,7 +38,7 @@ FAST := ./verifier/... ./broker/claim/... ./broker/policy/... ./broker/ledger/..
 # Packages that run things at the same time.
 CONCURRENT := ./store/... ./broker/...
 
-.PHONY: help demo test check bench bench-compare build race fuzz deps test-fetch go-version
+.PHONY: help demo test check bench bench-compare build race mutate fuzz deps test-fetch go-version
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -73,6 +76,9 @@ build: go-version ## build bin/zonebroker and bin/zoneagent
 
 race: deps ## run the packages with concurrency under the race detector (needs a C compiler)
 	@$(use_host); CGO_ENABLED=1 go test -timeout $(TIMEOUT) -race $(CONCURRENT)
+
+mutate: go-version ## look for checks of the verifier that no test would miss (PKGS names packages; minutes; exit 3 with survivors)
+	@go run ./test/mutate -pkgs '$(PKGS)' -o $(OUTPUT)
 
 fuzz: go-version ## run each fuzz target for FUZZTIME (default 3s)
 	@FUZZTIME=$(FUZZTIME) test/fuzz.sh

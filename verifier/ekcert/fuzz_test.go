@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
+	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 )
 
 // FuzzEKCertificate: whatever lies in the NV index or in the chain, nothing but
@@ -30,7 +31,11 @@ func FuzzEKCertificate(f *testing.F) {
 		if len(issuer) > 0 {
 			chain = [][]byte{issuer}
 		}
-		cert, err := ekcert.Verify(raw, chain, spki, trusted, ekcert.Options{}, noon)
+		var cert ekcert.Certificate
+		var err error
+		evidencetest.Bounded(t, len(raw)+len(issuer), 64, func() {
+			cert, err = ekcert.Verify(raw, chain, spki, trusted, ekcert.Options{}, noon)
+		})
 		if err != nil {
 			return
 		}
@@ -48,7 +53,10 @@ func FuzzNewRoots(f *testing.F) {
 	f.Add(ca.cert.Raw)
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, err := ekcert.NewRoots(b); err == nil && r.Len() == 0 {
+		var r ekcert.Roots
+		var err error
+		evidencetest.Bounded(t, len(b), 64, func() { r, err = ekcert.NewRoots(b) })
+		if err == nil && r.Len() == 0 {
 			t.Error("a bundle without an anchor was taken")
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
 
@@ -26,7 +27,8 @@ func FuzzAttest(f *testing.F) {
 				t.Errorf("decoded %x\nwritten %x", b, got)
 			}
 		}
-		_, err := tpm2.AuthenticateQuote(ak, b, sig, e.qualifying)
+		var err error
+		evidencetest.Bounded(t, len(b), 4, func() { _, err = tpm2.AuthenticateQuote(ak, b, sig, e.qualifying) })
 		if (err == nil) != bytes.Equal(b, good) {
 			t.Errorf("verdict %v for %x", err, b)
 		}
@@ -72,7 +74,8 @@ func FuzzSignature(f *testing.F) {
 				}
 			}
 		}
-		_, err := tpm2.AuthenticateQuote(ak, attest, b, e.qualifying)
+		var err error
+		evidencetest.Bounded(t, len(b), 4, func() { _, err = tpm2.AuthenticateQuote(ak, attest, b, e.qualifying) })
 		if (err == nil) != bytes.Equal(b, good) {
 			t.Errorf("verdict %v for %x", err, b)
 		}
@@ -91,6 +94,10 @@ func FuzzPublic(f *testing.F) {
 	f.Add(eccSigner(newECC(f), svidAttributes).public.marshal())
 	f.Add([]byte{0, 0, 0, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		evidencetest.Bounded(t, len(b), 8, func() {
+			_, _ = tpm2.ParseAK(b)
+			_, _ = tpm2.ParseEK(b)
+		})
 		if d, err := tpm2.Decode(b); err == nil {
 			if got := rewritePublic(d); !bytes.Equal(got, b) {
 				t.Errorf("decoded %x\nwritten %x", b, got)
