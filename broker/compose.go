@@ -147,6 +147,9 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 	st.EventLog = a.appraisal.EventLogDigest()
 	st.Zone, st.Tier, st.Verdict, st.Reason, st.Repeats = v.policy.Zone, v.policy.Tier, ledger.VerdictAllow, "", 0
 	st.AttestedAt, st.FreshUntil, st.LastOKAt = a.challenge.issued(), a.freshUntil(), a.now
+	if v.rebooted() {
+		st.RebootUntil = time.Time{} // one announcement, one reboot
+	}
 	if end := time.Unix(body.SVIDs[0].NotAfter, 0); end.After(st.ExpiresAt) {
 		st.ExpiresAt = end
 	}

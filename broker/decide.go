@@ -59,6 +59,8 @@ func (b *Broker) decide(ctx context.Context, a *attempt) error {
 			Node:       policyNode(v.node),
 			Now:        a.now,
 			AttestedAt: a.challenge.issued(),
+			Rebooted:   v.rebooted(),
+			Announced:  a.now.Before(a.snap.State.RebootUntil),
 		})
 		v.reasons = append(v.reasons, v.policy.Reasons...)
 	}
@@ -73,6 +75,13 @@ func (v *verdict) deny(e *reason.Error) {
 	if e != nil {
 		v.reasons = append(v.reasons, e)
 	}
+}
+
+// rebooted says that the TPM was reset since the last accepted attestation. A
+// reset of the TPM without one of the processor would let software build PCRs
+// anew, so zones may want each to be expected.
+func (v *verdict) rebooted() bool {
+	return slices.Contains(v.events, string(reason.TPM2Rebooted))
 }
 
 func policyNode(n ledger.Node) policy.Node {

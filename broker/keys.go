@@ -128,11 +128,11 @@ func (b *Broker) bundleJSON() ([]byte, error) {
 // appendGrant records that something was granted, withdrawn or published, with
 // the row that does it in the same transaction.
 func (b *Broker) appendGrant(ctx context.Context, kind, by, subject, note string, fill func(*ledger.Commit)) error {
-	_, _, err := b.grant(ctx, kind, by, subject, note, fill)
+	_, _, err := b.grant(ctx, ledger.Grant{Type: kind, By: by, Subject: subject, Note: note}, fill)
 	return err
 }
 
-func (b *Broker) grant(ctx context.Context, kind, by, subject, note string, fill func(*ledger.Commit)) (uuid.UUID, ledger.Position, error) {
+func (b *Broker) grant(ctx context.Context, g ledger.Grant, fill func(*ledger.Commit)) (uuid.UUID, ledger.Position, error) {
 	if b.forked.Load() {
 		return uuid.Nil, ledger.Position{}, reason.New(reason.LedgerFork, "the log does not extend its anchor; nothing is recorded")
 	}
@@ -151,7 +151,7 @@ func (b *Broker) grant(ctx context.Context, kind, by, subject, note string, fill
 	if err != nil {
 		return uuid.Nil, ledger.Position{}, err
 	}
-	g := ledger.Grant{Type: kind, ID: id, By: by, Subject: subject, RowHash: hash, Note: note, At: now.UnixMilli()}
+	g.ID, g.RowHash, g.At = id, hash, now.UnixMilli()
 	if c.Record, err = g.Record(salt); err != nil {
 		return uuid.Nil, ledger.Position{}, err
 	}

@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	defaultTokenTTL = time.Hour
-	pageLimit       = 500
-	defaultPage     = 50
+	defaultTokenTTL  = time.Hour
+	defaultAnnounced = time.Hour
+	pageLimit        = 500
+	defaultPage      = 50
 )
 
 // AdmitNode puts the EKs of one machine into the inventory.
@@ -99,7 +100,7 @@ func (b *Broker) Approve(ctx context.Context, c Caller, subject string, req api.
 	if req.Machine != "" || len(req.Groups) > 0 {
 		return api.Approval{}, reason.New(reason.RequestMalformed, "a known node keeps its machine and groups; admit its EK again to change them")
 	}
-	node, err := b.changeNode(ctx, c, subject, ledger.TypeNodeApproved, req.Note, func(s *ledger.Snapshot) {
+	node, err := b.changeNode(ctx, c, subject, ledger.Grant{Type: ledger.TypeNodeApproved, Note: req.Note}, func(s *ledger.Snapshot) {
 		s.Node.Status, s.Node.AKApproved = ledger.StatusActive, true
 		s.State.Rebaseline = true
 	})
@@ -115,14 +116,32 @@ func (b *Broker) Disable(ctx context.Context, c Caller, node string, req api.Dis
 	if err := req.Validate(); err != nil {
 		return api.Node{}, err
 	}
-	return b.changeNode(ctx, c, node, ledger.TypeNodeDisabled, req.Note, func(s *ledger.Snapshot) {
+	return b.changeNode(ctx, c, node, ledger.Grant{Type: ledger.TypeNodeDisabled, Note: req.Note}, func(s *ledger.Snapshot) {
 		s.Node.Status = ledger.StatusDisabled
+	})
+}
+
+// Announce expects one reboot of a node within a time, for zones that refuse
+// reboots which nobody announced. A later announcement takes the place of an
+// earlier one.
+func (b *Broker) Announce(ctx context.Context, c Caller, node string, req api.AnnounceRequest) (api.Node, error) {
+	if err := req.Validate(); err != nil {
+		return api.Node{}, err
+	}
+	within := time.Duration(req.Within) * time.Second
+	if within == 0 {
+		within = defaultAnnounced
+	}
+	until := b.cfg.Now().UTC().Add(within).Truncate(time.Millisecond)
+	g := ledger.Grant{Type: ledger.TypeNodeAnnounced, Note: req.Note, Until: until.UnixMilli()}
+	return b.changeNode(ctx, c, node, g, func(s *ledger.Snapshot) {
+		s.State.RebootUntil = until
 	})
 }
 
 // changeNode changes a node by compare-and-set, so that it cannot overwrite a
 // decision that was made meanwhile; it tries again a few times.
-func (b *Broker) changeNode(ctx context.Context, c Caller, id, kind, note string, change func(*ledger.Snapshot)) (api.Node, error) {
+func (b *Broker) changeNode(ctx context.Context, c Caller, id string, g ledger.Grant, change func(*ledger.Snapshot)) (api.Node, error) {
 	for range 5 {
 		snap, err := b.cfg.Store.NodeByID(ctx, ledger.NodeID(id))
 		if err != nil {
@@ -133,7 +152,8 @@ func (b *Broker) changeNode(ctx context.Context, c Caller, id, kind, note string
 		}
 		change(&snap)
 		var pos ledger.Position
-		_, pos, err = b.grant(ctx, kind, c.Operator, id, note, func(cm *ledger.Commit) {
+		g.By, g.Subject = c.Operator, id
+		_, pos, err = b.grant(ctx, g, func(cm *ledger.Commit) {
 			cm.BasedOn, cm.Node, cm.State = snap.State.Version, &snap.Node, &snap.State
 		})
 		if err == nil {
@@ -238,7 +258,7 @@ func (b *Broker) wireNode(s ledger.Snapshot) api.Node {
 		RootHash: hex.EncodeToString(n.RootHash[:]), AKName: hex.EncodeToString(n.AKName), Manufacturer: n.Manufacturer,
 		AdmittedBy: n.AdmittedBy, Machine: n.Machine, Groups: nonNil(n.Groups), Version: st.Version,
 		Last: idOrEmpty(st.Last), PolicyVersion: st.PolicyVersion, CreatedAt: n.CreatedAt,
-		AttestedAt: st.AttestedAt, FreshUntil: st.FreshUntil, ExpiresAt: st.ExpiresAt, LastAttemptAt: st.LastAttemptAt,
+		AttestedAt: st.AttestedAt, FreshUntil: st.FreshUntil, ExpiresAt: st.ExpiresAt, LastAttemptAt: st.LastAttemptAt, RebootUntil: st.RebootUntil,
 	}
 }
 

@@ -79,7 +79,7 @@ func (b *Broker) publish(ctx context.Context, kind, by string, o *ledger.Object)
 	if old != nil {
 		return old.Version, true, nil
 	}
-	_, pos, err := b.grant(ctx, kind, by, hex.EncodeToString(o.Digest[:]), "", func(c *ledger.Commit) { c.Object = o })
+	_, pos, err := b.grant(ctx, ledger.Grant{Type: kind, By: by, Subject: hex.EncodeToString(o.Digest[:])}, func(c *ledger.Commit) { c.Object = o })
 	return pos.Version, false, err
 }
 

@@ -79,6 +79,7 @@ CREATE TABLE node_state (
     expires_at      timestamptz,
     last_attempt_at timestamptz,
     last_ok_at      timestamptz,
+    reboot_until    timestamptz, -- end of an announced reboot
     mac             bytea NOT NULL CHECK (octet_length(mac) = 32)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 

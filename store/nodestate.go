@@ -15,7 +15,8 @@ import (
 const compareAndSet = `UPDATE node_state SET version = version + 1, mac = $3, last = $4, confirmed = $5, rebaseline = $6,
 	has_clock = $7, clock = $8, reset_count = $9, restart_count = $10, firmware = $11, pcrs = $12, event_log = $13, zone = $14,
 	tier = $15, verdict = $16, reason = $17, policy_version = $18, attested_at = $19, fresh_until = $20, expires_at = $21,
-	last_attempt_at = $22, last_ok_at = $23, repeats = $24, secure_boot = $25, seen = $26
+	last_attempt_at = $22, last_ok_at = $23, repeats = $24, secure_boot = $25, seen = $26,
+	reboot_until = $27
 WHERE node_id = $1 AND version = $2`
 
 func compareAndSetArgs(it *item) []any {
@@ -38,6 +39,7 @@ type nodeStateRow struct {
 	repeats                                                    int64
 	secureBoot                                                 string
 	seen                                                       pgtype.Text
+	rebootUntil                                                pgtype.Timestamptz
 }
 
 func stateRow(s *ledger.NodeState) *nodeStateRow {
@@ -49,6 +51,7 @@ func stateRow(s *ledger.NodeState) *nodeStateRow {
 		attestedAt: timeArg(s.AttestedAt), freshUntil: timeArg(s.FreshUntil), expiresAt: timeArg(s.ExpiresAt),
 		lastAttemptAt: timeArg(s.LastAttemptAt), lastOKAt: timeArg(s.LastOKAt), repeats: s.Repeats,
 		secureBoot: s.SecureBoot, seen: pgtype.Text{String: string(s.Seen), Valid: s.Seen != nil},
+		rebootUntil: timeArg(s.RebootUntil),
 	}
 	if s.EventLog != [32]byte{} {
 		r.eventLog = s.EventLog[:]
@@ -71,7 +74,7 @@ func (r *nodeStateRow) args() []any {
 	return []any{
 		r.last, r.confirmed, r.rebaseline, r.hasClock, r.clock, r.resetCount, r.restartCount, r.firmware, r.pcrs, r.eventLog,
 		r.zone, r.tier, r.verdict, r.reason, r.policyVersion, r.attestedAt, r.freshUntil, r.expiresAt, r.lastAttemptAt,
-		r.lastOKAt, r.repeats, r.secureBoot, r.seen,
+		r.lastOKAt, r.repeats, r.secureBoot, r.seen, r.rebootUntil,
 	}
 }
 
@@ -79,7 +82,7 @@ func (r *nodeStateRow) dest() []any {
 	return []any{
 		&r.last, &r.confirmed, &r.rebaseline, &r.hasClock, &r.clock, &r.resetCount, &r.restartCount, &r.firmware, &r.pcrs,
 		&r.eventLog, &r.zone, &r.tier, &r.verdict, &r.reason, &r.policyVersion, &r.attestedAt, &r.freshUntil, &r.expiresAt,
-		&r.lastAttemptAt, &r.lastOKAt, &r.repeats, &r.secureBoot, &r.seen,
+		&r.lastAttemptAt, &r.lastOKAt, &r.repeats, &r.secureBoot, &r.seen, &r.rebootUntil,
 	}
 }
 
@@ -90,7 +93,7 @@ func (r *nodeStateRow) state(id ledger.NodeID, version int64) ledger.NodeState {
 		Firmware: uint64(r.firmware), Zone: r.zone, Tier: int(r.tier), Verdict: r.verdict, Reason: r.reason,
 		PolicyVersion: r.policyVersion, AttestedAt: timeOf(r.attestedAt), FreshUntil: timeOf(r.freshUntil),
 		ExpiresAt: timeOf(r.expiresAt), LastAttemptAt: timeOf(r.lastAttemptAt), LastOKAt: timeOf(r.lastOKAt), Repeats: r.repeats,
-		SecureBoot: r.secureBoot,
+		SecureBoot: r.secureBoot, RebootUntil: timeOf(r.rebootUntil),
 	}
 	if r.pcrs.Valid {
 		s.PCRs = []byte(r.pcrs.String)

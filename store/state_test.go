@@ -40,6 +40,7 @@ func TestInvariant12_NodeState(t *testing.T) {
 		"last_attempt_at": `last_attempt_at = NULL`,
 		"last_ok_at":      `last_ok_at = NULL`,
 		"repeats":         `repeats = 7`,
+		"reboot_until":    `reboot_until = now() + interval '1 hour'`,
 		"version":         `version = version + 1`,
 		"version_huge":    `version = 9223372036854775807`,
 		"mac_of_a_node":   `mac = (SELECT n.mac FROM node n WHERE n.node_id = node_state.node_id)`,
@@ -128,6 +129,57 @@ func TestRestoredState(t *testing.T) {
 		w.db.Exec(t, restore)
 		wantProblem(t, w, "no approval is newer than the last accepted attestation")
 	})
+}
+
+// TestAnnouncedReboot: the state expects what the log announces, once.
+func TestAnnouncedReboot(t *testing.T) {
+	w := newWorld(t)
+	snap := w.enrol(1)
+	until := time.Now().UTC().Add(time.Hour).Truncate(time.Millisecond)
+	announce := func(logged time.Time) {
+		t.Helper()
+		snap.State.RebootUntil = until
+		c := grantCommit(t, ledger.TypeNodeAnnounced, string(snap.Node.ID), ledger.Commit{BasedOn: snap.State.Version, Node: &snap.Node, State: &snap.State})
+		g := ledger.Grant{
+			Type: ledger.TypeNodeAnnounced, ID: recordID(t), By: "uid:0", Subject: string(snap.Node.ID),
+			RowHash: mustRowHash(t, snap.Node), At: time.Now().UnixMilli(), Until: logged.UnixMilli(),
+		}
+		var err error
+		if c.Record, err = g.Record(salt()); err != nil {
+			t.Fatal(err)
+		}
+		snap.State.Version = w.append(c).Version
+	}
+	announce(until)
+	w.verify("")
+	rebooted := func(clear bool) {
+		t.Helper()
+		c := attestation(t, snap, ledger.VerdictAllow)
+		c.Record = changedBody(t, c.Record, func(a *ledger.Attestation) { a.Events = []string{"tpm2.rebooted"} })
+		if clear {
+			c.State.RebootUntil = time.Time{}
+		}
+		c.State.Version = w.append(c).Version
+		snap.State = *c.State
+	}
+	rebooted(true)
+	w.verify("")
+	announce(until)
+	rebooted(false)
+	wantProblem(t, w, "it expects a reboot that the log does not announce")
+	announce(until.Add(-time.Minute))
+	wantProblem(t, w, "it expects a reboot that the log does not announce")
+	announce(until)
+	w.verify("")
+}
+
+func mustRowHash(t *testing.T, n ledger.Node) string {
+	t.Helper()
+	h, err := ledger.RowHash(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
 }
 
 // TestLostAnswerOfADenial: where the host never saw its last answer, the state

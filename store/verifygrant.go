@@ -31,6 +31,7 @@ type nodeFacts struct {
 	akApproved bool
 	approved   bool  // after the last accepted attestation
 	active     bool  // may be issued SVIDs
+	announced  int64 // Unix ms until which one reboot is expected, 0 for none
 	changes    int64 // records that changed its state
 }
 
@@ -64,6 +65,10 @@ func (f *facts) grant(g ledger.Grant, idx int64) {
 		if n.active {
 			n.akApproved, n.approved = true, true
 		}
+	case ledger.TypeNodeAnnounced:
+		n := f.node(ledger.NodeID(g.Subject))
+		n.rowHash, n.announced = g.RowHash, g.Until
+		n.changes++
 	}
 }
 
@@ -75,6 +80,9 @@ func (f *facts) attestation(a ledger.Attestation) {
 	switch {
 	case a.Verdict == ledger.VerdictAllow:
 		n.accepted, n.approved = a.ID, false
+		if slices.Contains(a.Events, string(reason.TPM2Rebooted)) {
+			n.announced = 0
+		}
 	case a.Void != "":
 		// The host never saw the last answer and goes on from the one before.
 		n.accepted, _ = uuid.Parse(a.Prev)
@@ -302,6 +310,9 @@ func (v *verification) checkNode(n nodeRow, admitted map[uuid.UUID]origin) {
 	}
 	if st.Rebaseline && !fact.approved {
 		v.problem("node_state %s: it takes the next clock as it comes, and no approval is newer than the last accepted attestation", id)
+	}
+	if until := st.RebootUntil; !until.IsZero() && until.UnixMilli() != fact.announced {
+		v.problem("node_state %s: it expects a reboot that the log does not announce", id)
 	}
 	// An older state with its own HMAC was put back, or a change left no record.
 	if st.Version != fact.changes {

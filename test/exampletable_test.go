@@ -72,6 +72,8 @@ var exampleSteps = []step{
 	{line: "zonebroker node approve 4f1d…e0 --machine rack7-n1", run: "zonebroker node approve $WAITING_TOO --machine rack7-n2 -o json", once: true},
 	{line: "zonebroker node admit 4f1d…e0 --machine rack7-n1 --group rack-7", run: "zonebroker node admit $UNSEEN --machine rack7-n3 --group rack-7", once: true},
 	{line: "zonebroker node admit $UNSEEN_TOO --machine rack7-n4 -o json", extra: true},
+	{line: `zonebroker node announce abcdefghijklmnopqrstuvwxyz --within 30m --note "kernel update"`, run: `zonebroker node announce $OTHER --within 30m --note "kernel update"`},
+	{line: "zonebroker node announce $OTHER -o json", extra: true},
 	{line: "zonebroker node disable abcdefghijklmnopqrstuvwxyz --note stolen", run: "zonebroker node disable $OTHER --note stolen", once: true},
 	{line: `zonebroker node approve abcdefghijklmnopqrstuvwxyz --note "board replaced, ticket 4711"`, run: `zonebroker node approve $OTHER --note "board replaced, ticket 4711"`, once: true},
 	{line: "zonebroker node disable $OTHER -o json", extra: true},

@@ -39,6 +39,7 @@ var contractedOutputs = []contracted{
 	{"zonebroker node show", "One node", false, "Node"},
 	{"zonebroker node admit", "An admission to the inventory", false, "Admission"},
 	{"zonebroker node approve", "The admission, or the node, that was approved", false, "Approval"},
+	{"zonebroker node announce", "The node as it is now", false, "Node"},
 	{"zonebroker node disable", "The node as it is now", false, "Node"},
 	{"zonebroker node pending", "Machines that wait for an operator", true, "PendingNode"},
 	{"zonebroker node timeline", "The life of a node, newest first", true, "TimelineEntry"},

@@ -37,6 +37,12 @@ type DisableRequest struct {
 	Note string `json:"note,omitempty"`
 }
 
+// AnnounceRequest expects one reboot of a node.
+type AnnounceRequest struct {
+	Within int    `json:"within_seconds,omitempty"` // default 3600, at most a day
+	Note   string `json:"note,omitempty"`
+}
+
 // Approval is what an approval did: Admission for a pending machine, Node for a
 // known node.
 type Approval struct {
@@ -90,6 +96,7 @@ type Node struct {
 	FreshUntil    time.Time `json:"fresh_until"`
 	ExpiresAt     time.Time `json:"expires_at"`
 	LastAttemptAt time.Time `json:"last_attempt_at"`
+	RebootUntil   time.Time `json:"reboot_until"` // a reboot until then is announced
 }
 
 // Entry is one record of the history.

@@ -24,6 +24,7 @@ const (
 	maxGroups     = 32
 	maxNote       = 500 // characters of an operator's note
 	maxTTL        = 7 * 24 * 3600
+	maxAnnounced  = 24 * 3600
 )
 
 var (
@@ -223,6 +224,16 @@ func (r ApproveRequest) Validate() error {
 func (r DisableRequest) Validate() error {
 	var c checks
 	c.note(r.Note)
+	return c.err
+}
+
+// Validate checks note and time: 0 (the default) to a day.
+func (r AnnounceRequest) Validate() error {
+	var c checks
+	c.note(r.Note)
+	if r.Within < 0 || r.Within > maxAnnounced {
+		c.fail(reason.RequestMalformed, "/within_seconds: not between 0 and %d", maxAnnounced)
+	}
 	return c.err
 }
 

@@ -25,7 +25,7 @@ func (a Admission) Canonical() ([]byte, error) {
 
 // Canonical returns the RFC 8785 form of the state.
 func (s NodeState) Canonical() ([]byte, error) {
-	for _, t := range []*time.Time{&s.AttestedAt, &s.FreshUntil, &s.ExpiresAt, &s.LastAttemptAt, &s.LastOKAt} {
+	for _, t := range []*time.Time{&s.AttestedAt, &s.FreshUntil, &s.ExpiresAt, &s.LastAttemptAt, &s.LastOKAt, &s.RebootUntil} {
 		*t = micro(*t)
 	}
 	return Canonical(&s)

@@ -40,6 +40,7 @@ const (
 	TypeTokenCreated    = "join_token.created"
 	TypeNodeApproved    = "node.approved"
 	TypeNodeDisabled    = "node.disabled"
+	TypeNodeAnnounced   = "node.announced" // a reboot that is expected
 	TypeKeyPublished    = "key.published"
 	TypePolicyActivated = "policy.activated"
 	TypeTrustActivated  = "trust.activated"
@@ -168,5 +169,6 @@ type Grant struct {
 	Subject string    `json:"subject"`  // node id, admission id, token id, key id, policy hash
 	RowHash string    `json:"row_hash"` // hex SHA-256 of the granting row's canonical bytes
 	Note    string    `json:"note"`
-	At      int64     `json:"at"` // Unix ms by the broker's clock
+	At      int64     `json:"at"`              // Unix ms by the broker's clock
+	Until   int64     `json:"until,omitempty"` // Unix ms; of TypeNodeAnnounced
 }

@@ -74,7 +74,10 @@ type NodeState struct {
 	ExpiresAt     time.Time `json:"expires_at"` // latest notAfter of its SVIDs
 	LastAttemptAt time.Time `json:"last_attempt_at"`
 	LastOKAt      time.Time `json:"last_ok_at"`
-	Repeats       int64     `json:"repeats"` // recorded refusals of the current kind since the last acceptance
+	// RebootUntil is the end of an announced reboot: one reboot before it is
+	// expected. Zero for none.
+	RebootUntil time.Time `json:"reboot_until"`
+	Repeats     int64     `json:"repeats"` // recorded refusals of the current kind since the last acceptance
 }
 
 // Snapshot is one consistent reading of a node, and all that steps 2 to 5 of an

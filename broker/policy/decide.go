@@ -41,6 +41,8 @@ type Input struct {
 	Node       Node
 	Now        time.Time
 	AttestedAt time.Time // issue time of the challenge
+	Rebooted   bool      // the TPM was reset since the last accepted attestation
+	Announced  bool      // an operator said that it would be
 }
 
 // Mismatch is one difference from the reference set that came closest.
@@ -78,7 +80,7 @@ const maxSkew = 10 * time.Second
 // all unmet requirements, so that one answer tells all that is to be repaired.
 // Refused evidence is denied with its own codes before any zone is looked at.
 // Codes: policy.missing, policy.no_zone, policy.zone_ambiguous, and of the
-// chosen zone node.not_admitted, node.ak_unapproved, policy.evidence_age,
+// chosen zone node.not_admitted, node.reboot_unannounced, node.ak_unapproved, policy.evidence_age,
 // policy.evidence_missing, policy.binding_class, policy.secure_boot,
 // policy.reference_missing, policy.pcr_mismatch. Evidence that panics is
 // policy.error: a fault in judging must never become a pass.
@@ -178,6 +180,9 @@ func (z *zone) checkNode(in Input) []*reason.Error {
 		out = append(out, reason.Newf(reason.NodeNotAdmitted, "zone %s does not take machines admitted by %q", z.Name, by))
 	case by == admitAnyGenuine && !in.Appraisal.Genuine():
 		out = append(out, reason.Newf(reason.NodeNotAdmitted, "zone %s takes any genuine machine, and no EK certificate was verified", z.Name))
+	}
+	if z.Requires.AnnouncedReboots && in.Rebooted && !in.Announced {
+		out = append(out, reason.Newf(reason.NodeRebootUnannounced, "the machine rebooted since its last attestation, and zone %s wants that announced", z.Name))
 	}
 	if z.Tier >= 3 && !in.Node.AKApproved {
 		out = append(out, reason.Newf(reason.NodeAKUnapproved, "the node has a new attestation key; tier %d wants an operator to approve it", z.Tier))

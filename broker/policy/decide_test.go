@@ -247,3 +247,28 @@ func TestTierThreeWantsAnApprovedAK(t *testing.T) {
 		}
 	}
 }
+
+// TestAnnouncedReboots: only a zone that says so cares, and only about reboots
+// that nobody announced.
+func TestAnnouncedReboots(t *testing.T) {
+	strict := load(t, replace(zonePayments, "requires: {", "requires: {announced_reboots: true, "), referenceDebian)
+	for name, c := range map[string]struct {
+		set                 *policy.Set
+		rebooted, announced bool
+		want                string
+	}{
+		"no_reboot":    {strict, false, false, ""},
+		"announced":    {strict, true, true, ""},
+		"unannounced":  {strict, true, false, "node.reboot_unannounced"},
+		"not_required": {load(t, zonePayments, referenceDebian), true, false, ""},
+		"never_came":   {strict, false, true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, _ := good()
+			in.Rebooted, in.Announced = c.rebooted, c.announced
+			if d := c.set.Decide(in); codes(d) != c.want || d.Allow != (c.want == "") {
+				t.Errorf("allow %v, %q, want %q", d.Allow, codes(d), c.want)
+			}
+		})
+	}
+}

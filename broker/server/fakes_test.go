@@ -176,6 +176,10 @@ func (d *desk) Approve(_ context.Context, c server.Caller, subject string, r api
 	return api.Approval{Node: &n}, d.took(c, subject, r.Note)
 }
 
+func (d *desk) Announce(_ context.Context, c server.Caller, node string, r api.AnnounceRequest) (api.Node, error) {
+	return aNode(), d.took(c, node, r.Note)
+}
+
 func (d *desk) Disable(_ context.Context, c server.Caller, node string, r api.DisableRequest) (api.Node, error) {
 	return aNode(), d.took(c, node, r.Note)
 }

@@ -100,6 +100,19 @@ func (s *Server) approve(r *request) (answer, error) {
 	return answer{value: v}, err
 }
 
+func (s *Server) announce(r *request) (answer, error) {
+	id, err := r.id(nodeForm.MatchString)
+	if err != nil {
+		return answer{}, err
+	}
+	var req api.AnnounceRequest
+	if err := r.decode(&req); err != nil {
+		return answer{}, err
+	}
+	v, err := s.cfg.Operator.Announce(r.Context(), r.caller, id, req)
+	return answer{value: v}, err
+}
+
 func (s *Server) disable(r *request) (answer, error) {
 	id, err := r.id(nodeForm.MatchString)
 	if err != nil {

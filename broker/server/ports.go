@@ -42,6 +42,7 @@ type Operator interface {
 	AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) (api.Admission, error)
 	// Approve takes a node id (26 characters) or an EK hash (64 hex digits).
 	Approve(ctx context.Context, c Caller, subject string, req api.ApproveRequest) (api.Approval, error)
+	Announce(ctx context.Context, c Caller, node string, req api.AnnounceRequest) (api.Node, error)
 	Disable(ctx context.Context, c Caller, node string, req api.DisableRequest) (api.Node, error)
 	CreateToken(ctx context.Context, c Caller, req api.TokenRequest) (api.Token, error)
 	Pending(ctx context.Context, c Caller) ([]api.PendingNode, error)

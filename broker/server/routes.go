@@ -94,6 +94,7 @@ var routes = []route{
 	{"GET", "/v1/nodes", auditor, 0, patient, rateOperator, (*Server).nodes},
 	{"GET", "/v1/nodes/{id}", auditor, 0, quick, rateOperator, (*Server).node},
 	{"POST", "/v1/nodes/{id}/approve", operator, smallBody, patient, rateOperator, (*Server).approve},
+	{"POST", "/v1/nodes/{id}/announce", operator, smallBody, patient, rateOperator, (*Server).announce},
 	{"POST", "/v1/nodes/{id}/disable", operator, smallBody, patient, rateOperator, (*Server).disable},
 	{"GET", "/v1/nodes/{id}/reference", auditor, 0, patient, rateOperator, (*Server).reference},
 	{"GET", "/v1/nodes/{id}/timeline", auditor, 0, patient, rateOperator, (*Server).timeline},

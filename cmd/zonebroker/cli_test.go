@@ -161,6 +161,12 @@ func (desk) Nodes(_ context.Context, _ server.Caller, cursor string, _ int) ([]a
 	return []api.Node{n}, "", nil
 }
 
+func (d desk) Announce(_ context.Context, _ server.Caller, id string, r api.AnnounceRequest) (api.Node, error) {
+	n, err := d.node(id)
+	n.RebootUntil = time.Now().Add(time.Duration(r.Within) * time.Second)
+	return n, err
+}
+
 func (d desk) Disable(_ context.Context, _ server.Caller, id string, _ api.DisableRequest) (api.Node, error) {
 	n, err := d.node(id)
 	n.Status = "disabled"

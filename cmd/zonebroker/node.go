@@ -21,7 +21,7 @@ there waits in the pending list, a node that looks like a copy or came back afte
 a TPM clear waits until an operator approves it.`,
 		`  zonebroker node list
   zonebroker node admit 4f1d…e0 --machine rack7-n1 --group rack-7`,
-		nodeListCmd(), nodeShowCmd(), nodeTimelineCmd(), nodeAdmitCmd(), nodePendingCmd(), nodeApproveCmd(), nodeDisableCmd())
+		nodeListCmd(), nodeShowCmd(), nodeTimelineCmd(), nodeAdmitCmd(), nodePendingCmd(), nodeApproveCmd(), nodeAnnounceCmd(), nodeDisableCmd())
 }
 
 func nodeListCmd() *cobra.Command {
@@ -117,6 +117,7 @@ func printNode(cmd *cobra.Command, output format, n api.Node) error {
 		{"fresh until", both(n.FreshUntil, now)},
 		{"SVIDs expire", both(n.ExpiresAt, now)},
 		{"last attempt", both(n.LastAttemptAt, now)},
+		{"reboot until", both(n.RebootUntil, now)},
 		{"last attestation", n.Last},
 		{"policy version", strconv.FormatInt(n.PolicyVersion, 10)},
 		{"machine", n.Machine},
