@@ -5,5 +5,5 @@
 // TCG EK Credential Profile 2.5 with what real certificates need on top: bytes
 // around the certificate in NV memory, RSAES-OAEP keys that crypto/x509 leaves
 // out, and critical extensions that it does not know. Nothing that a certificate
-// names is fetched; revocation lists are not consulted.
+// names is fetched; revocation lists are those that the caller hands in.
 package ekcert

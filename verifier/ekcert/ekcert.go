@@ -10,13 +10,7 @@ import (
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
-)
-
-const (
-	// maxCertificate bounds every certificate in bytes, NV fill included.
-	maxCertificate = 4 << 10
-	// maxChain bounds the issuer certificates sent along.
-	maxChain = 4
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
 // Extensions and usages (RFC 5280; TCG EK Credential Profile 2.5).
@@ -33,9 +27,12 @@ type Options struct {
 	// Vendors are the allowed manufacturers, as registered short name ("STM") or
 	// id ("id:53544D20"); empty means every registered one.
 	Vendors []string
-	// AllowExpired accepts a certificate past its notAfter; its chain is then
-	// verified as of its notBefore. A notBefore in the future never passes.
+	// AllowExpired accepts a certificate past its notAfter, or one whose issuer is
+	// past it: the chain is then verified as of the certificate's notBefore, and
+	// Expired reports it. A notBefore in the future never passes.
 	AllowExpired bool
+	// CRLs are revocation lists; an issuer without one revokes nothing.
+	CRLs x509chain.CRLs
 	// ExtraVendors are allowed beside the registry and beside Vendors, for
 	// example "id:00001014" of a lab's software TPMs.
 	ExtraVendors []string
@@ -48,7 +45,14 @@ type Certificate struct {
 	vendor   vendorID
 	names    tpmNames
 	notAfter time.Time
+	expired  bool
 }
+
+// Roots are the configured manufacturer CAs. The zero value trusts nobody.
+type Roots = x509chain.Roots
+
+// NewRoots reads manufacturers' CA certificates, as x509chain.NewRoots does.
+func NewRoots(bundles ...[]byte) (Roots, error) { return x509chain.NewRoots(bundles...) }
 
 // Verify judges whether a manufacturer under roots vouches for the endorsement
 // key ekSPKI (SubjectPublicKeyInfo DER in its plain form, as tpm2.EK.SPKI gives
@@ -59,7 +63,7 @@ type Certificate struct {
 // ekcert.key_type, ekcert.key_mismatch, ekcert.weak_key, ekcert.validity,
 // ekcert.is_ca, ekcert.critical_extension, ekcert.usage, ekcert.san,
 // ekcert.vendor_denied, ekcert.weak_signature, then for the chain ekcert.encoding,
-// ekcert.validity or ekcert.untrusted.
+// ekcert.validity, ekcert.untrusted or ekcert.revoked.
 func Verify(raw []byte, chain [][]byte, ekSPKI []byte, roots Roots, opts Options, now time.Time) (Certificate, error) {
 	if err := checkSizes(raw, chain); err != nil {
 		return Certificate{}, err
@@ -72,8 +76,7 @@ func Verify(raw []byte, chain [][]byte, ekSPKI []byte, roots Roots, opts Options
 	if err != nil {
 		return Certificate{}, err
 	}
-	at, err := checkTime(c, opts, now)
-	if err != nil {
+	if err := checkTime(c, opts, now); err != nil {
 		return Certificate{}, err
 	}
 	if err := checkProfile(c, key); err != nil {
@@ -86,21 +89,37 @@ func Verify(raw []byte, chain [][]byte, ekSPKI []byte, roots Roots, opts Options
 	if !vendor.allowed(opts) {
 		return Certificate{}, reason.Newf(reason.EKCertVendorDenied, "TPM manufacturer %s is not allowed", vendor)
 	}
-	if err := verifyChain(c, chain, roots, at); err != nil {
+	expired, err := verifyChain(c, chain, roots, opts, now)
+	if err != nil {
 		return Certificate{}, err
 	}
-	return Certificate{raw: bytes.Clone(c.Raw), vendor: vendor, names: names, notAfter: c.NotAfter}, nil
+	return Certificate{raw: bytes.Clone(c.Raw), vendor: vendor, names: names, notAfter: c.NotAfter, expired: expired}, nil
+}
+
+// SubjectKey returns the key that a certificate in raw names, in the form of
+// Verify's ekSPKI: for judging a certificate of which no TPM is at hand. Errors:
+// request.too_large, ekcert.encoding, ekcert.key_type.
+func SubjectKey(raw []byte) ([]byte, error) {
+	if err := checkSizes(raw, nil); err != nil {
+		return nil, err
+	}
+	c, err := parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	_, spki, err := subjectKey(c)
+	return spki, err
 }
 
 func checkSizes(raw []byte, chain [][]byte) error {
-	if len(raw) > maxCertificate {
+	if len(raw) > x509chain.MaxCertificate {
 		return reason.New(reason.RequestTooLarge, "the EK certificate is longer than 4096 bytes")
 	}
-	if len(chain) > maxChain {
+	if len(chain) > x509chain.MaxChain {
 		return reason.New(reason.RequestTooLarge, "more than four issuer certificates")
 	}
 	for _, b := range chain {
-		if len(b) > maxCertificate || oversized(b) {
+		if len(b) > x509chain.MaxCertificate || x509chain.Oversized(b) {
 			return reason.New(reason.RequestTooLarge, "an issuer certificate or its key is too large")
 		}
 	}
@@ -108,11 +127,11 @@ func checkSizes(raw []byte, chain [][]byte) error {
 }
 
 func parse(raw []byte) (*x509.Certificate, error) {
-	der, ok := unwrap(raw)
+	der, ok := x509chain.Unwrap(raw)
 	if !ok {
 		return nil, errEncoding()
 	}
-	if oversized(der) {
+	if x509chain.Oversized(der) {
 		return nil, reason.New(reason.RequestTooLarge, "the key of the EK certificate is too large")
 	}
 	c, err := x509.ParseCertificate(der)
@@ -126,8 +145,19 @@ func errEncoding() error {
 	return reason.New(reason.EKCertEncoding, "not one X.509 certificate in DER")
 }
 
+func subjectKey(c *x509.Certificate) (crypto.PublicKey, []byte, error) {
+	key, spki, err := x509chain.SubjectKey(c.RawSubjectPublicKeyInfo)
+	switch {
+	case errors.Is(err, x509chain.ErrKeyType):
+		return nil, nil, reason.New(reason.EKCertKeyType, err.Error())
+	case err != nil:
+		return nil, nil, errEncoding()
+	}
+	return key, spki, nil
+}
+
 func checkKey(c *x509.Certificate, ekSPKI []byte) (crypto.PublicKey, error) {
-	key, spki, err := subjectSPKI(c.RawSubjectPublicKeyInfo)
+	key, spki, err := subjectKey(c)
 	if err != nil {
 		return nil, err
 	}
@@ -137,17 +167,14 @@ func checkKey(c *x509.Certificate, ekSPKI []byte) (crypto.PublicKey, error) {
 	return key, checkStrength(key)
 }
 
-// checkTime returns the time at which the chain is to be verified. The zero
-// time is refused: crypto/x509 would read the clock of the machine instead.
-func checkTime(c *x509.Certificate, opts Options, now time.Time) (time.Time, error) {
-	at := now
-	if now.After(c.NotAfter) && opts.AllowExpired {
-		at = c.NotBefore
+// checkTime refuses the zero time, which crypto/x509 would read as the clock of
+// the machine.
+func checkTime(c *x509.Certificate, opts Options, now time.Time) error {
+	if now.IsZero() || now.Before(c.NotBefore) || now.After(c.NotAfter) && !opts.AllowExpired {
+		return reason.Newf(reason.EKCertValidity, "the EK certificate is valid from %s to %s, which %s is not within",
+			c.NotBefore.Format(time.DateOnly), c.NotAfter.Format(time.DateOnly), now.UTC().Format(time.DateOnly))
 	}
-	if at.IsZero() || now.Before(c.NotBefore) || at.After(c.NotAfter) {
-		return at, reason.New(reason.EKCertValidity, "the EK certificate is not valid at this time")
-	}
-	return at, nil
+	return nil
 }
 
 // checkProfile compares with the TCG EK Credential Profile: an end-entity
@@ -188,33 +215,56 @@ func hasEKUsage(c *x509.Certificate) bool {
 	return !present
 }
 
-func verifyChain(c *x509.Certificate, chain [][]byte, roots Roots, at time.Time) error {
+// verifyChain reports whether the chain is good only as of the certificate's
+// notBefore.
+func verifyChain(c *x509.Certificate, chain [][]byte, roots Roots, opts Options, now time.Time) (expired bool, err error) {
 	switch c.SignatureAlgorithm {
 	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
-		return reason.New(reason.EKCertWeakSignature, "the EK certificate is signed with SHA-1 or older")
+		return false, reason.New(reason.EKCertWeakSignature, "the EK certificate is signed with SHA-1 or older")
 	}
 	var issuers []*x509.Certificate
 	for _, b := range chain {
 		ca, err := x509.ParseCertificate(b)
 		if err != nil {
-			return reason.Wrap(reason.EKCertEncoding, "an issuer certificate is not one X.509 certificate in DER", err)
+			return false, reason.Wrap(reason.EKCertEncoding, "an issuer certificate is not one X.509 certificate in DER", err)
 		}
 		issuers = append(issuers, ca)
 	}
-	leaf := *c
-	leaf.UnhandledCriticalExtensions = nil // judged in checkProfile and readTPMNames
-	anchors, intermediates := roots.pools(issuers)
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: anchors, Intermediates: intermediates, CurrentTime: at,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	if err == nil {
-		return nil
+	chains, err := roots.Chains(c, issuers, now)
+	if x509chain.IsExpired(err) && opts.AllowExpired {
+		expired = true
+		chains, err = roots.Chains(c, issuers, c.NotBefore)
 	}
-	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-		return reason.Wrap(reason.EKCertValidity, "an issuer of the EK certificate is not valid at this time", err)
+	switch {
+	case x509chain.IsExpired(err):
+		return false, reason.Wrap(reason.EKCertValidity, "an issuer of the EK certificate is not valid at this time", err)
+	case err != nil:
+		return false, untrusted(roots, err)
+	}
+	return expired, checkRevocation(chains, opts.CRLs, now)
+}
+
+// untrusted names the command where nothing is configured that could be trusted.
+func untrusted(roots Roots, err error) error {
+	if roots.Len() == 0 {
+		return reason.Wrap(reason.EKCertUntrusted, "no manufacturer's root is configured (zonebroker trust refresh)", err)
 	}
 	return reason.Wrap(reason.EKCertUntrusted, "the EK certificate does not chain to a configured manufacturer", err)
+}
+
+// checkRevocation wants one chain of which no list names a part.
+func checkRevocation(chains [][]*x509.Certificate, lists x509chain.CRLs, now time.Time) error {
+	var first error
+	for _, chain := range chains {
+		err := lists.Check(chain, now)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return reason.Wrap(reason.EKCertRevoked, first.Error(), first)
 }
 
 // Manufacturer returns the registered short name, for example "STM", or
@@ -237,6 +287,29 @@ func (c Certificate) FirmwareVersion() string { return c.names.version }
 // NotAfter returns the end of the certificate's validity.
 func (c Certificate) NotAfter() time.Time { return c.notAfter }
 
+// Expired reports that certificate or chain were past their validity, and were
+// accepted only because Options allow it.
+func (c Certificate) Expired() bool { return c.expired }
+
 // Raw returns the certificate in DER without header and fill; the slice is the
 // caller's.
 func (c Certificate) Raw() []byte { return bytes.Clone(c.raw) }
+
+// minKeyBits: the smallest EK of any template.
+const minKeyBits = 2048
+
+// checkStrength refuses RSA keys that are short or that carry the fingerprint of
+// CVE-2017-15361: whoever factors one is that TPM.
+func checkStrength(key crypto.PublicKey) error {
+	pub, ok := key.(*rsa.PublicKey)
+	if !ok {
+		return nil
+	}
+	if pub.N.BitLen() < minKeyBits {
+		return reason.New(reason.EKCertWeakKey, "the RSA modulus is shorter than 2048 bits")
+	}
+	if roca(pub.N) {
+		return reason.New(reason.EKCertWeakKey, "the RSA modulus has the ROCA fingerprint (CVE-2017-15361)")
+	}
+	return nil
+}

@@ -1,4 +1,4 @@
-package ekcert
+package x509chain
 
 import (
 	"encoding/binary"
@@ -14,10 +14,19 @@ const (
 	tagFullCert   = 0x1002 // TCG_TAG_PCCLIENT_FULL_CERT
 )
 
-// unwrap takes the certificate out of what lies in the NV index: an optional
+// Limits of what a stranger may send.
+const (
+	// MaxCertificate bounds every certificate in bytes, NV fill included.
+	MaxCertificate = 4 << 10
+	// MaxChain bounds the issuer certificates sent along.
+	MaxChain = 4
+)
+
+// Unwrap takes the certificate out of what lies in the NV index: an optional
 // header of 5 or 7 bytes before it, and the fill of the index behind it, which
-// is one byte throughout. Other bytes before or behind make it fail.
-func unwrap(raw []byte) ([]byte, bool) {
+// is one byte throughout. Other bytes before or behind make it fail. The result
+// is one ASN.1 element of raw and shares its memory.
+func Unwrap(raw []byte) ([]byte, bool) {
 	b, ok := stripHeader(raw)
 	if !ok {
 		return nil, false
@@ -71,10 +80,10 @@ const (
 	maxExponentBits = 32
 )
 
-// oversized reports whether the subject key of a certificate is an RSA key above
+// Oversized reports whether the subject key of a certificate is an RSA key above
 // the limits. It reads no more than the way there, before anything is parsed or
 // computed; bytes that lead nowhere are left to the strict parser.
-func oversized(der []byte) bool {
+func Oversized(der []byte) bool {
 	key, ok := subjectKey(der)
 	if !ok {
 		return false

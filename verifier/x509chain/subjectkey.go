@@ -1,4 +1,4 @@
-package ekcert
+package x509chain
 
 import (
 	"crypto"
@@ -7,15 +7,20 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	encoding_asn1 "encoding/asn1"
+	"errors"
 	"math/big"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
-
-	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
-// Algorithms that an EK certificate may give its subject key (RFC 3279, RFC
+// What can be wrong with a subject key.
+var (
+	ErrKeyEncoding = errors.New("the subject key does not parse")
+	ErrKeyType     = errors.New("the subject key is neither RSA for encryption nor on P-256 or P-384")
+)
+
+// Algorithms that a certificate may give its subject key (RFC 3279, RFC
 // 4055, RFC 5480).
 var (
 	oidRSA   = encoding_asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
@@ -25,17 +30,19 @@ var (
 	oidP384  = encoding_asn1.ObjectIdentifier{1, 3, 132, 0, 34}
 )
 
-// subjectSPKI decodes the subject key itself, as crypto/x509 leaves the key of
-// an RSAES-OAEP certificate out. It returns the key and its plain form
-// (rsaEncryption or id-ecPublicKey, DER), which is how an EK's is written too.
-func subjectSPKI(raw []byte) (key crypto.PublicKey, spki []byte, err error) {
+// SubjectKey decodes a SubjectPublicKeyInfo itself, as crypto/x509 leaves the key
+// of an RSAES-OAEP certificate out. It returns the key (*rsa.PublicKey or
+// *ecdsa.PublicKey) and its plain form (rsaEncryption or id-ecPublicKey, DER),
+// which is how the key of a TPM is written here too. Errors: ErrKeyEncoding,
+// ErrKeyType.
+func SubjectKey(raw []byte) (key crypto.PublicKey, spki []byte, err error) {
 	in := cryptobyte.String(raw)
 	var body, alg, bits cryptobyte.String
 	var oid encoding_asn1.ObjectIdentifier
 	if !in.ReadASN1(&body, asn1.SEQUENCE) || !in.Empty() ||
 		!body.ReadASN1(&alg, asn1.SEQUENCE) || !alg.ReadASN1ObjectIdentifier(&oid) ||
 		!body.ReadASN1(&bits, asn1.BIT_STRING) || !body.Empty() || len(bits) == 0 || bits[0] != 0 {
-		return nil, nil, errEncoding()
+		return nil, nil, ErrKeyEncoding
 	}
 	switch {
 	case oid.Equal(oidRSA), oid.Equal(oidOAEP):
@@ -43,14 +50,14 @@ func subjectSPKI(raw []byte) (key crypto.PublicKey, spki []byte, err error) {
 	case oid.Equal(oidECKey):
 		key, err = eccKey(alg, bits[1:])
 	default:
-		return nil, nil, reason.New(reason.EKCertKeyType, "the subject key is neither RSA for encryption nor on a NIST curve")
+		return nil, nil, ErrKeyType
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	spki, err = x509.MarshalPKIXPublicKey(key)
 	if err != nil {
-		return nil, nil, errEncoding()
+		return nil, nil, ErrKeyEncoding
 	}
 	return key, spki, nil
 }
@@ -60,7 +67,7 @@ func rsaKey(der cryptobyte.String) (crypto.PublicKey, error) {
 	n, e := new(big.Int), 0
 	if !der.ReadASN1(&body, asn1.SEQUENCE) || !der.Empty() ||
 		!body.ReadASN1Integer(n) || !body.ReadASN1Integer(&e) || !body.Empty() || n.Sign() <= 0 || e <= 0 {
-		return nil, errEncoding()
+		return nil, ErrKeyEncoding
 	}
 	return &rsa.PublicKey{N: n, E: e}, nil
 }
@@ -70,36 +77,17 @@ func eccKey(params cryptobyte.String, point []byte) (crypto.PublicKey, error) {
 	var curve elliptic.Curve
 	switch {
 	case !params.ReadASN1ObjectIdentifier(&named):
-		return nil, reason.New(reason.EKCertKeyType, "the curve of the subject key is not a named one")
+		return nil, ErrKeyType
 	case named.Equal(oidP256):
 		curve = elliptic.P256()
 	case named.Equal(oidP384):
 		curve = elliptic.P384()
 	default:
-		return nil, reason.New(reason.EKCertKeyType, "the subject key is on a curve that no EK here has")
+		return nil, ErrKeyType
 	}
 	key, err := ecdsa.ParseUncompressedPublicKey(curve, point)
 	if err != nil {
-		return nil, errEncoding()
+		return nil, ErrKeyEncoding
 	}
 	return key, nil
-}
-
-// minKeyBits: the smallest EK of any template.
-const minKeyBits = 2048
-
-// checkStrength refuses RSA keys that are short or that carry the fingerprint of
-// CVE-2017-15361: whoever factors one is that TPM.
-func checkStrength(key crypto.PublicKey) error {
-	pub, ok := key.(*rsa.PublicKey)
-	if !ok {
-		return nil
-	}
-	if pub.N.BitLen() < minKeyBits {
-		return reason.New(reason.EKCertWeakKey, "the RSA modulus is shorter than 2048 bits")
-	}
-	if roca(pub.N) {
-		return reason.New(reason.EKCertWeakKey, "the RSA modulus has the ROCA fingerprint (CVE-2017-15361)")
-	}
-	return nil
 }

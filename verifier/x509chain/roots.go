@@ -1,4 +1,4 @@
-package ekcert
+package x509chain
 
 import (
 	"bytes"
@@ -6,9 +6,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"time"
 )
 
-// Roots are the configured manufacturer CAs. The zero value trusts nobody.
+// Roots are the configured CAs: of TPM manufacturers, of clouds. The zero value trusts nobody.
 type Roots struct {
 	anchors       *x509.CertPool
 	intermediates *x509.CertPool
@@ -27,7 +28,7 @@ func NewRoots(bundles ...[]byte) (Roots, error) {
 	for i, b := range bundles {
 		certs, err := readBundle(b)
 		if err != nil {
-			return Roots{}, fmt.Errorf("EK roots, file %d: %w", i+1, err)
+			return Roots{}, fmt.Errorf("CA certificates, file %d: %w", i+1, err)
 		}
 		for _, c := range certs {
 			total++
@@ -40,7 +41,7 @@ func NewRoots(bundles ...[]byte) (Roots, error) {
 		}
 	}
 	if total > 0 && r.n == 0 {
-		return Roots{}, errors.New("EK roots: no self-issued certificate among them, so nothing to trust")
+		return Roots{}, errors.New("CA certificates: no self-issued certificate among them, so nothing to trust")
 	}
 	return r, nil
 }
@@ -70,6 +71,31 @@ func readBundle(b []byte) ([]*x509.Certificate, error) {
 
 // Len returns the number of trust anchors.
 func (r Roots) Len() int { return r.n }
+
+// Chains returns the chains from leaf to an anchor that are good at the time at,
+// each from leaf to anchor. sent are issuer certificates that came along; they
+// can help to reach an anchor and never be one. Critical extensions of leaf and
+// its extended key usage are the caller's to judge. The error is one of
+// crypto/x509.
+func (r Roots) Chains(leaf *x509.Certificate, sent []*x509.Certificate, at time.Time) ([][]*x509.Certificate, error) {
+	if at.IsZero() { // crypto/x509 would read the clock of the machine
+		return nil, x509.CertificateInvalidError{Cert: leaf, Reason: x509.Expired}
+	}
+	c := *leaf
+	c.UnhandledCriticalExtensions = nil
+	anchors, intermediates := r.pools(sent)
+	return c.Verify(x509.VerifyOptions{
+		Roots: anchors, Intermediates: intermediates, CurrentTime: at,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+}
+
+// IsExpired reports whether an error of Chains says that a certificate is
+// outside its validity.
+func IsExpired(err error) bool {
+	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
+	return ok && invalid.Reason == x509.Expired
+}
 
 // pools returns pools that are never nil: crypto/x509 reads a nil pool of roots
 // as "those of the operating system", where any web server's certificate is at
