@@ -119,6 +119,15 @@ func (a Appraisal) SecureBootUnproved() error {
 	return a.log.SecureBootUnproved()
 }
 
+// Boot returns what the log that explains the quote says about the boot, and
+// which of it is proved; nothing without such a log.
+func (a Appraisal) Boot() eventlog.Boot {
+	if !a.hasLog {
+		return eventlog.Boot{}
+	}
+	return a.log.Boot()
+}
+
 // EventLog returns the log that explained the quote, as sent or as kept; nil
 // without one.
 func (a Appraisal) EventLog() []byte { return a.logBytes }

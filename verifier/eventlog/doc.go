@@ -11,11 +11,12 @@
 //   - Log.Explain demands that every quoted PCR is explained: it replays to the
 //     quoted value, or it is at its reset value and the log has no event for it.
 //     Go libraries in use let a PCR without events pass with any value.
-//   - What the data says (Secure Boot) counts as proved only where the per-PCR
-//     grammar of the profile holds and digests are the hash of the data. A log
-//     that breaks a grammar still replays: several real ones do.
+//   - What the data says (Secure Boot, the facts of a Boot) counts as proved only
+//     where the per-PCR grammar of the profile holds and digests are the hash of
+//     the data. A log that breaks a grammar still replays: several real ones do.
 //
-// Only the SHA-256 bank is judged. A log with SHA-1 digests alone is refused.
+// A log is judged in one bank, SHA-256 or SHA-384. One with SHA-1 digests alone is
+// refused.
 //
 // The package is pure: no clock, no files, no environment. It is linear in the
 // size of the log, does not recurse, and checks every count against the bytes

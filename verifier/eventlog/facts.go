@@ -2,9 +2,9 @@ package eventlog
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -22,6 +22,7 @@ const (
 // event.
 type Finding struct {
 	PCR    int
+	Event  int         // number of the event, 0 for what concerns none
 	Code   reason.Code // "" for a note that weakens nothing
 	Detail string      // holds no bytes of the log
 }
@@ -29,84 +30,138 @@ type Finding struct {
 // Explained is a log that explained a verified quote. The zero value proves
 // nothing.
 type Explained struct {
-	digests    *[PCRs][]value // shared by copies, and not changed any more
-	findings   []Finding
-	secureBoot string
-	unproved   error
+	base *explained // shared by copies, and not changed any more
 }
 
-// EventDigests returns the SHA-256 digests that were extended into a PCR, in log
-// order. They are proved: the quoted value has no other preimage. Nil where the
-// PCR was not quoted or has no event. The slices are the caller's.
-func (x Explained) EventDigests(pcr int) [][]byte {
-	if pcr < 0 || pcr > maxPCR || x.digests == nil || len(x.digests[pcr]) == 0 {
+// explained is what the bytes of a log and the choice of PCRs decide.
+type explained struct {
+	size       int    // of a digest, bytes
+	digests    []byte // of the quoted PCRs, PCR after PCR
+	ends       [PCRs]int
+	findings   []Finding
+	secureBoot string
+
+	secureBootEvent int // index of the variable
+
+	unproved error
+	boot     Boot
+}
+
+// of returns the digests of a PCR, one after the other.
+func (x *explained) of(pcr int) []byte {
+	if pcr < 0 || pcr > maxPCR {
 		return nil
 	}
-	out := make([][]byte, len(x.digests[pcr]))
-	for i := range out {
-		out[i] = bytes.Clone(x.digests[pcr][i][:])
+	from := 0
+	if pcr > 0 {
+		from = x.ends[pcr-1]
 	}
-	return out
+	return x.digests[from:x.ends[pcr]]
+}
+
+// EventDigests returns the digests that were extended into a PCR, in log order,
+// in the bank of the log. They are proved: the quoted value has no other
+// preimage. Nil where the PCR was not quoted or has no event. The slices are the
+// caller's.
+func (x Explained) EventDigests(pcr int) [][]byte {
+	if x.base == nil {
+		return nil
+	}
+	all := bytes.Clone(x.base.of(pcr))
+	if len(all) == 0 {
+		return nil
+	}
+	return slices.Collect(slices.Chunk(all, x.base.size))
 }
 
 // SecureBoot returns SecureBootOn or SecureBootOff where PCR 7 was quoted and
 // its events prove it, else SecureBootUnknown.
 func (x Explained) SecureBoot() string {
-	if x.secureBoot == "" {
+	if x.base == nil || x.base.secureBoot == "" {
 		return SecureBootUnknown
 	}
-	return x.secureBoot
+	return x.base.secureBoot
 }
 
 // SecureBootUnproved returns why SecureBoot is unknown, nil where it is known:
 // eventlog.pcr7_grammar, eventlog.separator, eventlog.data_digest or
 // eventlog.variable.
 func (x Explained) SecureBootUnproved() error {
-	if x.secureBoot == "" && x.unproved == nil {
+	if x.base == nil || x.base.secureBoot == "" && x.base.unproved == nil {
 		return errNotQuoted
 	}
-	return x.unproved
+	return x.base.unproved
 }
 
 var errNotQuoted = reason.New(reason.EventLogPCR7Grammar, "PCR 7 was not quoted")
 
 // Findings returns what the quoted PCRs do otherwise than the profile says, in
 // log order.
-func (x Explained) Findings() []Finding { return slices.Clone(x.findings) }
+func (x Explained) Findings() []Finding {
+	if x.base == nil {
+		return nil
+	}
+	return slices.Clone(x.base.findings)
+}
+
+// Boot returns what the log says about the boot, and which of it is proved.
+func (x Explained) Boot() Boot {
+	if x.base == nil {
+		return Boot{}
+	}
+	return x.base.boot
+}
 
 // note adds a finding unless its PCR has one of that code, so that a log of
 // twenty thousand separators is one line.
-func (x *Explained) note(pcr int, code reason.Code, format string, args ...any) {
+//
+// "#" in the text stands for the number of the event. A log has as many slips as
+// its sender likes, so what is not kept must cost nothing: no format verbs.
+func (x *explained) note(pcr int, code reason.Code, event int, text string) {
 	for _, f := range x.findings {
 		if f.PCR == pcr && f.Code == code {
 			return
 		}
 	}
-	x.findings = append(x.findings, Finding{PCR: pcr, Code: code, Detail: fmt.Sprintf("pcr=%d: ", pcr) + fmt.Sprintf(format, args...)})
+	x.findings = append(x.findings, Finding{PCR: pcr, Event: event, Code: code, Detail: "pcr=" + strconv.Itoa(pcr) + ": " + numbered(text, event)})
+}
+
+func numbered(text string, event int) string {
+	return strings.Replace(text, "#", strconv.Itoa(event), 1)
+}
+
+// sound reports whether nothing weakens the events of a PCR.
+func (x *explained) sound(pcr int) bool {
+	return !slices.ContainsFunc(x.findings, func(f Finding) bool { return f.PCR == pcr && f.Code != "" })
 }
 
 // facts judges the events of the PCRs that were quoted.
-func (l Log) facts(known [PCRs]bool) Explained {
-	x := Explained{digests: new([PCRs][]value)}
-	var counts [PCRs]int
-	for _, e := range l.events {
-		if e.extends() && known[e.PCR] {
-			counts[e.PCR]++
+func (l *Log) facts(p *replayed, known [PCRs]bool) Explained {
+	x := &explained{size: l.bank.Size()}
+	var next [PCRs]int
+	total := 0
+	for pcr, n := range p.count {
+		next[pcr] = total
+		if known[pcr] {
+			total += n * x.size
 		}
+		x.ends[pcr] = total
 	}
-	for pcr, n := range counts {
-		if n > 0 {
-			x.digests[pcr] = make([]value, 0, n)
-		}
-	}
-	g := grammar{x: &x}
-	for _, e := range l.events {
-		if !e.extends() || !known[e.PCR] {
+	x.digests = make([]byte, total)
+	g := grammar{x: x, bank: l.bank}
+	b := newBootReader(l, known)
+	for w := l.walk(); w.next(); {
+		e := &w.event
+		if !known[e.PCR] {
 			continue
 		}
-		x.digests[e.PCR] = append(x.digests[e.PCR], value(e.Digest[:sha256.Size]))
-		g.observe(e)
+		if e.extends() {
+			next[e.PCR] += copy(x.digests[next[e.PCR]:], e.Digest)
+			g.observe(e)
+			b.observe(e)
+		}
 	}
 	g.finish(known)
-	return x
+	x.boot = b.finish(x)
+	return Explained{base: x}
 }

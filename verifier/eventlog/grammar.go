@@ -14,181 +14,126 @@ import (
 // that hashes to its digest: the firmware's own SecureBoot event then cannot be
 // presented as anything else.
 type grammar struct {
-	x          *Explained
+	x          *explained
+	bank       Bank
 	separators [8]int
 	pcr7       pcr7
 	callingApp bool
 }
 
-func (g *grammar) observe(e Event) {
-	if e.PCR == 7 {
-		g.pcr7.observe(g.x, e)
+func (g *grammar) observe(e *Event) {
+	hashed := true
+	if mustHash(e) {
+		hashed = g.bank.covers(e.Digest, e.Data)
 	}
-	if e.Type == TypeSeparator && e.PCR < len(g.separators) {
+	if e.PCR == 7 {
+		g.pcr7.observe(g.x, e, hashed)
+	}
+	if e.PCR < len(g.separators) && (e.Type == TypeSeparator || g.bank.separates(e.Digest)) {
 		g.separator(e)
 	} else if e.PCR == 4 {
 		g.pcr4(e)
 	}
-	if g.mustHash(e) && !e.dataHashed() {
-		g.x.note(e.PCR, reason.EventLogDataDigest, "the data of event %d does not hash to its digest", e.Index)
+	if !hashed {
+		g.x.note(e.PCR, reason.EventLogDataDigest, e.Index, "the data of event # does not hash to its digest")
 	}
+	g.strays(e)
 	g.variables(e)
 }
 
 // mustHash reports the types whose digest is the hash of the data in every real
 // log seen. Of other types data is never more than a claim.
-func (g *grammar) mustHash(e Event) bool {
+func mustHash(e *Event) bool {
 	switch e.Type {
-	case TypeSeparator, TypeVariableDriverConfig, TypeVariableAuthority, TypeEFIAction, TypeGPTEvent, TypeSCRTMVersion, TypeNonhostInfo:
+	case TypeSeparator, TypeVariableDriverConfig, TypeVariableAuthority, TypeEFIAction, TypeGPTEvent, TypeSCRTMVersion,
+		TypeNonhostInfo, TypeOmitBootDeviceEvents:
 		return true
 	}
 	return false
 }
 
 // separator wants one separator in each of PCR 0 to 7: it divides what the
-// firmware measured from what came after it.
-func (g *grammar) separator(e Event) {
+// firmware measured from what came after it. It is known by its digest, which
+// nobody can change, and then has to be called what it is: under another type
+// the real one would leave its place to one that was appended later.
+func (g *grammar) separator(e *Event) {
 	g.separators[e.PCR]++
 	switch {
+	case e.Type != TypeSeparator:
+		g.x.note(e.PCR, reason.EventLogSeparator, e.Index, "event # has the digest of a separator and another type")
 	case g.separators[e.PCR] > 1:
-		g.x.note(e.PCR, reason.EventLogSeparator, "event %d is a second separator", e.Index)
+		g.x.note(e.PCR, reason.EventLogSeparator, e.Index, "event # is a second separator")
 	case !plainSeparator(e):
-		g.x.note(e.PCR, reason.EventLogSeparator, "event %d is a separator with other data", e.Index)
+		g.x.note(e.PCR, reason.EventLogSeparator, e.Index, "event # is a separator with other data")
 	}
 }
 
 // plainSeparator: 00000000 or FFFFFFFF. 00000001 says that the firmware failed.
-func plainSeparator(e Event) bool {
+func plainSeparator(e *Event) bool {
 	return string(e.Data) == separatorZeros || string(e.Data) == separatorOnes
 }
 
-// pcr4 wants boot attempts and the applications that they started. A retyped
-// application hides from whoever lists what was booted.
-func (g *grammar) pcr4(e Event) {
+// pcr4 wants boot attempts and the images that they started. A retyped
+// application hides from whoever lists what was booted; an attempt called an
+// application stands in the list as an image that never was.
+func (g *grammar) pcr4(e *Event) {
 	switch e.Type {
 	case TypeEFIAction:
 		g.callingApp = g.callingApp || string(e.Data) == callingEFIApp
-	case TypeBootServicesApp:
-		if !g.callingApp {
-			g.x.note(4, "", "event %d is an application before any boot attempt, as in many real logs", e.Index)
+	case TypeBootServicesApp, TypeBootServicesDriver, TypeRuntimeServicesDriver:
+		if g.bank.covers(e.Digest, []byte(callingEFIApp)) {
+			g.x.note(4, reason.EventLogPCR4Grammar, e.Index, "event # has the digest of a boot attempt and another type")
+		} else if !g.callingApp {
+			g.x.note(4, "", e.Index, "event # is an application before any boot attempt, as in many real logs")
 		}
-	case TypeCompactHash, TypeOmitBootDeviceEvents, TypeBootServicesDriver, TypeRuntimeServicesDriver:
+	case TypeOmitBootDeviceEvents:
 	default:
-		g.x.note(4, reason.EventLogPCR4Grammar, "event %d is no boot attempt, application or separator", e.Index)
+		g.x.note(4, reason.EventLogPCR4Grammar, e.Index, "event # is no boot attempt, application or separator")
+	}
+}
+
+// strays names events that belong into another PCR. They are ignored there; who
+// only lists types would read them.
+func (g *grammar) strays(e *Event) {
+	switch {
+	case e.Type == TypeVariableAuthority && e.PCR != 7:
+		g.x.note(e.PCR, reason.EventLogPCR7Grammar, e.Index, "event # is an authority outside PCR 7 and is ignored")
+	case e.Type == TypeBootServicesApp && e.PCR != 4 && e.PCR != 2:
+		g.x.note(e.PCR, reason.EventLogPCR4Grammar, e.Index, "event # is a boot application outside PCR 4 and is ignored")
+	case (e.Type == TypeSCRTMVersion || e.Type == TypeSCRTMContents) && e.PCR != 0:
+		g.x.note(e.PCR, "", e.Index, "event # names firmware outside PCR 0 and is ignored")
 	}
 }
 
 // variables checks the form of UEFI variables wherever they stand: policy and
 // people read them.
-func (g *grammar) variables(e Event) {
+func (g *grammar) variables(e *Event) {
 	if e.Type != TypeVariableDriverConfig && e.Type != TypeVariableAuthority {
 		return
 	}
 	v, ok := parseVariable(e.Data)
 	if !ok {
-		g.x.note(e.PCR, reason.EventLogVariable, "event %d is no UEFI variable", e.Index)
+		g.x.note(e.PCR, reason.EventLogVariable, e.Index, "event # is no UEFI variable")
 		return
 	}
 	if e.Type != TypeVariableDriverConfig {
 		return
 	}
 	if e.PCR != 7 && v.isSecureBoot() {
-		g.x.note(e.PCR, reason.EventLogPCR7Grammar, "event %d names SecureBoot outside PCR 7 and is ignored", e.Index)
+		g.x.note(e.PCR, reason.EventLogPCR7Grammar, e.Index, "event # names SecureBoot outside PCR 7 and is ignored")
 	}
 	if v.holdsSignatures() && !validSignatureLists(v.data) {
-		g.x.note(e.PCR, reason.EventLogSignatureList, "event %d holds an impossible signature list", e.Index)
+		g.x.note(e.PCR, reason.EventLogSignatureList, e.Index, "event # holds an impossible signature list")
 	}
 }
 
 func (g *grammar) finish(known [PCRs]bool) {
 	for pcr, n := range g.separators {
 		if known[pcr] && n == 0 {
-			g.x.note(pcr, reason.EventLogSeparator, "there is no separator")
+			g.x.note(pcr, reason.EventLogSeparator, 0, "there is no separator")
 		}
 	}
 	if known[7] {
 		g.pcr7.finish(g.x)
 	}
-}
-
-// pcr7 is the grammar of PCR 7: variables, one separator, authorities. Any slip
-// leaves Secure Boot unproved. The first one is named, but a wrong separator
-// before all others: without it nothing says which events are the firmware's.
-type pcr7 struct {
-	separated bool
-	seen      int // SecureBoot variables before the separator
-	state     string
-	err       *reason.Error
-}
-
-func (p *pcr7) fail(x *Explained, code reason.Code, format string, args ...any) {
-	if p.err == nil || code == reason.EventLogSeparator && p.err.Code != code {
-		p.err = reason.Newf(code, format, args...)
-	}
-	x.note(7, code, format, args...)
-}
-
-func (p *pcr7) observe(x *Explained, e Event) {
-	switch {
-	case e.Type == TypeSeparator && p.separated:
-		p.fail(x, reason.EventLogSeparator, "event %d is a second separator", e.Index)
-	case e.Type == TypeSeparator:
-		p.separated = true
-		if !plainSeparator(e) {
-			p.fail(x, reason.EventLogSeparator, "event %d is a separator with other data", e.Index)
-		} else if !e.dataHashed() {
-			p.fail(x, reason.EventLogDataDigest, "the data of event %d does not hash to its digest", e.Index)
-		}
-	case p.separated && e.Type == TypeVariableAuthority:
-		// Their data is known to differ from the digest (a shim defect): usable for
-		// nothing, and no reason to doubt what stands before the separator.
-	case p.separated:
-		p.fail(x, reason.EventLogPCR7Grammar, "event %d after the separator is no authority", e.Index)
-	case e.Type == TypeVariableDriverConfig:
-		p.config(x, e)
-	default:
-		p.fail(x, reason.EventLogPCR7Grammar, "event %d before the separator is no variable", e.Index)
-	}
-}
-
-// config judges a variable before the separator. All of them must hash, not only
-// SecureBoot: otherwise the real SecureBoot event could pose as another one.
-func (p *pcr7) config(x *Explained, e Event) {
-	if !e.dataHashed() {
-		p.fail(x, reason.EventLogDataDigest, "the data of event %d does not hash to its digest", e.Index)
-		return
-	}
-	v, ok := parseVariable(e.Data)
-	if !ok {
-		p.fail(x, reason.EventLogVariable, "event %d is no UEFI variable", e.Index)
-		return
-	}
-	if !v.isSecureBoot() {
-		return
-	}
-	p.seen++
-	switch {
-	case p.seen > 1:
-		p.fail(x, reason.EventLogPCR7Grammar, "event %d is a second SecureBoot variable", e.Index)
-	case len(v.data) == 0, len(v.data) == 1 && v.data[0] == 0:
-		p.state = SecureBootOff
-	case len(v.data) == 1 && v.data[0] == 1:
-		p.state = SecureBootOn
-	default:
-		p.fail(x, reason.EventLogPCR7Grammar, "event %d gives SecureBoot an impossible value", e.Index)
-	}
-}
-
-func (p *pcr7) finish(x *Explained) {
-	if !p.separated {
-		p.fail(x, reason.EventLogSeparator, "there is no separator")
-	}
-	if p.seen == 0 {
-		p.fail(x, reason.EventLogPCR7Grammar, "there is no SecureBoot variable before the separator")
-	}
-	if p.err != nil {
-		x.unproved = p.err
-		return
-	}
-	x.secureBoot = p.state
 }

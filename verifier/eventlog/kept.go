@@ -2,20 +2,27 @@ package eventlog
 
 import (
 	"crypto/sha256"
+	"slices"
 	"sync"
 )
 
 // Kept is a log that is asked about again and again: ten thousand hosts of one
 // image share it, and each renewal shows another quote of it. What depends on
-// its bytes alone is worked out once; the quoted values are compared each time.
-// It is safe for concurrent use.
+// its bytes alone is worked out once for each bank; the quoted values are
+// compared each time. It is safe for concurrent use.
 type Kept struct {
 	raw    []byte
 	digest [sha256.Size]byte
+
+	mu    sync.Mutex
+	banks [len(judged)]*keptBank // by mu; nil until asked for
+}
+
+// keptBank is a log in one bank.
+type keptBank struct {
 	err    error // of Parse
 	log    Log
-	values [PCRs]value
-	first  [PCRs]int
+	values replayed
 
 	mu    sync.Mutex
 	facts map[[PCRs]bool]Explained // by mu; by the PCRs that were quoted
@@ -30,11 +37,7 @@ func Keep(raw []byte) *Kept {
 	if len(raw) == 0 {
 		return nil
 	}
-	k := &Kept{raw: raw, digest: sha256.Sum256(raw), facts: make(map[[PCRs]bool]Explained)}
-	if k.log, k.err = Parse(raw); k.err == nil {
-		k.values, k.first = k.log.replay()
-	}
-	return k
+	return &Kept{raw: raw, digest: sha256.Sum256(raw)}
 }
 
 // Bytes returns the log as it was given; not to be changed.
@@ -45,22 +48,49 @@ func (k *Kept) Digest() [sha256.Size]byte { return k.digest }
 
 // Explain is what Parse and Log.Explain give for the same bytes.
 func (k *Kept) Explain(quoted map[int][]byte) (Explained, error) {
-	if k.err != nil {
-		return Explained{}, k.err
+	return k.ExplainBank(quoted, SHA256)
+}
+
+// ExplainBank is what ParseBank and Log.Explain give for the same bytes.
+func (k *Kept) ExplainBank(quoted map[int][]byte, bank Bank) (Explained, error) {
+	i := slices.Index(judged[:], bank)
+	if i < 0 {
+		return Explained{}, errBank(bank)
 	}
-	known, err := compare(&k.values, &k.first, quoted)
+	return k.in(i).explain(quoted)
+}
+
+// in returns the log in the i-th of the judged banks.
+func (k *Kept) in(i int) *keptBank {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.banks[i] == nil {
+		b := &keptBank{facts: make(map[[PCRs]bool]Explained)}
+		if b.log, b.err = ParseBank(k.raw, judged[i]); b.err == nil {
+			b.values = b.log.replay()
+		}
+		k.banks[i] = b
+	}
+	return k.banks[i]
+}
+
+func (b *keptBank) explain(quoted map[int][]byte) (Explained, error) {
+	if b.err != nil {
+		return Explained{}, b.err
+	}
+	known, err := b.log.compare(&b.values, quoted)
 	if err != nil {
 		return Explained{}, err
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	x, ok := k.facts[known]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x, ok := b.facts[known]
 	if !ok {
-		x = k.log.facts(known)
-		if len(k.facts) >= maxFacts {
-			clear(k.facts)
+		x = b.log.facts(&b.values, known)
+		if len(b.facts) >= maxFacts {
+			clear(b.facts)
 		}
-		k.facts[known] = x
+		b.facts[known] = x
 	}
 	return x, nil
 }

@@ -2,8 +2,6 @@ package eventlog
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"slices"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -21,67 +19,108 @@ type Event struct {
 	Index  int // position in the log; the Spec ID record is 0
 	PCR    int // 0 to 23
 	Type   uint32
-	Digest []byte // SHA-256, 32 bytes; not extended where Type is TypeNoAction
+	Digest []byte // of the log's bank; not extended where Type is TypeNoAction
 	Data   []byte
 }
 
 // extends reports whether the event changes its PCR.
-func (e Event) extends() bool { return e.Type != TypeNoAction }
+func (e *Event) extends() bool { return e.Type != TypeNoAction }
 
-// dataHashed reports whether the digest is the SHA-256 of the event data. Only
-// then is the data as authentic as the digest.
-func (e Event) dataHashed() bool {
-	h := sha256.Sum256(e.Data)
-	return bytes.Equal(h[:], e.Digest)
-}
-
-// Log is a well-formed log. Nothing in it is verified; see Explain.
+// Log is a well-formed log, read in one bank. Nothing in it is verified; see
+// Explain. It holds no list of events: they are read from the bytes again each
+// time, so that a log of twenty thousand of them costs no more memory than one
+// of ten.
 type Log struct {
-	events   []Event
+	body     []byte // the records after the Spec ID record
+	spec     specID
+	bank     Bank
+	count    int
 	locality byte // of TPM2_Startup, as claimed: initial value of PCR 0
 }
 
+// Bank returns the bank in which the log was read.
+func (l Log) Bank() Bank { return l.bank }
+
 // Events returns the records after the Spec ID record, in log order. The slice
 // is the caller's; digests and data share memory with the parsed bytes.
-func (l Log) Events() []Event { return slices.Clone(l.events) }
+func (l Log) Events() []Event {
+	if l.count == 0 {
+		return nil
+	}
+	out := make([]Event, 0, l.count)
+	for c := l.walk(); c.next(); {
+		out = append(out, c.event)
+	}
+	return out
+}
 
-// Parse reads a whole log in the crypto-agile form, little-endian. The log keeps
-// references into raw, which must not change while the log is in use.
+// walker reads the records of a log that was parsed already.
+type walker struct {
+	r     reader
+	spec  *specID
+	bank  Bank
+	event Event
+}
+
+func (l *Log) walk() walker {
+	return walker{r: reader{rest: l.body}, spec: &l.spec, bank: l.bank}
+}
+
+// next moves to the next record. Parse has seen all of them, so an error is the
+// end.
+func (w *walker) next() bool {
+	if len(w.r.rest) == 0 {
+		return false
+	}
+	e, err := w.r.event(w.spec, w.bank, w.event.Index+1)
+	w.event = e
+	return err == nil
+}
+
+// Parse reads a whole log in the crypto-agile form, little-endian, in the
+// SHA-256 bank. The log keeps references into raw, which must not change while
+// the log is in use.
 //
 // Refusals: eventlog.truncated, eventlog.spec_id, eventlog.sha1_only,
 // eventlog.pcr_index, eventlog.digests, eventlog.no_action. Bytes behind the
 // last record, fill bytes too, are a record that is not whole or not possible.
-func Parse(raw []byte) (Log, error) {
+func Parse(raw []byte) (Log, error) { return ParseBank(raw, SHA256) }
+
+// ParseBank is Parse in another bank. A bank that cannot be judged is refused
+// like one that the log does not have: eventlog.digests.
+func ParseBank(raw []byte, bank Bank) (Log, error) {
 	r := reader{rest: raw}
 	spec, err := r.header()
 	if err != nil {
 		return Log{}, err
 	}
-	// A guess at the typical size of a record saves most of the growing; a wrong
-	// guess costs at most a twelfth of what the sender paid in bytes.
-	l := Log{events: make([]Event, 0, len(raw)/512+1)}
+	if err := spec.judgeBank(bank); err != nil {
+		return Log{}, err
+	}
+	l := Log{body: r.rest, spec: spec, bank: bank}
 	p := startup{}
-	for index := 1; len(r.rest) > 0; index++ {
-		e, err := r.event(spec, index)
+	for len(r.rest) > 0 {
+		e, err := r.event(&spec, bank, l.count+1)
 		if err != nil {
 			return Log{}, err
 		}
-		if err := p.observe(e); err != nil {
+		if err := p.observe(&e); err != nil {
 			return Log{}, err
 		}
-		l.events = append(l.events, e)
+		l.count++
 	}
 	l.locality = p.locality
 	return l, nil
 }
 
 // event reads one TCG_PCR_EVENT2. Real firmware leaves out digests of banks that
-// the Spec ID record names, so a smaller count is fine; the SHA-256 digest is
-// not optional, because a record without it would be invisible to the replay.
-func (r *reader) event(spec specID, index int) (Event, error) {
+// the Spec ID record names, so a smaller count is fine; the digest of the bank
+// that is judged is not optional, because a record without it would be invisible
+// to the replay.
+func (r *reader) event(spec *specID, bank Bank, index int) (Event, error) {
 	pcr, typ, count := r.u32(), r.u32(), r.u32()
 	if r.short {
-		return Event{}, reason.Newf(reason.EventLogTruncated, "the log ends inside event %d", index)
+		return Event{}, errCut(index)
 	}
 	if pcr > maxPCR {
 		return Event{}, reason.Newf(reason.EventLogPCRIndex, "event %d names PCR index 0x%08x", index, pcr)
@@ -89,21 +128,26 @@ func (r *reader) event(spec specID, index int) (Event, error) {
 	if uint64(count)*3 > uint64(len(r.rest)) { // an id and at least one byte each
 		return Event{}, reason.Newf(reason.EventLogTruncated, "event %d has more digests than the log has bytes", index)
 	}
-	digest, err := r.digests(spec, count, index)
+	digest, err := r.digests(spec, bank, count, index)
 	if err != nil {
 		return Event{}, err
 	}
 	data := r.take(uint64(r.u32()))
 	if r.short {
-		return Event{}, reason.Newf(reason.EventLogTruncated, "the log ends inside event %d", index)
+		return Event{}, errCut(index)
 	}
 	return Event{Index: index, PCR: int(pcr), Type: typ, Digest: digest, Data: data}, nil
 }
 
-// digests reads TPML_DIGEST_VALUES and returns the SHA-256 one. With a repeated
-// algorithm two parsers could pick different digests for the same PCR. No repeat
-// and none unknown also means: never more than the Spec ID record names.
-func (r *reader) digests(spec specID, count uint32, index int) ([]byte, error) {
+func errCut(index int) error {
+	return reason.Newf(reason.EventLogTruncated, "the log ends inside event %d", index)
+}
+
+// digests reads TPML_DIGEST_VALUES and returns the one of the bank. With a
+// repeated algorithm two parsers could pick different digests for the same PCR.
+// No repeat and none unknown also means: never more than the Spec ID record
+// names.
+func (r *reader) digests(spec *specID, bank Bank, count uint32, index int) ([]byte, error) {
 	var digest []byte
 	var seen uint32
 	for range count {
@@ -120,15 +164,15 @@ func (r *reader) digests(spec specID, count uint32, index int) ([]byte, error) {
 		}
 		seen |= 1 << at
 		value := r.take(uint64(spec.algs[at].size))
-		if id == algSHA256 {
+		if Bank(id) == bank {
 			digest = value
 		}
 	}
 	if r.short {
-		return nil, reason.Newf(reason.EventLogTruncated, "the log ends inside event %d", index)
+		return nil, errCut(index)
 	}
 	if digest == nil {
-		return nil, reason.Newf(reason.EventLogDigests, "event %d has no SHA-256 digest", index)
+		return nil, reason.Newf(reason.EventLogDigests, "event %d has no %s digest", index, bank)
 	}
 	return digest, nil
 }
@@ -142,7 +186,7 @@ type startup struct {
 	extended bool // PCR 0 was extended already
 }
 
-func (s *startup) observe(e Event) error {
+func (s *startup) observe(e *Event) error {
 	if e.extends() {
 		s.extended = s.extended || e.PCR == 0
 		return nil

@@ -3,6 +3,7 @@ package eventlog_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"strconv"
 	"strings"
@@ -104,8 +105,36 @@ func TestMismatchNamesTheFirstEventOfThePCR(t *testing.T) {
 	first := at(t, events, 4, eventlog.TypeEFIAction, 0) + 1 // the Spec ID record is event 0
 	_, err := explain(build.New(events[:len(events)-30]...).Bytes(), map[int][]byte{4: quoted[4]})
 	wantCode(t, err, reason.EventLogReplayMismatch)
-	if want := "event " + strconv.Itoa(first); !strings.HasSuffix(reason.Detail(err), want) {
-		t.Errorf("detail %q, want it to end with %q", reason.Detail(err), want)
+	detail := reason.Detail(err)
+	for _, want := range []string{"begin with event " + strconv.Itoa(first) + ":", "quoted is " + hex.EncodeToString(quoted[4])} {
+		if !strings.Contains(detail, want) {
+			t.Errorf("detail %q, want %q in it", detail, want)
+		}
+	}
+}
+
+// TestMismatchNamesTheEventTooMuch: an event that the log has and the TPM has not.
+func TestMismatchNamesTheEventTooMuch(t *testing.T) {
+	events, quoted := machine(build.Machine{})
+	longer := append(events, separator(5))
+	_, err := explain(build.New(longer...).Bytes(), quoted)
+	wantCode(t, err, reason.EventLogReplayMismatch)
+	replayed := extend(longer)
+	for _, want := range []string{"before event " + strconv.Itoa(len(longer)) + " (EV_SEPARATOR)", "leads to " + hex.EncodeToString(replayed[5]), "quoted is " + hex.EncodeToString(quoted[5])} {
+		if !strings.Contains(reason.Detail(err), want) {
+			t.Errorf("detail %q, want %q in it", reason.Detail(err), want)
+		}
+	}
+}
+
+// TestUnexplainedNamesBothValues: what the quote says, and where the PCR starts.
+func TestUnexplainedNamesBothValues(t *testing.T) {
+	_, err := explain(build.New().Bytes(), map[int][]byte{17: make([]byte, 32)})
+	wantCode(t, err, reason.TPM2PCRUnexplained)
+	for _, want := range []string{"pcr=17", strings.Repeat("00", 32), strings.Repeat("ff", 32)} {
+		if !strings.Contains(reason.Detail(err), want) {
+			t.Errorf("detail %q, want %q in it", reason.Detail(err), want)
+		}
 	}
 }
 

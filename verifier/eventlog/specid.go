@@ -25,14 +25,15 @@ type algorithm struct {
 
 // specID is what the first record says about the form of all others.
 type specID struct {
-	algs []algorithm
+	algs  [maxAlgorithms]algorithm
+	count int
 }
 
 // find returns the position of an algorithm in the Spec ID record, -1 if the
 // record does not announce it.
-func (s specID) find(id uint16) int {
-	for i, a := range s.algs {
-		if a.id == id {
+func (s *specID) find(id uint16) int {
+	for i := range s.count {
+		if s.algs[i].id == id {
 			return i
 		}
 	}
@@ -111,7 +112,7 @@ func parseSpecID(data []byte) (specID, error) {
 	if count == 0 || count > maxAlgorithms {
 		return specID{}, reason.Newf(reason.EventLogSpecID, "impossible number of algorithms: %d", count)
 	}
-	s := specID{algs: make([]algorithm, 0, count)}
+	var s specID
 	for range count {
 		a := algorithm{id: r.u16(), size: r.u16()}
 		if s.find(a.id) >= 0 {
@@ -121,23 +122,24 @@ func parseSpecID(data []byte) (specID, error) {
 		if want != 0 && int(a.size) != want || a.size == 0 || a.size > maxDigestSize {
 			return specID{}, reason.Newf(reason.EventLogSpecID, "digest size %d for algorithm 0x%04x", a.size, a.id)
 		}
-		s.algs = append(s.algs, a)
+		s.algs[s.count] = a
+		s.count++
 	}
 	r.take(uint64(r.u8())) // vendor info
 	if r.short || len(r.rest) != 0 {
 		return specID{}, reason.New(reason.EventLogSpecID, "vendor info does not fill the Spec ID record")
 	}
-	return s, s.judgeBanks()
+	return s, nil
 }
 
-func (s specID) judgeBanks() error {
-	if s.find(algSHA256) >= 0 {
+func (s *specID) judgeBank(bank Bank) error {
+	if bank.Size() != 0 && s.find(uint16(bank)) >= 0 {
 		return nil
 	}
-	if len(s.algs) == 1 && s.algs[0].id == algSHA1 {
-		return reason.New(reason.EventLogSHA1Only, "the log has SHA-1 digests only; enable the SHA-256 bank")
+	if s.count == 1 && Bank(s.algs[0].id) == SHA1 {
+		return reason.Newf(reason.EventLogSHA1Only, "the log has SHA-1 digests only; enable the %s bank", bank)
 	}
-	return reason.New(reason.EventLogDigests, "the log has no SHA-256 digests")
+	return reason.Newf(reason.EventLogDigests, "the log has no %s digests", bank)
 }
 
 func allZero(b []byte) bool {

@@ -49,22 +49,16 @@ const (
 	separatorOnes            = "\xff\xff\xff\xff"
 )
 
-// Hash algorithm ids of the TCG Algorithm Registry and their digest sizes in
-// bytes. A Spec ID record that gives one of these another size is refused.
-const (
-	algSHA1   uint16 = 0x0004
-	algSHA256 uint16 = 0x000B
-)
-
-// knownSize returns the digest size in bytes of a registered algorithm, 0 for
-// one that is not known here.
+// knownSize returns the digest size in bytes of an algorithm of the TCG Algorithm
+// Registry, 0 for one that is not known here. A Spec ID record that gives one of
+// these another size is refused.
 func knownSize(alg uint16) int {
 	switch alg {
-	case algSHA1:
+	case uint16(SHA1):
 		return 20
-	case algSHA256, 0x0012, 0x0027: // SHA-256, SM3-256, SHA3-256
+	case uint16(SHA256), 0x0012, 0x0027: // SHA-256, SM3-256, SHA3-256
 		return 32
-	case 0x000C, 0x0028: // SHA-384, SHA3-384
+	case uint16(SHA384), 0x0028: // SHA-384, SHA3-384
 		return 48
 	case 0x000D, 0x0029: // SHA-512, SHA3-512
 		return 64

@@ -63,15 +63,14 @@ func (v variable) holdsSignatures() bool {
 // has it, and a parser that does not skip it reads hashes that an attacker put
 // there (GHSA-9r4w-jg96-92mv).
 func validSignatureLists(data []byte) bool {
-	const header, owner = 28, 16
 	for len(data) > 0 {
 		r := reader{rest: data}
 		r.take(16) // signature type
 		list, head, each := uint64(r.u32()), r.u32(), uint64(r.u32())
-		if r.short || list < header || list > uint64(len(data)) || head != 0 || each < owner {
+		if r.short || list < listHeader || list > uint64(len(data)) || head != 0 || each < ownerSize {
 			return false
 		}
-		if (list-header)%each != 0 {
+		if (list-listHeader)%each != 0 {
 			return false
 		}
 		data = data[list:]
