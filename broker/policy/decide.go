@@ -22,8 +22,11 @@ type Evidence interface {
 	EventDigests(pcr int) [][]byte // of the replayed log, nil without one
 	SecureBoot() string            // "on", "off" or "unknown"
 	SecureBootUnproved() error     // why a log that was sent does not prove it, nil where it does or there is none
-	Manufacturer() string          // of the EK certificate verified now or at enrolment, "" without
-	Genuine() bool                 // EK certificate chain verified now or at enrolment
+	// KernelParameters are those of the measured kernel command line; false where
+	// the log does not prove it.
+	KernelParameters() ([]string, bool)
+	Manufacturer() string // of the EK certificate verified now or at enrolment, "" without
+	Genuine() bool        // EK certificate chain verified now or at enrolment
 }
 
 // Node is what is known of the host from its granting rows.
@@ -81,7 +84,7 @@ const maxSkew = 10 * time.Second
 // Refused evidence is denied with its own codes before any zone is looked at.
 // Codes: policy.missing, policy.no_zone, policy.zone_ambiguous, and of the
 // chosen zone node.not_admitted, node.reboot_unannounced, node.ak_unapproved, policy.evidence_age,
-// policy.evidence_missing, policy.binding_class, policy.secure_boot,
+// policy.evidence_missing, policy.binding_class, policy.secure_boot, policy.kexec, policy.hibernation,
 // policy.reference_missing, policy.pcr_mismatch. Evidence that panics is
 // policy.error: a fault in judging must never become a pass.
 func (s *Set) Decide(in Input) (d Decision) {
@@ -110,6 +113,7 @@ func (s *Set) Decide(in Input) (d Decision) {
 	d.Zone, d.Tier = z.Name, z.Tier
 	d.Reasons = append(d.Reasons, z.checkNode(in)...)
 	d.Reasons = append(d.Reasons, z.checkEvidence(in)...)
+	d.Reasons = append(d.Reasons, z.checkBoot(in)...)
 	measured, mismatches := s.checkReferences(z, in)
 	d.Reasons = append(d.Reasons, measured...)
 	d.Mismatches = mismatches

@@ -86,7 +86,10 @@ type evidence struct {
 	events                         map[int][]string
 	genuine, panics                bool
 	unproved                       error
+	kernel                         []string // nil: no command line is proved
 }
+
+func (e *evidence) KernelParameters() ([]string, bool) { return e.kernel, e.kernel != nil }
 
 func (e *evidence) Authentic() bool           { return !e.forged }
 func (e *evidence) Refusals() []*reason.Error { return e.refusals }

@@ -11,6 +11,12 @@ func (s *Set) Selection() tpm2.Selection {
 		for _, r := range s.references {
 			pcrs = append(append(pcrs, sortedPCRs(r.PCRs)...), sortedPCRs(r.Events)...)
 		}
+		// Where loaders measure the command line: GRUB, systemd-boot and stub.
+		for _, z := range s.zones {
+			if z.Requires.Boot != nil {
+				pcrs = append(pcrs, 8, 9, 12)
+			}
+		}
 	}
 	return tpm2.SelectionOf(pcrs...)
 }

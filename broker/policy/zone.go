@@ -82,6 +82,8 @@ type requires struct {
 	Format     []string `json:"format"`
 	References []string `json:"references,omitempty"`
 	SecureBoot bool     `json:"secure_boot"`
+	// Boot is what the measured command line has to rule out; nil asks nothing.
+	Boot *bootRequires `json:"boot,omitempty"`
 	// AnnouncedReboots refuses a machine that rebooted when nobody expected it.
 	AnnouncedReboots bool `json:"announced_reboots,omitempty"`
 }
@@ -199,7 +201,7 @@ func (p *placedZone) requires(f fields) {
 	if n == nil {
 		n = &yaml.Node{Kind: yaml.MappingNode, Line: f.node.Line, Column: f.node.Column}
 	}
-	m := p.w.fields(n, "requires", "class", "format", "references", "secure_boot", "announced_reboots")
+	m := p.w.fields(n, "requires", "class", "format", "references", "secure_boot", "boot", "announced_reboots")
 	if class := m.get("class"); class != nil {
 		c, ok := p.w.text(class, "class")
 		if ok && !slices.Contains(classes, c) {
@@ -216,6 +218,7 @@ func (p *placedZone) requires(f fields) {
 		p.references = refs.Content
 	}
 	p.Requires.SecureBoot, _ = p.w.boolean(m.get("secure_boot"), "secure_boot")
+	p.boot(m.get("boot"))
 	p.Requires.AnnouncedReboots, _ = p.w.boolean(m.get("announced_reboots"), "announced_reboots")
 	if p.tiered && p.Tier >= 2 && refs == nil && !p.Requires.SecureBoot {
 		p.w.invalid(n, "tier %d means measured boot: the zone must require references or secure_boot", p.Tier)
