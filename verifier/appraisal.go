@@ -128,6 +128,16 @@ func (a Appraisal) Boot() eventlog.Boot {
 	return a.log.Boot()
 }
 
+// KernelParameters returns the parameters of the kernel command line, false where
+// the log does not prove one.
+func (a Appraisal) KernelParameters() ([]string, bool) {
+	c := a.Boot().CommandLine()
+	if !c.Known() || !c.Proved() {
+		return nil, false
+	}
+	return c.Tokens(), true
+}
+
 // EventLog returns the log that explained the quote, as sent or as kept; nil
 // without one.
 func (a Appraisal) EventLog() []byte { return a.logBytes }

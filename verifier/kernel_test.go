@@ -1,0 +1,35 @@
+package verifier_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
+)
+
+// TestKernelParameters: only a command line whose PCR was quoted, and that a log
+// explains, reaches policy.
+func TestKernelParameters(t *testing.T) {
+	boot := func(t *testing.T, selection ...int) *attempt {
+		a := newRenew(t)
+		a.tpm.Boot(build.Machine{CommandLine: "ro lockdown=integrity"}.Log())
+		a.want.Selection = tpm2.SelectionOf(selection...)
+		a.answer(t)
+		return a
+	}
+	got := mustAppraise(t, boot(t, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9))
+	if parameters, ok := got.KernelParameters(); !ok || !slices.Equal(parameters, []string{"ro", "lockdown=integrity"}) {
+		t.Errorf("%q, %v", parameters, ok)
+	}
+	got = mustAppraise(t, boot(t, 0, 1, 2, 3, 4, 5, 6, 7))
+	if parameters, ok := got.KernelParameters(); ok || parameters != nil {
+		t.Errorf("PCR 8 was not quoted, and %q is proved", parameters)
+	}
+	a := newRenew(t)
+	a.tpm.PCRs, a.tpm.EventLog, a.want.Baseline = [24][32]byte{}, nil, nil
+	a.answer(t)
+	if _, ok := mustAppraise(t, a).KernelParameters(); ok {
+		t.Error("a machine without a log proves a command line")
+	}
+}
