@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bytes"
 	"encoding/hex"
 	"slices"
 
@@ -107,31 +106,29 @@ func satisfies(a *boot, m api.Mismatch) bool {
 	return true
 }
 
-// compareEvents returns the first event of now that before does not have, with
-// what stood at its place; where now only lacks one, the one that it lacks. What
-// both boots begin and end with is the same boot and is left out, so that a line
+// compareEvents returns the first event of now that before does not have
+// anywhere, with what stood at its place; where now has them all, the first one
+// that stands elsewhere, and where it only lacks some, the first of those. What both boots have in the same order is left out, so that a line
 // added to a script does not make everything behind it a difference. Nil where
 // the two are the same.
 func compareEvents(now, before []eventlog.Event) *api.EventDifference {
-	start := 0
-	for start < len(now) && start < len(before) && sameDigest(now[start], before[start]) {
-		start++
-	}
-	now, before = now[start:], before[start:]
-	for len(now) > 0 && len(before) > 0 && sameDigest(now[len(now)-1], before[len(before)-1]) {
-		now, before = now[:len(now)-1], before[:len(before)-1]
-	}
-	if len(now) == 0 && len(before) == 0 {
+	changes := eventlog.Diff(before, now)
+	if len(changes) == 0 {
 		return nil
 	}
-	at := unknownTo(now, before)
+	have := make(map[string]bool, len(before))
+	for _, e := range before {
+		have[string(e.Digest)] = true
+	}
+	at := slices.IndexFunc(changes, func(c eventlog.Change) bool { return c.After != nil && !have[string(c.After.Digest)] })
+	if at < 0 { // another order, or more of them
+		at = max(0, slices.IndexFunc(changes, func(c eventlog.Change) bool { return c.After != nil }))
+	}
 	d := &api.EventDifference{}
-	if at < len(now) {
-		e := now[at]
+	if e := changes[at].After; e != nil {
 		d.Number, d.Type, d.Description, d.Digest = e.Index, e.TypeName(), e.Describe(), hex.EncodeToString(e.Digest)
 	}
-	if at < len(before) {
-		e := before[at]
+	if e := changes[at].Before; e != nil {
 		d.Before, d.BeforeDescription = hex.EncodeToString(e.Digest), e.Describe()
 		if d.Type == "" {
 			d.Type = e.TypeName()
@@ -139,18 +136,6 @@ func compareEvents(now, before []eventlog.Event) *api.EventDifference {
 	}
 	return d
 }
-
-// unknownTo is the position of the first event of now that before does not have
-// anywhere, 0 where it has them all (in another order, or more of them).
-func unknownTo(now, before []eventlog.Event) int {
-	have := make(map[string]bool, len(before))
-	for _, e := range before {
-		have[string(e.Digest)] = true
-	}
-	return max(0, slices.IndexFunc(now, func(e eventlog.Event) bool { return !have[string(e.Digest)] }))
-}
-
-func sameDigest(a, b eventlog.Event) bool { return bytes.Equal(a.Digest, b.Digest) }
 
 // unlistedEvent is the first event that the reference set does not name, for a
 // set that names all of a PCR, as one that was learnt does.

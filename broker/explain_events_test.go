@@ -41,8 +41,8 @@ func TestCompareEvents(t *testing.T) {
 		"missing_all":           {"", "ab", 0, "", "a"},
 		"missing_then_new":      {"aXd", "abcd", 2, "X", "b"},
 		"twice":                 {"abbc", "abc", 3, "b", ""},
-		"other_order":           {"acbd", "abcd", 2, "c", "b"},
-		"moved_and_new":         {"acXbd", "abcd", 3, "X", "c"},
+		"other_order":           {"acbd", "abcd", 3, "b", ""},
+		"moved_and_new":         {"acXbd", "abcd", 3, "X", ""},
 		"same":                  {"abcd", "abcd", 0, "", ""},
 		"nothing_on_both_sides": {"", "", 0, "", ""},
 	} {
