@@ -73,6 +73,7 @@ func newScene(t *testing.T) *scene {
 	copyTree(t, filepath.Join(s.dir, "zones"), filepath.Join(p.dir, "zones"))
 	must(t, os.MkdirAll(filepath.Join(s.dir, "broken"), 0o755))
 	must(t, os.WriteFile(filepath.Join(s.dir, "broken", "a.yaml"), []byte("kind: Zone\ncolour: red\n"), 0o600))
+	writeVectors(t, s.dir)
 	anchor, err := os.ReadFile(filepath.Join(p.dir, "anchor.pem"))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(s.dir, "anchor.pem"), anchor, 0o600))

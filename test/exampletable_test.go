@@ -115,6 +115,9 @@ var exampleSteps = []step{
 	{line: "zonebroker claim verify svid.pem --bundle bundle.json"},
 	{line: "zonebroker claim verify svid.pem --bundle bundle.json --at 2026-11-20T12:00:00Z --grace always"},
 
+	{line: "zonebroker conformance ./vectors/tpm", exit: 3},
+	{line: "zonebroker conformance ./vectors/tpm --overrides test/vectors/OVERRIDES.tsv -o json", run: "zonebroker conformance ./vectors/tpm --overrides meant.tsv -o json"},
+
 	{line: "zonebroker demo", run: "zonebroker demo --yes --hosts 2", until: "Ctrl-C"},
 	{line: "zonebroker demo --once --yes", run: "zonebroker demo --once --yes --hosts 2", once: true},
 	{line: "zonebroker demo --hosts 3 --once --json"},

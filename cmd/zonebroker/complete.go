@@ -27,7 +27,7 @@ func places() completion.Places {
 			"grace":   completion.Fixed(string(claim.GraceNever), string(claim.GraceOutageOnly), string(claim.GraceAlways)),
 			"since":   completion.Fixed("1h", "24h", "168h"),
 		},
-		Paths: []string{"DIR", "FILE", "dir", "env", "bundle", "credential", "save"},
+		Paths: []string{"DIR", "FILE", "dir", "env", "bundle", "credential", "save", "overrides"},
 	}
 }
 

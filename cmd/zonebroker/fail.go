@@ -31,6 +31,14 @@ type found struct {
 
 func (e found) Error() string { return e.why }
 
+// turnedDown ends a command whose verdict about evidence is no.
+type turnedDown struct {
+	code      reason.Code // "" where several are printed already
+	what, fix string
+}
+
+func (e turnedDown) Error() string { return e.what }
+
 // unreachable says that no broker answered at a socket or address.
 type unreachable struct {
 	place string
@@ -65,6 +73,9 @@ func describe(err error) terminal.Report {
 	}
 	if e, ok := errors.AsType[found](err); ok {
 		return terminal.Report{Code: string(e.code), What: e.why, Exit: terminal.ExitError}
+	}
+	if e, ok := errors.AsType[turnedDown](err); ok {
+		return terminal.Report{Code: string(e.code), What: e.what, Fix: e.fix, Exit: terminal.ExitDenied}
 	}
 	if e, ok := errors.AsType[*unreachable](err); ok {
 		return terminal.Report{

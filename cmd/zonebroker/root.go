@@ -19,6 +19,7 @@ var constructors = []func() *cobra.Command{
 	newReferenceCmd,
 	newPolicyCmd,
 	newClaimCmd,
+	newConformanceCmd,
 	newHealthCmd,
 	newCompletionCmd,
 	newManCmd,

@@ -3,7 +3,11 @@ package tpm2
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 
@@ -55,7 +59,7 @@ func ParseAK(public []byte) (AK, error) {
 	}
 	key, ok := p.key()
 	if !ok || p.nameAlg != algSHA256 || !p.signsSHA256() {
-		return AK{}, reason.New(reason.TPM2AKParameters, "an AK is RSA-2048 or larger with RSASSA-SHA256, or P-256 with ECDSA-SHA256, nameAlg SHA-256")
+		return AK{}, errAKParameters()
 	}
 	public = bytes.Clone(public)
 	name := nameOf(public)
@@ -110,6 +114,49 @@ func qualifiedUnder(hierarchy uint32, name []byte) []byte {
 	b := make([]byte, 0, 4+len(name))
 	b = append(b, byte(hierarchy>>24), byte(hierarchy>>16), byte(hierarchy>>8), byte(hierarchy))
 	return nameOf(append(b, name...))
+}
+
+// Pinned returns the AK as it is named elsewhere than as a primary key of the
+// endorsement hierarchy: a quote must then carry that qualified name. It is for
+// captures of other machines, whose AKs live in the owner hierarchy or under a
+// storage key. There a TPM obfuscates counters and firmware version, so what a
+// quote says of them means nothing.
+func (a AK) Pinned(qualifiedName []byte) AK {
+	a.qualified = bytes.Clone(qualifiedName)
+	return a
+}
+
+// AKFromSPKI takes an attestation key of which only the SubjectPublicKeyInfo
+// (DER) is known. Nothing then says that it is restricted, so what it signed
+// need not be a TPM's word: a caller has to know that from elsewhere, for
+// example from an AK certificate. It has no Name, and verifies a quote only
+// after Pinned. Scheme and sizes are those of ParseAK.
+//
+// Errors: request.too_large, tpm2.ak.encoding, tpm2.ak.parameters.
+func AKFromSPKI(der []byte) (AK, error) {
+	if len(der) > maxPublic {
+		return AK{}, errTooLarge
+	}
+	parsed, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return AK{}, reason.Wrap(reason.TPM2AKEncoding, "AK: not one SubjectPublicKeyInfo in DER", err)
+	}
+	switch key := parsed.(type) {
+	case *rsa.PublicKey:
+		n := key.N.BitLen()
+		if n >= minRSABits && n <= maxRSABits && n%8 == 0 && key.N.Bit(0) == 1 && key.E == defaultExponent {
+			return AK{scheme: algRSASSA, key: key}, nil
+		}
+	case *ecdsa.PublicKey:
+		if key.Curve == elliptic.P256() {
+			return AK{scheme: algECDSA, key: key}, nil
+		}
+	}
+	return AK{}, errAKParameters()
+}
+
+func errAKParameters() error {
+	return reason.New(reason.TPM2AKParameters, "an AK is RSA-2048 or larger with RSASSA-SHA256, or P-256 with ECDSA-SHA256, nameAlg SHA-256")
 }
 
 // Public returns the TPMT_PUBLIC as received; the slice is the caller's.

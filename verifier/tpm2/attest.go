@@ -44,12 +44,23 @@ type attest struct {
 	qualifiedName []byte
 }
 
-// parseAttest decodes a TPMS_ATTEST whose body it knows (quote, certify); of
-// other types, and of a quote with more than maxBanks selections, it decodes the
-// head: the callers refuse those.
-func parseAttest(b []byte) (*attest, error) {
+// parseAttest decodes a TPMS_ATTEST of one type front to back, and names the
+// first field that is not what it must be. Of a quote with more than maxBanks
+// selections it decodes the head: the callers refuse that.
+//
+// Errors: tpm2.attest.truncated, .magic, .type, .safe, .trailing.
+func parseAttest(b []byte, kind uint16) (*attest, error) {
 	r := &reader{rest: b}
-	a := &attest{magic: r.u32(), kind: r.u16(), signer: r.sized(), extraData: r.sized()}
+	a := &attest{magic: r.u32(), kind: r.u16()}
+	switch {
+	case r.failed:
+		return a, errAttestTruncated()
+	case a.magic != magicGenerated:
+		return a, reason.New(reason.TPM2AttestMagic, "the magic is not TPM_GENERATED: the TPM did not make this")
+	case a.kind != kind:
+		return a, reason.Newf(reason.TPM2AttestType, "attestation of type %#04x where %#04x was expected", a.kind, kind)
+	}
+	a.signer, a.extraData = r.sized(), r.sized()
 	a.clock.Millis, a.clock.ResetCount, a.clock.RestartCount = r.u64(), r.u32(), r.u32()
 	safe := r.u8()
 	a.clock.Safe = safe == 1
@@ -57,13 +68,17 @@ func parseAttest(b []byte) (*attest, error) {
 	whole := a.parseBody(r)
 	switch {
 	case r.failed:
-		return a, reason.New(reason.TPM2AttestTruncated, "TPMS_ATTEST ends early")
+		return a, errAttestTruncated()
 	case safe > 1:
 		return a, reason.New(reason.TPM2AttestSafe, "safe is neither 0 nor 1")
 	case whole && len(r.rest) != 0:
 		return a, reason.New(reason.TPM2AttestTrailing, "bytes behind the TPMS_ATTEST")
 	}
 	return a, nil
+}
+
+func errAttestTruncated() error {
+	return reason.New(reason.TPM2AttestTruncated, "TPMS_ATTEST ends early")
 }
 
 // parseBody reports whether it decoded the body to its end.
@@ -91,23 +106,19 @@ func (a *attest) parseBody(r *reader) bool {
 // It returns a structure of the wanted type made by the TPM that holds ak.
 func openAttest(ak *AK, raw, sig []byte, kind uint16) (*attest, error) {
 	if isVersion1Quote(raw) {
-		return nil, reason.New(reason.TPM2Version, "the quote is of a TPM 1.2")
+		return nil, errVersion1Quote()
 	}
 	if err := verifySignature(ak, raw, sig); err != nil {
 		return nil, err
 	}
-	a, err := parseAttest(raw)
+	a, err := parseAttest(raw, kind)
 	if err != nil {
 		return nil, err
 	}
-	if a.magic != magicGenerated {
-		return nil, reason.New(reason.TPM2AttestMagic, "the magic is not TPM_GENERATED: the TPM did not make this")
-	}
-	if a.kind != kind {
-		return nil, reason.Newf(reason.TPM2AttestType, "attestation of type %#04x where %#04x was expected", a.kind, kind)
-	}
 	return a, nil
 }
+
+func errVersion1Quote() error { return reason.New(reason.TPM2Version, "the quote is of a TPM 1.2") }
 
 func checkAttestSize(raw []byte) error {
 	if len(raw) > maxAttest {

@@ -37,7 +37,7 @@ func VerifyCertify(ak AK, c CertifyEvidence, qualifying []byte) (ResidentKey, er
 	if err != nil {
 		return ResidentKey{}, nameForeignSigner(ak, c.Attest, err)
 	}
-	if !bytes.Equal(a.signer, ak.qualified) {
+	if len(ak.qualified) == 0 || !bytes.Equal(a.signer, ak.qualified) {
 		return ResidentKey{}, errForeignSigner()
 	}
 	if len(qualifying) == 0 || !bytes.Equal(a.extraData, qualifying) {
@@ -63,8 +63,8 @@ func nameForeignSigner(ak AK, raw []byte, err error) error {
 	default:
 		return err
 	}
-	a, perr := parseAttest(raw)
-	if perr == nil && a.magic == magicGenerated && a.kind == typeCertify && !bytes.Equal(a.signer, ak.qualified) {
+	a, perr := parseAttest(raw, typeCertify)
+	if perr == nil && !bytes.Equal(a.signer, ak.qualified) {
 		return errForeignSigner()
 	}
 	return err

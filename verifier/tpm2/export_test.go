@@ -1,13 +1,5 @@
 package tpm2
 
-// InHierarchy returns the AK as it is named elsewhere than as a primary key of
-// the endorsement hierarchy. Only real captures need it: their AKs live in the
-// owner hierarchy or under a storage key, where this package accepts none.
-func (a AK) InHierarchy(qualifiedName []byte) AK {
-	a.qualified = qualifiedName
-	return a
-}
-
 // Decoded is what parsePublic read, for writing it again.
 type Decoded struct {
 	Kind, NameAlg uint16
@@ -53,7 +45,11 @@ type DecodedAttest struct {
 
 // DecodeAttest exposes the decoder of TPMS_ATTEST to tests.
 func DecodeAttest(b []byte) (DecodedAttest, error) {
-	a, err := parseAttest(b)
+	kind := uint16(typeQuote)
+	if len(b) >= 6 {
+		kind = uint16(b[4])<<8 | uint16(b[5])
+	}
+	a, err := parseAttest(b, kind)
 	d := DecodedAttest{
 		Magic: a.magic, Kind: a.kind, Signer: a.signer, Extra: a.extraData, Clock: a.clock, Firmware: a.firmware,
 		Count: a.count, Digest: a.pcrDigest, Name: a.name, QualifiedName: a.qualifiedName,
@@ -72,6 +68,6 @@ func DecodeSignature(b []byte, scheme uint16) (first, second []byte, err error) 
 
 // ParseOnly decodes a TPMS_ATTEST and keeps nothing: what the benchmark measures.
 func ParseOnly(b []byte) error {
-	_, err := parseAttest(b)
+	_, err := parseAttest(b, typeQuote)
 	return err
 }

@@ -304,11 +304,35 @@ func (e *evidence) signed(t testing.TB) (attest, sig []byte) {
 func (e *evidence) verify(t testing.TB, ak tpm2.AK) (tpm2.Quote, error) {
 	t.Helper()
 	attest, sig := e.signed(t)
+	var q tpm2.Quote
 	attested, err := tpm2.AuthenticateQuote(ak, attest, sig, e.qualifying)
-	if err != nil {
-		return tpm2.Quote{}, err
+	if err == nil {
+		q, err = attested.Quote(e.want, e.pcrs)
 	}
-	return attested.Quote(e.want, e.pcrs)
+	e.explained(t, tpm2.Evidence{AKPublic: ak.Public(), Attest: attest, Signature: sig, PCRs: e.pcrs}, err)
+	return q, err
+}
+
+// explained has Verify judge the same evidence: it has to come to the same end,
+// and to list as refused what the error names and nothing behind it.
+func (e *evidence) explained(t testing.TB, ev tpm2.Evidence, want error) {
+	t.Helper()
+	if len(ev.AKPublic) == 0 {
+		return // the zero AK, which Verify cannot be given
+	}
+	_, findings, err := tpm2.Verify(ev, tpm2.Context{Qualifying: e.qualifying, Selection: e.want})
+	if reason.Of(err) != reason.Of(want) || reason.Detail(err) != reason.Detail(want) {
+		t.Errorf("Verify: %v, the hot path: %v", err, want)
+	}
+	for i, f := range findings {
+		last := err != nil && i == len(findings)-1
+		if (f.Outcome == reason.Refused) != last || (f.Code != "") != last || f.Outcome == reason.Unchecked {
+			t.Errorf("finding %d of %d with %v: %+v", i, len(findings), err, f)
+		}
+	}
+	if last := findings[len(findings)-1]; err != nil && last.Code != reason.Of(err) {
+		t.Errorf("the last finding is %s, the error %v", last.Code, err)
+	}
 }
 
 func wantCode(t testing.TB, err error, want reason.Code) {

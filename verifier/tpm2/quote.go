@@ -38,14 +38,29 @@ func AuthenticateQuote(ak AK, attest, signature, qualifying []byte) (Attested, e
 	if err != nil {
 		return Attested{}, err
 	}
-	if !bytes.Equal(a.signer, ak.qualified) {
-		return Attested{}, reason.New(reason.TPM2QuoteSignerMismatch, "qualifiedSigner is not the AK as a primary key of the endorsement hierarchy")
+	if err := checkSigner(a, ak.qualified); err != nil {
+		return Attested{}, err
 	}
-	// A quote over nothing fits no challenge, not even an empty one.
-	if len(qualifying) == 0 || !bytes.Equal(a.extraData, qualifying) {
-		return Attested{}, reason.New(reason.TPM2QuoteNonceMismatch, "extraData is not the binding of this challenge and key")
+	if err := checkQualifying(a, qualifying); err != nil {
+		return Attested{}, err
 	}
 	return Attested{a: a}, nil
+}
+
+// checkSigner wants a name: an AK that has none pinned signs for nobody.
+func checkSigner(a *attest, want []byte) error {
+	if len(want) == 0 || !bytes.Equal(a.signer, want) {
+		return reason.New(reason.TPM2QuoteSignerMismatch, "qualifiedSigner is not the AK as a primary key of the endorsement hierarchy")
+	}
+	return nil
+}
+
+// checkQualifying: a quote over nothing fits no challenge, not even an empty one.
+func checkQualifying(a *attest, want []byte) error {
+	if len(want) == 0 || !bytes.Equal(a.extraData, want) {
+		return reason.New(reason.TPM2QuoteNonceMismatch, "extraData is not the binding of this challenge and key")
+	}
+	return nil
 }
 
 // Clock returns the signed clock triple and safe.
@@ -62,13 +77,20 @@ func (t Attested) FirmwareVersion() uint64 { return t.read().firmware }
 // tpm2.pcr.bank, tpm2.quote.selection_duplicate, tpm2.quote.select_size,
 // tpm2.quote.selection, tpm2.pcr.length, tpm2.pcr.unquoted, tpm2.pcr.digest.
 func (t Attested) Quote(want Selection, pcrs map[int][]byte) (Quote, error) {
-	if err := t.checkSelection(want); err != nil {
+	return t.QuoteOf(BankSHA256, want, pcrs)
+}
+
+// QuoteOf is Quote for a named bank: values have the length of its hash. The
+// digest over them is by the hash of the AK's scheme, whatever the bank. Of the
+// SHA-1 bank nothing is accepted.
+func (t Attested) QuoteOf(bank Bank, want Selection, pcrs map[int][]byte) (Quote, error) {
+	if err := t.read().checkSelection(bank, want); err != nil {
 		return Quote{}, err
 	}
 	indexes := want.Indexes()
 	for _, i := range indexes {
-		if len(pcrs[i]) != sha256.Size {
-			return Quote{}, reason.Newf(reason.TPM2PCRLength, "PCR %d is missing or not 32 bytes long", i)
+		if len(pcrs[i]) != bank.size() {
+			return Quote{}, reason.Newf(reason.TPM2PCRLength, "PCR %d has %d bytes, not the %d of its bank", i, len(pcrs[i]), bank.size())
 		}
 	}
 	if len(pcrs) != len(indexes) {
@@ -81,20 +103,20 @@ func (t Attested) Quote(want Selection, pcrs map[int][]byte) (Quote, error) {
 	if !bytes.Equal(h.Sum(nil), t.read().pcrDigest) {
 		return Quote{}, reason.New(reason.TPM2PCRDigest, "the PCR values do not hash to the quoted digest")
 	}
-	return Quote{selection: want, values: values, clock: t.read().clock, firmware: t.read().firmware}, nil
+	return Quote{bank: Bank(bank.alg()), selection: want, values: values, clock: t.read().clock, firmware: t.read().firmware}, nil
 }
 
 // checkSelection: the attester chooses what it quotes, so anything but exactly
 // what was asked for would let it present one PCR, or one bank, as another.
-func (t Attested) checkSelection(want Selection) error {
+func (a *attest) checkSelection(bank Bank, want Selection) error {
 	if want == (Selection{}) {
 		return errQuoteSelection()
 	}
-	if t.read().count > maxBanks {
-		return reason.Newf(reason.TPM2QuoteSelectionCount, "%d PCR selections, more than any TPM has banks", t.read().count)
+	if a.count > maxBanks {
+		return reason.Newf(reason.TPM2QuoteSelectionCount, "%d PCR selections, more than any TPM has banks", a.count)
 	}
-	sels := t.read().selections[:t.read().count]
-	if err := checkBanks(sels); err != nil {
+	sels := a.selections[:a.count]
+	if err := checkBanks(sels, bank); err != nil {
 		return err
 	}
 	for _, s := range sels {
@@ -113,16 +135,19 @@ func errQuoteSelection() error {
 }
 
 // checkBanks passes an empty list: that is a wrong selection, not a wrong bank.
-func checkBanks(sels []bankSelection) error {
+func checkBanks(sels []bankSelection, want Bank) error {
+	if want.size() == 0 {
+		return reason.Newf(reason.TPM2PCRBank, "values of the %s bank prove nothing", want)
+	}
 	wanted := len(sels) == 0
 	for _, s := range sels {
 		if !knownBank(s.hash) {
 			return reason.Newf(reason.TPM2PCRBank, "bank %#04x is unknown", s.hash)
 		}
-		wanted = wanted || s.hash == algSHA256
+		wanted = wanted || s.hash == want.alg()
 	}
 	if !wanted {
-		return reason.New(reason.TPM2PCRBank, "the quote is not over the SHA-256 bank")
+		return reason.New(reason.TPM2PCRBank, "the quote is not over the bank that was asked for")
 	}
 	for i, s := range sels {
 		for _, other := range sels[:i] {
@@ -137,14 +162,18 @@ func checkBanks(sels []bankSelection) error {
 // Quote is the verified content of a quote: exactly the PCRs that were asked
 // for, as the TPM signed them. The zero value holds no PCR.
 type Quote struct {
+	bank      Bank
 	selection Selection
 	values    map[int][]byte
 	clock     Clock
 	firmware  uint64
 }
 
-// PCR returns the quoted SHA-256 value of PCR i, 32 bytes, and whether it was
-// quoted; the slice is the caller's.
+// Bank returns the bank that the values are of.
+func (q Quote) Bank() Bank { return q.bank }
+
+// PCR returns the quoted value of PCR i, 32 bytes in the SHA-256 bank, and
+// whether it was quoted; the slice is the caller's.
 func (q Quote) PCR(i int) ([]byte, bool) {
 	v, ok := q.values[i]
 	return bytes.Clone(v), ok
@@ -155,7 +184,11 @@ func (q Quote) PCRValues() map[int][]byte { return cloned(q.values) }
 
 // cloned copies digests into one piece of memory; none can grow into the next.
 func cloned(values map[int][]byte) map[int][]byte {
-	out, room := make(map[int][]byte, len(values)), make([]byte, 0, len(values)*sha256.Size)
+	n := 0
+	for _, v := range values {
+		n += len(v)
+	}
+	out, room := make(map[int][]byte, len(values)), make([]byte, 0, n)
 	for i, v := range values {
 		begin := len(room)
 		room = append(room, v...)

