@@ -1,9 +1,25 @@
 package conformance
 
 import (
+	"github.com/zonebroker/zonebroker/verifier/akcert"
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
+
+// roots reads the anchors and intermediates of a row.
+func (c *testcase) roots() (x509chain.Roots, error) {
+	bundles, err := c.companions("roots")
+	if err != nil {
+		return x509chain.Roots{}, err
+	}
+	roots, err := x509chain.NewRoots(bundles...)
+	if err != nil {
+		return roots, bad("roots: %v", err)
+	}
+	return roots, nil
+}
 
 // judgeEKCertificate judges what was offered as an EK certificate. Captures come
 // without the EK itself: unless the row gives it, the certificate is judged for
@@ -17,33 +33,33 @@ func judgeEKCertificate(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	bundles, err := c.companions("roots")
+	roots, err := c.roots()
 	if err != nil {
 		return nil, err
 	}
-	roots, err := ekcert.NewRoots(bundles...)
-	if err != nil {
-		return nil, bad("roots: %v", err)
-	}
 	der, chain := derOf(raw)
-	key := ekcert.SubjectKey(der)
-	if c.has("pub") {
-		if key, err = c.ekKey(); err != nil {
-			return nil, err
-		}
+	key, err := c.ekKey(der)
+	if err != nil {
+		return nil, err
 	}
 	_, err = ekcert.Verify(der, chain, key, roots, ekcert.Options{}, at)
 	return nil, err
 }
 
-// ekKey reads the EK that a certificate has to be for: a TPMT_PUBLIC with or
-// without size, or a SubjectPublicKeyInfo.
-func (c *testcase) ekKey() ([]byte, error) {
+// ekKey returns the key that an EK certificate has to be for, its own unless the
+// row gives one: a TPMT_PUBLIC with or without size, or a SubjectPublicKeyInfo.
+func (c *testcase) ekKey(der []byte) ([]byte, error) {
+	if !c.has("pub") {
+		return ekcert.SubjectKey(der)
+	}
 	raw, err := c.open(c.get("pub"))
 	if err != nil {
 		return nil, err
 	}
 	k, err := readAK(raw)
+	if reason.Of(err) == reason.TPM2AKEncoding {
+		return nil, reason.New(reason.TPM2EKEncoding, reason.Detail(err))
+	}
 	if err != nil || k.key != nil {
 		return k.key, err
 	}
@@ -51,10 +67,50 @@ func (c *testcase) ekKey() ([]byte, error) {
 	return ek.SPKI(), err
 }
 
-// judgeAKCertificate judges the certificate of an AK that a quote's row brings.
+// judgeAKCertificateRow judges what was offered as an AK certificate, for its
+// own key unless the row gives an AK.
+func judgeAKCertificateRow(c *testcase) (facts, error) {
+	raw, err := c.open(c.row.Path)
+	if err != nil {
+		return nil, err
+	}
+	der, chain := derOf(raw)
+	key, err := akcert.SubjectKey(der)
+	if err != nil {
+		return nil, err
+	}
+	if c.has("ak") {
+		k, err := c.ak()
+		if err != nil {
+			return nil, err
+		}
+		if key = k.key; key == nil {
+			return nil, bad("ak has to be a public key in PEM or DER here")
+		}
+	}
+	return c.akCertificate(der, chain, key)
+}
+
+// judgeAKCertificate judges the certificate that the AK of a quote was given as.
+// Without roots nothing is asked of it: it is then only the form of a key.
 func (c *testcase) judgeAKCertificate(k attestationKey) error {
 	if k.cert == nil || !c.has("roots") {
 		return nil
 	}
-	return notImplemented{"AK certificates"}
+	_, err := c.akCertificate(k.cert, k.chain, k.key)
+	return err
+}
+
+func (c *testcase) akCertificate(der []byte, chain [][]byte, key []byte) (facts, error) {
+	at, err := c.time()
+	if err != nil {
+		return nil, err
+	}
+	roots, err := c.roots()
+	if err != nil {
+		return nil, err
+	}
+	cert, err := akcert.Verify(der, chain, key, roots, akcert.Options{}, at)
+	i := cert.Instance()
+	return facts{"zone": i.Zone, "project": i.Project, "instance_id": i.ID, "instance_name": i.Name}, err
 }

@@ -23,10 +23,7 @@ func judgeEventLog(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if bank == tpm2.BankSHA384 {
-		return nil, notImplemented{"event logs of the sha384 bank"}
-	}
-	log, err := eventlog.Parse(raw)
+	log, err := eventlog.ParseBank(raw, eventlog.Bank(bank))
 	if err != nil {
 		return nil, err
 	}

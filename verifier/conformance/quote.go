@@ -145,10 +145,7 @@ func (c *testcase) judgeLog(quote tpm2.Quote) error {
 }
 
 func explain(raw []byte, bank tpm2.Bank, quoted map[int][]byte) (eventlog.Explained, error) {
-	if bank != tpm2.BankSHA256 {
-		return eventlog.Explained{}, notImplemented{"event logs of the " + bank.String() + " bank"}
-	}
-	log, err := eventlog.Parse(raw)
+	log, err := eventlog.ParseBank(raw, eventlog.Bank(bank))
 	if err != nil {
 		return eventlog.Explained{}, err
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/zonebroker/zonebroker/verifier/conformance"
 	"github.com/zonebroker/zonebroker/verifier/evidencetest"
+	"github.com/zonebroker/zonebroker/verifier/ima"
+	"github.com/zonebroker/zonebroker/verifier/ima/build"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
 
@@ -379,6 +381,59 @@ func TestEKCertificate(t *testing.T) {
 	}
 	if r := one(t, "ek.pem\tekcert\taccept\t\troots=ek.pub;"+at, m.files); r.Status != conformance.Broken {
 		t.Errorf("roots that are none: %+v", r)
+	}
+}
+
+func TestAKCertificate(t *testing.T) {
+	ak := evidencetest.NewAK(t)
+	m := &machine{files: map[string]string{
+		"ak.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: akCertificate(t, ak)})),
+		"ak.pub": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: ak.SPKI(t)})),
+		"other":  string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: evidencetest.NewAK(t).SPKI(t)})),
+		"public": string(ak.Public), "root.pem": string(evidencetest.NewMaker(t).PEM()),
+	}}
+	at := "time=2026-11-20T12:00:00Z;roots=root.pem"
+	m.wants(t, "tpm2.ak.cert_untrusted", "akcert", "ak.pem", at, nil)
+	m.wants(t, "tpm2.ak.cert_untrusted", "akcert", "ak.pem", at+";ak=ak.pub", nil)
+	m.wants(t, "tpm2.ak.cert_key_mismatch", "akcert", "ak.pem", at+";ak=other", nil)
+	m.wants(t, "tpm2.ak.cert_encoding", "akcert", "junk", at, map[string]string{"junk": "junk"})
+	for _, context := range []string{at + ";ak=public", "roots=root.pem", "time=2026-11-20T12:00:00Z;roots=ak.pub"} {
+		if r := one(t, "ak.pem\takcert\taccept\t\t"+context, m.files); r.Status != conformance.Broken {
+			t.Errorf("%s: %+v", context, r)
+		}
+	}
+	q := newMachine(t)
+	q.files["root.pem"], q.files["ak.pem"] = m.files["root.pem"], string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: akCertificate(t, q.tpm.AK)}))
+	q.wants(t, "tpm2.ak.cert_untrusted", "quote", "quote", q.with("ak=ak.pem")+";"+at, nil)
+}
+
+func TestIMA(t *testing.T) {
+	list := build.New(build.File("/usr/bin/true", []byte("true")), build.Violation("/tmp/x"))
+	old := build.New(build.File("/usr/bin/true", []byte("true")))
+	odd := old.Entries()[0]
+	odd.Digest[0] ^= 1
+	m := &machine{files: map[string]string{
+		"list": string(list.Bytes()), "old": string(old.Bytes()), "odd": string(build.New(odd).Bytes()),
+		"ascii": "10 0000 ima-ng sha256:00 /usr/bin/true",
+	}}
+	pcr10 := fmt.Sprintf("pcr.10=%x", build.PCR10(list.Extends()))
+	padded := fmt.Sprintf("pcr.10=%x", build.PCR10(old.PaddedExtends()))
+	for _, c := range []struct{ want, path, context string }{
+		{"accept", "list", "bank=sha256;check=replay;entries=2;violations=1;" + pcr10},
+		{"accept", "old", "check=replay;entries=1;violations=0;" + padded},
+		{"accept", "old", "check=appraise"},
+		{"ima.violation", "list", "bank=sha256;check=appraise"},
+		{"ima.digest", "odd", "check=appraise"},
+		{"ima.truncated", "list", "check=replay;" + padded},
+		{"ima.encoding", "ascii", "check=replay"},
+		{"tpm2.pcr.length", "old", "check=replay;pcr.10=00"},
+		{"request.too_large", "large", ""},
+	} {
+		m.wants(t, c.want, "ima", c.path, c.context, map[string]string{"large": strings.Repeat("x", ima.MaxList+1)})
+	}
+	r := one(t, "list\tima\taccept\t\tcheck=replay;entries=3;violations=2", m.files)
+	if r.Status != conformance.Differs || len(r.Facts) != 2 || r.Facts[0] != (conformance.Fact{Name: "entries", Wanted: "3", Got: "2"}) {
+		t.Errorf("%+v", r)
 	}
 }
 

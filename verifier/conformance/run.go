@@ -19,23 +19,21 @@ type facts map[string]string
 var factKeys = []string{"replay", "secure_boot", "entries", "violations", "zone", "instance_id", "instance_name", "project"}
 
 // judge judges one case. The error is the verdict: nil accepts, an error with a
-// reason code refuses; badContext and notImplemented are neither.
+// reason code refuses, and badContext does neither.
 type judge func(*testcase) (facts, error)
 
 // judges is the table of kinds. What is not in it is counted as not implemented.
 var judges = map[string]judge{
-	"attest":   judgeAttest,
-	"quote":    judgeQuote,
-	"certify":  judgeCertify,
-	"eventlog": judgeEventLog,
-	"ekcert":   judgeEKCertificate,
-	"platcert": judgeEKCertificate,
+	"attest":     judgeAttest,
+	"quote":      judgeQuote,
+	"certify":    judgeCertify,
+	"eventlog":   judgeEventLog,
+	"ima":        judgeIMA,
+	"ekcert":     judgeEKCertificate,
+	"platcert":   judgeEKCertificate,
+	"akcert":     judgeAKCertificateRow,
+	"gce.akcert": judgeAKCertificateRow,
 }
-
-// notImplemented is the outcome of a case that nothing here can judge.
-type notImplemented struct{ what string }
-
-func (e notImplemented) Error() string { return e.what + ": not implemented" }
 
 // Status says how a case ended.
 type Status string
@@ -104,10 +102,6 @@ func judgeRow(dir fs.FS, row *Row) Result {
 		return out
 	}
 	got, err := by(&c)
-	if e, ok := errors.AsType[notImplemented](err); ok {
-		out.Status, out.Detail = NotImplemented, e.what
-		return out
-	}
 	if e, ok := errors.AsType[badContext](err); ok {
 		out.Status, out.Detail = Broken, e.what
 		return out
