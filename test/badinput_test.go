@@ -89,16 +89,20 @@ func TestReloadRefusesAHalfPolicy(t *testing.T) {
 	h.mustAttest(p)
 }
 
+// strangersClient speaks the real TLS. The test is the stranger here: it
+// authenticates nobody and sends nothing worth protecting.
+func strangersClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13},
+		ForceAttemptHTTP2: true,
+	}}
+}
+
 // TestMalformedRequests sends what no honest client sends, over the real TLS.
 func TestMalformedRequests(t *testing.T) {
 	c := newCluster(t)
 	p := c.start(t)
-	client := &http.Client{Transport: &http.Transport{
-		// The test is the stranger here: it authenticates nobody and sends nothing
-		// worth protecting.
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13},
-		ForceAttemptHTTP2: true,
-	}}
+	client := strangersClient()
 	valid := `{"format":"tpm2","purpose":"renew","ak_name":"AAsAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`
 	for _, tt := range []struct {
 		name, path, body string

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"math/big"
 	"sync"
 	"testing"
 
@@ -53,11 +54,23 @@ func RSAEK(t testing.TB) *EK {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return &EK{Public: rsaEK(t, private.N), private: private}
+}
+
+// EKOfModulus is an EK of template L-1 with a modulus of 2048 bits to which
+// nobody has the private key.
+func EKOfModulus(t testing.TB, n *big.Int) *EK {
+	t.Helper()
+	return &EK{Public: rsaEK(t, n), private: &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: 65537}}}
+}
+
+func rsaEK(t testing.TB, n *big.Int) []byte {
+	t.Helper()
 	w := ekHead(t, algRSA)
 	w.u16(2048)
 	w.u32(0) // the template's spelling of 65537
-	w.sized(private.N.Bytes())
-	return &EK{Public: w, private: private}
+	w.sized(n.Bytes())
+	return w
 }
 
 func ekHead(t testing.TB, kind uint16) wire {

@@ -14,6 +14,7 @@ import (
 // Algorithms and attributes of the keys (TCG registry; TPM 2.0 Part 2, 8.3).
 const (
 	algRSA    = 0x0001
+	algRSASSA = 0x0014
 	algAES    = 0x0006
 	algSHA256 = 0x000b
 	algNull   = 0x0010
@@ -41,14 +42,31 @@ func (w *wire) u64(v uint64)   { *w = binary.BigEndian.AppendUint64(*w, v) }
 func (w *wire) raw(v []byte)   { *w = append(*w, v...) }
 func (w *wire) sized(v []byte) { w.u16(uint16(len(v))); w.raw(v) }
 
-// Key is a P-256 signing key of a TPM, in software.
+// Key is a signing key of a TPM, in software: P-256, or RSA-2048.
 type Key struct {
 	Public  []byte // TPMT_PUBLIC
-	private *ecdsa.PrivateKey
+	private crypto.Signer
 }
 
 // NewAK makes a restricted signing key.
 func NewAK(t testing.TB) *Key { return newKey(t, akAttributes) }
+
+// RSAAK is an AK with the one RSA-2048 key of this process.
+func RSAAK(t testing.TB) *Key {
+	t.Helper()
+	private, err := oneRSA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var w wire
+	w.u16(algRSA, algSHA256)
+	w.u32(akAttributes)
+	w.sized(nil)
+	w.u16(algNull, algRSASSA, algSHA256, 2048)
+	w.u32(0)
+	w.sized(private.N.Bytes())
+	return &Key{Public: w, private: private}
+}
 
 // NewSVIDKey makes a key as an agent makes it for an SVID.
 func NewSVIDKey(t testing.TB) *Key { return newKey(t, svidAttributes) }
@@ -96,7 +114,7 @@ func nameOf(b []byte) []byte {
 // SPKI returns the key as SubjectPublicKeyInfo DER.
 func (k *Key) SPKI(t testing.TB) []byte {
 	t.Helper()
-	return SPKI(t, &k.private.PublicKey)
+	return SPKI(t, k.private.Public())
 }
 
 // Signer returns the private key, for what no TPM would sign.
@@ -132,11 +150,21 @@ func SPKI(t testing.TB, pub crypto.PublicKey) []byte {
 func (k *Key) Sign(t testing.TB, message []byte) []byte {
 	t.Helper()
 	digest := sha256.Sum256(message)
-	r, s, err := ecdsa.Sign(rand.Reader, k.private, digest[:])
+	var w wire
+	private, ok := k.private.(*ecdsa.PrivateKey)
+	if !ok {
+		sig, err := k.private.Sign(rand.Reader, digest[:], crypto.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.u16(algRSASSA, algSHA256)
+		w.sized(sig)
+		return w
+	}
+	r, s, err := ecdsa.Sign(rand.Reader, private, digest[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	var w wire
 	w.u16(algECDSA, algSHA256)
 	w.sized(r.FillBytes(make([]byte, 32)))
 	w.sized(s.FillBytes(make([]byte, 32)))

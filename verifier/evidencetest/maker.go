@@ -99,32 +99,53 @@ func (m *Maker) Certificate(t testing.TB, ek *EK) []byte {
 // the form "id:" and eight hex digits.
 func (m *Maker) CertificateOf(t testing.TB, ek *EK, manufacturer string) []byte {
 	t.Helper()
+	return m.Forge(t, ek, func(c *x509.Certificate) { c.ExtraExtensions[0].Value = TPMNames(manufacturer) })
+}
+
+// Forge issues an EK certificate after change did something to it. Its first
+// extra extension is the alternative name; PublicKey is that of the EK.
+func (m *Maker) Forge(t testing.TB, ek *EK, change func(c *x509.Certificate)) []byte {
+	t.Helper()
 	usage := x509.KeyUsageKeyAgreement
 	if _, ok := ek.private.(*rsa.PrivateKey); ok {
 		usage = x509.KeyUsageKeyEncipherment
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(77), KeyUsage: usage, BasicConstraintsValid: true,
+		PublicKey: ek.private.Public(), SerialNumber: big.NewInt(77), KeyUsage: usage, BasicConstraintsValid: true,
 		NotBefore: Noon.AddDate(-1, 0, 0), NotAfter: Noon.AddDate(9, 0, 0),
 		UnknownExtKeyUsage: []encoding_asn1.ObjectIdentifier{{2, 23, 133, 8, 1}},
 		ExtraExtensions: []pkix.Extension{
-			{Id: encoding_asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: true, Value: tpmNames(manufacturer)},
+			{Id: encoding_asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: true, Value: TPMNames("id:53544D20")},
 		},
 	}
-	return sign(t, template, m.issuer, ek.private.Public(), m.issuerKey).Raw
+	change(template)
+	der, err := x509.CreateCertificate(rand.Reader, template, m.issuer, template.PublicKey, m.issuerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
-// tpmNames is the alternative name: manufacturer, model and firmware version.
-func tpmNames(manufacturer string) []byte {
+// TPMNames is an alternative name with manufacturer, model and firmware version.
+// More than one manufacturer is what no certificate has.
+func TPMNames(manufacturer string, more ...string) []byte {
+	type attribute struct {
+		last  int // 2.23.133.2.last
+		value string
+	}
+	names := []attribute{{1, manufacturer}, {2, "ST33"}, {3, "id:00490004"}}
+	for _, m := range more {
+		names = append(names, attribute{1, m})
+	}
 	b := cryptobyte.NewBuilder(nil)
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.Tag(4).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				for i, value := range []string{manufacturer, "ST33", "id:00490004"} {
+				for _, n := range names {
 					b.AddASN1(asn1.SET, func(b *cryptobyte.Builder) {
 						b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-							b.AddASN1ObjectIdentifier(encoding_asn1.ObjectIdentifier{2, 23, 133, 2, 1 + i})
-							b.AddASN1(asn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes([]byte(value)) })
+							b.AddASN1ObjectIdentifier(encoding_asn1.ObjectIdentifier{2, 23, 133, 2, n.last})
+							b.AddASN1(asn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes([]byte(n.value)) })
 						})
 					})
 				}
