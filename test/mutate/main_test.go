@@ -80,9 +80,12 @@ func TestSurvivors(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	var list []string
-	for _, m := range tiny(t, "# a note\n").Survivors {
-		list = append(list, m.key()+"\tfor this test")
+	list := []string{
+		"# a note",
+		"tiny.go\tAdmit\tage > 99\tmove the comparison by one\tfor this test",
+		"tiny.go\tUnwatched\ta && b\tinvert the condition\tfor this test",
+		"tiny.go\tUnwatched\ta\tdrop the operand\tfor this test",
+		"tiny.go\tUnwatched\tb\tdrop the operand\tfor this test",
 	}
 	if r := tiny(t, strings.Join(list, "\n")+"\n"); !r.Clean || r.Total.Equivalent != 4 || r.Total.Survivors != 0 {
 		t.Errorf("all are listed, and yet: %+v", r)
@@ -182,7 +185,6 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{[]string{"-pkgs", "."}, 3},
 		{[]string{"-pkgs", ".", "-run", "3"}, 0},
-		{[]string{"-pkgs", ".", "-run", "99"}, 1},
 		{[]string{"-pkgs", "./nothing"}, 1},
 		{[]string{"-o", "xml"}, 2},
 		{[]string{"word"}, 2},

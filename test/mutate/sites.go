@@ -148,16 +148,18 @@ func (s *sites) isBool(e ast.Expr) bool {
 // binary: the number of a comparison is asked for only where both sides are
 // equal, so that a test which never comes near the limit does not reach it.
 func (s *sites) binary(e *ast.BinaryExpr) {
-	x, y := s.text(e.X), s.text(e.Y)
+	x, xok := s.again(e.X)
+	y, yok := s.again(e.Y)
+	twice := xok && yok && s.info.Types[e].Value == nil && s.isBool(e)
 	switch e.Op {
 	case token.LAND, token.LOR:
 		s.chain(e)
 	case token.LSS, token.GTR:
-		if s.comparable(e) {
+		if twice {
 			s.wrap(e, byOne, "(", " || ("+x+") == ("+y+") && zbMutant(N))")
 		}
 	case token.LEQ, token.GEQ:
-		if s.comparable(e) {
+		if twice {
 			s.wrap(e, byOne, "(", " && !(("+x+") == ("+y+") && zbMutant(N)))")
 		}
 	}
@@ -189,17 +191,21 @@ func (s *sites) chain(e *ast.BinaryExpr) {
 	operands(e)
 }
 
-// comparable: both sides are written twice, so they hold no function; a constant
-// comparison has no mutant.
-func (s *sites) comparable(e *ast.BinaryExpr) bool {
-	plain := s.info.Types[e].Value == nil && s.isBool(e)
+// again is the text of an expression that is written a second time, on one line.
+// There is none where its lines matter: in a function, and behind a comment.
+func (s *sites) again(e ast.Expr) (text string, ok bool) {
+	ok = true
 	ast.Inspect(e, func(n ast.Node) bool {
-		if _, ok := n.(*ast.FuncLit); ok {
-			plain = false
+		if _, literal := n.(*ast.FuncLit); literal {
+			ok = false
 		}
-		return plain
+		return ok
 	})
-	return plain
+	text = s.text(e)
+	if strings.Contains(text, "//") && strings.Contains(text, "\n") {
+		return "", false
+	}
+	return strings.ReplaceAll(text, "\n", " "), ok
 }
 
 func (s *sites) statements(list []ast.Stmt) {
@@ -240,12 +246,16 @@ func (s *sites) returns(st *ast.ReturnStmt) {
 	case len(st.Results) == n:
 		s.wrap(last, nilError, "zbError(N, ", ")")
 	default: // one call with all the results
+		call, ok := s.again(last)
+		if !ok {
+			return
+		}
 		var names []string
 		for i := range n - 1 {
 			names = append(names, "zb"+strconv.Itoa(i))
 		}
 		all := strings.Join(names, ", ")
-		s.wrap(st, nilError, "if zbMutant(N) { "+all+", _ := "+s.text(last)+"; return "+all+", nil }; ", "")
+		s.wrap(st, nilError, "if zbMutant(N) { "+all+", _ := "+call+"; return "+all+", nil }; ", "")
 	}
 }
 
