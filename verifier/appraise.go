@@ -182,7 +182,7 @@ func (a *Appraisal) judgeMachine(e *TPM2Evidence, want *Expectation, trust *Trus
 		}
 		return
 	}
-	cert, err := ekcert.Verify(e.EKCertificate, e.EKChain, ek.SPKI(), trust.EKRoots, ekcert.Options{ExtraVendors: trust.ExtraVendors}, now)
+	cert, err := ekcert.Verify(e.EKCertificate, e.EKChain, ek.SPKI(), trust.EKRoots, ekcert.Options{ExtraVendors: trust.ExtraVendors, CRLs: trust.CRLs}, now)
 	if err == nil {
 		a.manufacturer, a.genuine = cert.Manufacturer(), true
 		a.pass("ekcert", "chain verified")

@@ -6,6 +6,7 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
 // Purposes of an attestation, as they stand in the binding.
@@ -72,5 +73,6 @@ type Baseline struct {
 // Trust is the configured trust in manufacturers.
 type Trust struct {
 	EKRoots      ekcert.Roots
+	CRLs         x509chain.CRLs // an issuer without a list revokes nothing
 	ExtraVendors []string // manufacturer ids beside the registry: a lab's own CA
 }

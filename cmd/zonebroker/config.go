@@ -32,6 +32,7 @@ const (
 	logPublic    = "log.pub"
 	policyDir    = "zones"
 	rootsDir     = "roots"
+	crlsDir      = "crls"
 	logAnchor    = "log-anchor.note" // last signed checkpoint, outside the database
 	envFile      = "env"
 	runDir       = "run" // 0700: the admin socket
@@ -63,6 +64,10 @@ type config struct {
 	// EKRoots is the folder of TPM manufacturers' CA certificates (PEM). Trusted:
 	// a CA in it makes TPMs genuine.
 	EKRoots string `yaml:"ek_roots"`
+	// EKCRLs is the folder of revocation lists (*.crl, *.pem) of those CAs. Trusted:
+	// who can write it can hide that a TPM was revoked. An issuer without a list
+	// revokes nothing; one whose list is past its nextUpdate has its EKs refused.
+	EKCRLs string `yaml:"ek_crls"`
 	// ExtraVendors are manufacturer ids accepted beside the TCG registry, for a
 	// lab's own CA.
 	ExtraVendors []string `yaml:"extra_vendors"`
@@ -101,7 +106,7 @@ func loadConfig(dir string) (config, error) {
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
-	c := config{LogID: "main", Listen: "127.0.0.1:8443", Database: "embedded:" + embeddedName, Policy: policyDir, EKRoots: rootsDir}
+	c := config{LogID: "main", Listen: "127.0.0.1:8443", Database: "embedded:" + embeddedName, Policy: policyDir, EKRoots: rootsDir, EKCRLs: crlsDir}
 	if err := dec.Decode(&c); err != nil {
 		return config{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -186,8 +191,9 @@ func newClusterKey() ([]byte, error) {
 	return []byte(hex.EncodeToString(key) + "\n"), nil
 }
 
-// readPEMs reads all *.pem and *.crt of a folder, in order of name.
-func readPEMs(dir string) ([][]byte, error) {
+// readFiles reads all files of a folder with one of the endings, in order of
+// name, each up to limit bytes; a folder that is not there has none.
+func readFiles(dir string, limit int64, endings ...string) ([][]byte, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -198,10 +204,10 @@ func readPEMs(dir string) ([][]byte, error) {
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	var out [][]byte
 	for _, e := range entries {
-		if e.IsDir() || !strings.HasSuffix(e.Name(), ".pem") && !strings.HasSuffix(e.Name(), ".crt") {
+		if e.IsDir() || !slices.Contains(endings, filepath.Ext(e.Name())) {
 			continue
 		}
-		raw, err := readCapped(filepath.Join(dir, e.Name()), 1<<20)
+		raw, err := readCapped(filepath.Join(dir, e.Name()), limit)
 		if err != nil {
 			return nil, err
 		}

@@ -43,8 +43,8 @@ accident. A second replica gets a copy of the folder without pg/ and log-anchor.
 			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", pin)
 			fmt.Fprintf(cmd.ErrOrStderr(), "made %s for trust domain %s\n", args[0], trustDomain)
 			fmt.Fprintf(cmd.ErrOrStderr(), "agents trust this broker by: --pin %s\n", pin)
-			fmt.Fprintf(cmd.ErrOrStderr(), "next: put zone documents into %s and TPM vendors' CAs into %s, then: zonebroker serve --dir %s\n",
-				filepath.Join(args[0], policyDir), filepath.Join(args[0], rootsDir), args[0])
+			fmt.Fprintf(cmd.ErrOrStderr(), "next: put zone documents into %s, get TPM makers' CAs with: zonebroker trust refresh --dir %s, then: zonebroker serve --dir %s\n",
+				filepath.Join(args[0], policyDir), args[0], args[0])
 			return nil
 		},
 	}

@@ -18,6 +18,7 @@ var constructors = []func() *cobra.Command{
 	newDriftCmd,
 	newReferenceCmd,
 	newPolicyCmd,
+	newTrustCmd,
 	newClaimCmd,
 	newConformanceCmd,
 	newHealthCmd,
