@@ -10,6 +10,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/claim"
+	"github.com/zonebroker/zonebroker/broker/trust"
 	"github.com/zonebroker/zonebroker/cmd/internal/completion"
 )
 
@@ -26,6 +27,8 @@ func places() completion.Places {
 			"role":    completion.Fixed("auditor", "operator"),
 			"grace":   completion.Fixed(string(claim.GraceNever), string(claim.GraceOutageOnly), string(claim.GraceAlways)),
 			"since":   completion.Fixed("1h", "24h", "168h"),
+			"maker":   offerMakers,
+			"state":   completion.Fixed(trust.StatePresent, trust.StateMissing, trust.StateExpired, trust.StateUnlisted),
 		},
 		Paths: []string{"DIR", "FILE", "dir", "env", "bundle", "credential", "save", "overrides"},
 	}
@@ -120,4 +123,14 @@ func offerOperators(ctx context.Context, cmd *cobra.Command) ([]string, error) {
 		out = append(out, fmt.Sprintf("%s\t%s %s", o.Name, o.Role, o.Status))
 	}
 	return out, nil
+}
+
+// offerMakers knows those of the table.
+func offerMakers(context.Context, *cobra.Command) ([]string, error) {
+	rows, err := trust.Table()
+	var out []string
+	for _, r := range rows {
+		out = append(out, r.Maker)
+	}
+	return slices.Compact(out), err
 }
