@@ -74,5 +74,5 @@ type Baseline struct {
 type Trust struct {
 	EKRoots      ekcert.Roots
 	CRLs         x509chain.CRLs // an issuer without a list revokes nothing
-	ExtraVendors []string // manufacturer ids beside the registry: a lab's own CA
+	ExtraVendors []string       // manufacturer ids beside the registry: a lab's own CA
 }
