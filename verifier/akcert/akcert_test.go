@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/akcert"
+	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
@@ -224,7 +225,11 @@ func FuzzVerify(f *testing.F) {
 		if len(issuer) > 0 {
 			chain = [][]byte{issuer}
 		}
-		cert, err := akcert.Verify(raw, chain, spki, trusted, akcert.Options{}, noon)
+		var cert akcert.Certificate
+		var err error
+		evidencetest.Bounded(t, len(raw)+len(issuer), 64, func() {
+			cert, err = akcert.Verify(raw, chain, spki, trusted, akcert.Options{}, noon)
+		})
 		if err != nil {
 			return
 		}

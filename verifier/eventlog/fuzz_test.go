@@ -11,6 +11,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
+	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -36,7 +37,9 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		log, err := eventlog.Parse(raw)
+		var log eventlog.Log
+		var err error
+		evidencetest.Bounded(t, len(raw), 16, func() { log, err = eventlog.Parse(raw) })
 		if err != nil {
 			if reason.Of(err) == reason.Internal {
 				t.Fatalf("refusal without a code: %v", err)
@@ -51,7 +54,8 @@ func FuzzParse(f *testing.F) {
 		for i, v := range log.Replay() {
 			quoted[i] = v
 		}
-		x, err := log.Explain(quoted)
+		var x eventlog.Explained
+		evidencetest.Bounded(t, len(raw), 64, func() { x, err = log.Explain(quoted) })
 		if err != nil {
 			t.Fatalf("the log does not explain its own replay: %v", err)
 		}

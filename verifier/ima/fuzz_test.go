@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/ima/build"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -36,7 +37,9 @@ func FuzzList(f *testing.F) {
 		f.Fatal(problems)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		list, err := ima.Parse(raw)
+		var list ima.List
+		var err error
+		evidencetest.Bounded(t, len(raw), 4, func() { list, err = ima.Parse(raw) })
 		if err != nil {
 			hasCode(t, err)
 			return
@@ -58,7 +61,8 @@ func FuzzList(f *testing.F) {
 		}
 		q := ima.Quoted{Bank: ima.SHA256, PCRs: firmware()}
 		q.PCRs[10] = r.PCR10
-		a, err := ima.Attest(ima.Segment{Raw: raw}, ima.State{}, boot, q)
+		var a ima.Attested
+		evidencetest.Bounded(t, len(raw), 4, func() { a, err = ima.Attest(ima.Segment{Raw: raw}, ima.State{}, boot, q) })
 		if err != nil {
 			hasCode(t, err)
 			return
