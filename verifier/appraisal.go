@@ -21,15 +21,9 @@ const (
 	KeySoftware = "software" // only possession is proved
 )
 
-// Finding is the outcome of one check. Code is "" for a check that passed, an
-// event code for something worth recording, and a denial otherwise.
-type Finding struct {
-	Check  string
-	Code   reason.Code
-	Detail string
-
-	deny bool // a note (an EK certificate nobody asked for) has a code and does not deny
-}
+// Finding is the outcome of one check. Those that Appraise makes carry no bytes:
+// tpm2.Verify has them for whoever wants to look.
+type Finding = reason.Finding
 
 // Appraisal is what was proved about a host at one moment. The zero value
 // proves nothing.
@@ -169,7 +163,7 @@ func (a Appraisal) Events() []reason.Code {
 func (a Appraisal) Refusals() []*reason.Error {
 	var out []*reason.Error
 	for _, f := range a.findings {
-		if f.Code != "" && f.deny {
+		if f.Code != "" && f.Outcome == reason.Refused {
 			out = append(out, reason.New(f.Code, f.Detail))
 		}
 	}

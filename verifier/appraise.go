@@ -57,6 +57,7 @@ func appraiseTPM2(a *Appraisal, ev *Evidence, want *Expectation, trust *Trust, n
 		return nameActivation(err, want.Purpose)
 	}
 	a.authentic = true
+	a.findings = make([]Finding, 0, 8)
 	a.clock, a.firmware = attested.Clock(), attested.FirmwareVersion()
 	a.pass("tpm2.quote", "signed by the AK over this challenge")
 
@@ -119,9 +120,7 @@ func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want *Exp
 	}
 	a.pass("eventlog", "every quoted PCR is explained")
 	if a.hasLog {
-		for _, f := range a.log.Findings() {
-			a.findings = append(a.findings, Finding{Check: "eventlog.grammar", Code: f.Code, Detail: f.Detail})
-		}
+		a.findings = append(a.findings, a.log.Findings()...)
 	}
 }
 
@@ -192,7 +191,7 @@ func (a *Appraisal) judgeMachine(e *TPM2Evidence, want *Expectation, trust *Trus
 		a.refuse("ekcert", err)
 		return
 	}
-	a.findings = append(a.findings, Finding{Check: "ekcert", Code: reason.Of(err), Detail: reason.Detail(err)})
+	a.findings = append(a.findings, Finding{Check: "ekcert", Outcome: reason.Noted, Code: reason.Of(err), Detail: reason.Detail(err)})
 }
 
 // judgeKey demands proof that the requested SVID key is the requester's: inside
@@ -251,9 +250,9 @@ func (a *Appraisal) pass(check, detail string) {
 }
 
 func (a *Appraisal) event(check string, code reason.Code, detail string) {
-	a.findings = append(a.findings, Finding{Check: check, Code: code, Detail: detail})
+	a.findings = append(a.findings, Finding{Check: check, Outcome: reason.Noted, Code: code, Detail: detail})
 }
 
 func (a *Appraisal) refuse(check string, err error) {
-	a.findings = append(a.findings, Finding{Check: check, Code: reason.Of(err), Detail: reason.Detail(err), deny: true})
+	a.findings = append(a.findings, Finding{Check: check, Outcome: reason.Refused, Code: reason.Of(err), Detail: reason.Detail(err)})
 }

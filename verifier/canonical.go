@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // Canonical returns bytes that two appraisals share exactly if they say the same:
@@ -50,7 +52,7 @@ func (w *canonicalWriter) findings(name string, findings []Finding) {
 		w.text(`{"check":`, f.Check)
 		w.text(`,"code":`, string(f.Code))
 		w.text(`,"detail":`, f.Detail)
-		w.boolean(`,"deny":`, f.deny)
+		w.boolean(`,"deny":`, f.Outcome == reason.Refused)
 		w.out = append(w.out, '}')
 	}
 	w.out = append(w.out, ']')

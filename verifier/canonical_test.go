@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
@@ -67,10 +66,10 @@ func TestAppraisalFindings(t *testing.T) {
 		"accepted": {func(*attempt) {}, []verifier.Finding{
 			{Check: "tpm2.quote"},
 			{Check: "tpm2.clock"},
-			{Check: "tpm2.firmware", Code: reason.TPM2FirmwareChanged},
+			{Check: "tpm2.firmware", Outcome: reason.Noted, Code: reason.TPM2FirmwareChanged},
 			{Check: "tpm2.pcrs"},
 			{Check: "eventlog"},
-			{Check: "ekcert", Code: reason.EKCertUntrusted},
+			{Check: "ekcert", Outcome: reason.Noted, Code: reason.EKCertUntrusted},
 			{Check: "key"},
 		}},
 		"refused": {func(a *attempt) {
@@ -79,11 +78,11 @@ func TestAppraisalFindings(t *testing.T) {
 		}, []verifier.Finding{
 			{Check: "tpm2.quote"},
 			{Check: "tpm2.clock"},
-			{Check: "tpm2.firmware", Code: reason.TPM2FirmwareChanged},
+			{Check: "tpm2.firmware", Outcome: reason.Noted, Code: reason.TPM2FirmwareChanged},
 			{Check: "tpm2.pcrs"},
-			{Check: "eventlog", Code: reason.EventLogTruncated},
-			{Check: "ekcert", Code: reason.EKCertUntrusted},
-			{Check: "key", Code: reason.RequestMalformed},
+			{Check: "eventlog", Outcome: reason.Refused, Code: reason.EventLogTruncated},
+			{Check: "ekcert", Outcome: reason.Noted, Code: reason.EKCertUntrusted},
+			{Check: "key", Outcome: reason.Refused, Code: reason.RequestMalformed},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -103,7 +102,7 @@ func TestAppraisalFindings(t *testing.T) {
 				}
 				findings[i].Detail = ""
 			}
-			if diff := cmp.Diff(tt.want, findings, cmpopts.IgnoreUnexported(verifier.Finding{})); diff != "" {
+			if diff := cmp.Diff(tt.want, findings); diff != "" {
 				t.Errorf("findings (-want +got):\n%s", diff)
 			}
 		})

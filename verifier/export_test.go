@@ -20,7 +20,7 @@ func MadeUp(format, key, manufacturer string, yes bool, clock tpm2.Clock, firmwa
 
 // Denial returns a Finding that denies.
 func Denial(check, code, detail string) Finding {
-	return Finding{Check: check, Code: reason.Code(code), Detail: detail, deny: true}
+	return Finding{Check: check, Code: reason.Code(code), Detail: detail, Outcome: reason.Refused}
 }
 
 // CanonicalByLibrary is Canonical as encoding/json writes it.
@@ -53,7 +53,7 @@ func CanonicalByLibrary(a Appraisal) ([]byte, error) {
 		out.PCRs[strconv.Itoa(i)] = hex.EncodeToString(v)
 	}
 	for _, f := range a.findings {
-		out.Findings = append(out.Findings, finding{f.Check, string(f.Code), f.Detail, f.deny})
+		out.Findings = append(out.Findings, finding{f.Check, string(f.Code), f.Detail, f.Outcome == reason.Refused})
 	}
 	return json.Marshal(out)
 }

@@ -118,7 +118,7 @@ func jsonPCRs(raw []byte, bank tpm2.Bank) (map[int][]byte, error) {
 		if inner, ok := banks[bank.String()]; ok {
 			raw = inner
 		} else if inner, ok := banks["pcrs"]; ok {
-			return jsonPCRs(bytes.TrimSpace(inner), bank)
+			raw = inner
 		}
 	}
 	var byIndex map[string]string

@@ -52,3 +52,27 @@ func TestVectors(t *testing.T) {
 		}
 	}
 }
+
+// TestCloudVectors judges those cases of the cloud vectors whose kind there is a
+// verifier for.
+func TestCloudVectors(t *testing.T) {
+	dir := filepath.Join(filepath.Dir(vectorsDir(t)), "cloud")
+	report, err := conformance.Run(os.DirFS(dir), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, r := range report.Results {
+		switch r.Status {
+		case conformance.NotImplemented:
+			continue
+		case conformance.Differs, conformance.Broken:
+			t.Errorf("line %d %s %s [%s]: want %s, got %s %s %v", r.Line, r.Kind, r.Path, r.Context, r.Wanted, r.Got, r.Detail, r.Facts)
+		}
+		ran++
+	}
+	t.Logf("%d of %d cases ran", ran, len(report.Results))
+	if ran == 0 {
+		t.Error("no case ran")
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
-	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // vectorDir returns the folder of the TPM vectors, or skips with a sentence.
@@ -42,34 +41,6 @@ func fromPEM(b []byte) []byte {
 		return block.Bytes
 	}
 	return b
-}
-
-func TestVectors(t *testing.T) {
-	dir := vectorDir(t)
-	ran := 0
-	for line := range strings.Lines(string(readFile(t, dir, "MANIFEST.tsv"))) {
-		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if len(f) < 5 {
-			continue
-		}
-		switch f[1] {
-		case "ekcert", "platcert":
-		default:
-			continue
-		}
-		ran++
-		t.Run(f[0]+"/"+f[2]+f[3], func(t *testing.T) {
-			_, err := judge(t, dir, f[0], f[4])
-			if (err == nil) != (f[2] == "accept") {
-				t.Errorf("verdict: %v, want %s", err, f[2])
-			}
-			wantCode(t, err, reason.Code(f[3]))
-		})
-	}
-	if ran == 0 {
-		t.Fatal("the manifest has no EK certificates")
-	}
-	t.Logf("%d certificates ran", ran)
 }
 
 // judge verifies one capture by the context of its row.

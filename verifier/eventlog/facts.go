@@ -20,12 +20,10 @@ const (
 // refuses nothing by itself: it makes what the event data of that PCR says a
 // claim instead of a proof. Each code stands at most once a PCR, for its first
 // event.
-type Finding struct {
-	PCR    int
-	Event  int         // number of the event, 0 for what concerns none
-	Code   reason.Code // "" for a note that weakens nothing
-	Detail string      // holds no bytes of the log
-}
+//
+// Check is "eventlog.grammar", Outcome reason.Noted, PCR and Event say where
+// (Event 0: what concerns no single one), and Detail holds no bytes of the log.
+type Finding = reason.Finding
 
 // Explained is a log that explained a verified quote. The zero value proves
 // nothing.
@@ -123,7 +121,10 @@ func (x *explained) note(pcr int, code reason.Code, event int, text string) {
 			return
 		}
 	}
-	x.findings = append(x.findings, Finding{PCR: pcr, Event: event, Code: code, Detail: "pcr=" + strconv.Itoa(pcr) + ": " + numbered(text, event)})
+	x.findings = append(x.findings, Finding{
+		Check: "eventlog.grammar", Outcome: reason.Noted, Part: "event_log", PCR: pcr, InPCR: true, Event: event, Code: code,
+		Detail: "pcr=" + strconv.Itoa(pcr) + ": " + numbered(text, event),
+	})
 }
 
 func numbered(text string, event int) string {
