@@ -192,6 +192,7 @@ func (b *Broker) verify(ctx context.Context, a *attempt) error {
 		defer done()
 	}
 	a.evidence = evidenceOf(a.req, a.challenge.Format)
+	takeIMA(&a.evidence, a.req, a.challenge)
 	want, err := b.expectation(ctx, a)
 	if err != nil {
 		return err
@@ -258,6 +259,9 @@ func (b *Broker) expectation(ctx context.Context, a *attempt) (verifier.Expectat
 		Clock:    tpm2.Clock{Millis: st.Clock, ResetCount: st.ResetCount, RestartCount: st.RestartCount, Safe: true},
 		ClockAt:  st.AttestedAt,
 		Firmware: st.Firmware,
+	}
+	if err := want.Baseline.IMA.UnmarshalText(st.IMA); err != nil {
+		return verifier.Expectation{}, reason.Wrap(reason.Internal, "", err)
 	}
 	if a.req.TPM2 != nil && len(a.req.TPM2.EventLog) == 0 && st.EventLog != [32]byte{} {
 		if want.Baseline.Log, err = b.keptLog(ctx, st.EventLog); err != nil {

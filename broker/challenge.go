@@ -11,6 +11,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/broker/policy"
 	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
@@ -62,14 +63,14 @@ func (b *Broker) renewChallenge(snap ledger.Snapshot, p *activePolicy) (api.Chal
 		Purpose: verifier.PurposeRenew, Format: formatOf(snap.Node.AdmittedBy),
 		Node: snap.Node.ID, Version: snap.State.Version, AKName: snap.Node.AKName,
 	}
-	token, err := b.sealFresh(&c, p, tokenTTL)
+	token, err := b.sealFresh(&c, p, policyNode(snap.Node), tokenTTL)
 	if err != nil {
 		return api.Challenge{}, err
 	}
 	b.kept.put(&c, snap, b.cfg.Now())
 	return api.Challenge{
 		Token: token, Purpose: c.Purpose, ExpiresAt: time.UnixMilli(c.ExpiresAt).UTC(),
-		Select: c.Select, Nonce: c.Nonce,
+		Select: c.Select, Nonce: c.Nonce, IMA: imaKnown(&c, snap, p),
 	}, nil
 }
 
@@ -89,15 +90,15 @@ func fitsAdmission(format, admittedBy string) error {
 	return nil
 }
 
-// sealFresh completes c with a fresh nonce, times and the selection.
-func (b *Broker) sealFresh(c *challenge, p *activePolicy, ttl time.Duration) (string, error) {
+// sealFresh completes c with a fresh nonce, times and the selection for node.
+func (b *Broker) sealFresh(c *challenge, p *activePolicy, node policy.Node, ttl time.Duration) (string, error) {
 	c.Nonce = make([]byte, 32)
 	if _, err := readFull(b.cfg.Rand, c.Nonce); err != nil {
 		return "", err
 	}
 	now := b.cfg.Now()
 	c.IssuedAt, c.ExpiresAt = now.UnixMilli(), now.Add(ttl).UnixMilli()
-	c.Select = p.set.Selection().String()
+	c.Select = p.set.SelectionOf(node).String()
 	return b.seal.seal(c)
 }
 
@@ -153,7 +154,8 @@ func (b *Broker) credential(ctx context.Context, c *challenge, ek tpm2.EK, p *ac
 		return api.Challenge{}, err
 	}
 	defer done()
-	token, err := b.sealFresh(c, p, tokenTTLEnrol)
+	node := policy.Node{ID: string(c.Node), Groups: c.Enrol.Groups, AdmittedBy: c.Enrol.Admitted}
+	token, err := b.sealFresh(c, p, node, tokenTTLEnrol)
 	if err != nil {
 		return api.Challenge{}, err
 	}
@@ -163,7 +165,7 @@ func (b *Broker) credential(ctx context.Context, c *challenge, ek tpm2.EK, p *ac
 	}
 	return api.Challenge{
 		Token: token, Purpose: c.Purpose, ExpiresAt: time.UnixMilli(c.ExpiresAt).UTC(), Select: c.Select,
-		Credential: &api.Credential{Blob: blob, Secret: secret},
+		Credential: &api.Credential{Blob: blob, Secret: secret}, IMA: imaKnown(c, ledger.Snapshot{}, p),
 	}, nil
 }
 

@@ -95,6 +95,10 @@ func (b *Broker) body(a *attempt, prepared *issuer.Prepared) (ledger.Attestation
 	if err != nil {
 		return ledger.Attestation{}, err
 	}
+	baseline, err := recordBaseline(a.want.Baseline)
+	if err != nil {
+		return ledger.Attestation{}, err
+	}
 	body := ledger.Attestation{
 		Type: ledger.TypeAttestation, ID: a.id, Node: v.node.ID,
 		RootKind: v.node.RootKind, RootHash: hexText(v.node.RootHash[:]),
@@ -103,11 +107,11 @@ func (b *Broker) body(a *attempt, prepared *issuer.Prepared) (ledger.Attestation
 		Nonce: hexText(c.Nonce), Select: c.Select, SPKISHA256: hexText(spki[:]),
 		IssuedAt: c.IssuedAt, AttestedAt: c.IssuedAt, JudgedAt: a.now.UnixMilli(),
 		Policy: a.policy.ref(), TrustRoots: digestName(b.cfg.Trust.Digest), Evidence: evidenceIDs(a.parts),
-		Appraisal: digestName(sha256.Sum256(canonical)), Baseline: recordBaseline(a.want.Baseline),
+		Appraisal: digestName(sha256.Sum256(canonical)), Baseline: baseline,
 		AKName: hexText(c.AKName), Manufacturer: v.node.Manufacturer,
 		Clock: recordClock(a.appraisal), Firmware: strconv.FormatUint(a.appraisal.FirmwareVersion(), 10),
-		RequireGenuine: a.want.RequireGenuine,
-		AdmittedBy:     v.node.AdmittedBy, Admission: idOrEmpty(v.node.Admission),
+		RequireGenuine: a.want.RequireGenuine, IMAFirst: imaFirst(a.evidence.TPM2),
+		AdmittedBy: v.node.AdmittedBy, Admission: idOrEmpty(v.node.Admission),
 		Prev: a.req.Prev, Void: idOrEmpty(v.history.void), NodeStatus: string(v.node.Status),
 		SVIDs: []ledger.IssuedSVID{}, Replica: b.cfg.Replica,
 	}
@@ -124,7 +128,7 @@ func (b *Broker) body(a *attempt, prepared *issuer.Prepared) (ledger.Attestation
 // nextState is what this decision leaves behind. A refusal moves no baseline:
 // the last accepted boot stays the one to compare with.
 func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
-	v, st := &a.verdict, a.snap.State
+	v, st, err := &a.verdict, a.snap.State, error(nil)
 	st.Node, st.LastAttemptAt = v.node.ID, a.now
 	st.PolicyVersion = a.policy.version
 	if !v.allow {
@@ -145,6 +149,9 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 	st.HasClock, st.Clock, st.ResetCount, st.RestartCount = true, clock.Millis, clock.ResetCount, clock.RestartCount
 	st.Firmware, st.PCRs, st.SecureBoot, st.Seen = a.appraisal.FirmwareVersion(), pcrObject(a.appraisal.PCRs()), a.appraisal.SecureBoot(), nil
 	st.EventLog = a.appraisal.EventLogDigest()
+	if st.IMA, err = keepIMA(a); err != nil {
+		return st, err
+	}
 	st.Zone, st.Tier, st.Verdict, st.Reason, st.Repeats = v.policy.Zone, v.policy.Tier, ledger.VerdictAllow, "", 0
 	st.AttestedAt, st.FreshUntil, st.LastOKAt = a.challenge.issued(), a.freshUntil(), a.now
 	if v.rebooted() {
@@ -194,6 +201,9 @@ func evidenceParts(a *attempt) []ledger.EvidencePart {
 		put(ledger.PartEKChain, c)
 	}
 	put(ledger.PartEventLog, e.EventLog)
+	if seg := a.evidence.TPM2.IMA; seg != nil {
+		put(ledger.PartIMALog, seg.Raw)
+	}
 	if c := e.Certify; c != nil {
 		put(ledger.PartCertify, packCertify(c.Public, c.Attest, c.Signature))
 	}
@@ -240,19 +250,20 @@ func recordClock(a verifier.Appraisal) ledger.Clock {
 	return ledger.Clock{Clock: strconv.FormatUint(c.Millis, 10), ResetCount: c.ResetCount, RestartCount: c.RestartCount, Safe: c.Safe}
 }
 
-func recordBaseline(b *verifier.Baseline) *ledger.Baseline {
+func recordBaseline(b *verifier.Baseline) (*ledger.Baseline, error) {
 	if b == nil {
-		return nil
+		return nil, nil
 	}
+	known, err := b.IMA.MarshalText()
 	out := &ledger.Baseline{
 		Clock: ledger.Clock{Clock: strconv.FormatUint(b.Clock.Millis, 10), ResetCount: b.Clock.ResetCount, RestartCount: b.Clock.RestartCount, Safe: b.Clock.Safe},
-		At:    b.ClockAt.UnixMilli(), Firmware: strconv.FormatUint(b.Firmware, 10),
+		At:    b.ClockAt.UnixMilli(), Firmware: strconv.FormatUint(b.Firmware, 10), IMA: string(known),
 	}
 	if b.Log != nil {
 		d := b.Log.Digest()
 		out.EventLog = hexText(d[:])
 	}
-	return out
+	return out, err
 }
 
 func digestName(d [32]byte) string {

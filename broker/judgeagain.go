@@ -12,6 +12,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
@@ -87,6 +88,9 @@ func (b *Broker) recordedBaseline(ctx context.Context, rec *ledger.Baseline) (*v
 		Clock:   tpm2.Clock{Millis: clock, ResetCount: rec.Clock.ResetCount, RestartCount: rec.Clock.RestartCount, Safe: rec.Clock.Safe},
 		ClockAt: time.UnixMilli(rec.At), Firmware: firmware,
 	}
+	if err := out.IMA.UnmarshalText([]byte(rec.IMA)); err != nil {
+		return nil, err
+	}
 	if rec.EventLog == "" {
 		return out, nil
 	}
@@ -117,7 +121,7 @@ func (b *Broker) storedEvidence(ctx context.Context, body ledger.Attestation) (v
 			return ev, err
 		}
 	}
-	return ev, nil
+	return ev, placeIMAFirst(ev.TPM2, body.IMAFirst)
 }
 
 func placePart(ev *verifier.Evidence, kind string, raw []byte) error {
@@ -139,6 +143,8 @@ func placePart(ev *verifier.Evidence, kind string, raw []byte) error {
 		t.EKChain = append(t.EKChain, raw)
 	case ledger.PartEventLog:
 		t.EventLog = raw
+	case ledger.PartIMALog:
+		t.IMA = &ima.Segment{Raw: raw}
 	case ledger.PartCertify:
 		members := unpackCertify(raw)
 		if len(members) != 3 {

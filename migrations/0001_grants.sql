@@ -70,6 +70,7 @@ CREATE TABLE node_state (
     pcrs            text,
     event_log       bytea,
     seen            text,
+    ima             text, -- how far the measurement list of the boot was attested
     version         bigint NOT NULL CHECK (version > 0),
     clock           bigint NOT NULL, -- unsigned 64 bit, as two's complement
     last            uuid,

@@ -195,3 +195,31 @@ func TestTimesBoundRecordsExactly(t *testing.T) {
 		}
 	}
 }
+
+// TestStateKeepsTheMeasurementList: how far it was attested stands inside the
+// HMAC, because whoever could move it on could hide what was measured before.
+func TestStateKeepsTheMeasurementList(t *testing.T) {
+	w := newWorld(t)
+	snap := w.enrol(1)
+	c := attestation(t, snap, ledger.VerdictAllow)
+	c.State.IMA = []byte(`{"entries":"7"}`)
+	w.append(c)
+	got, err := w.s.NodeByID(t.Context(), snap.Node.ID)
+	if err != nil || string(got.State.IMA) != `{"entries":"7"}` {
+		t.Fatalf("%s, %v", got.State.IMA, err)
+	}
+	for _, column := range []string{`ima = '{"entries":"8"}'`, `ima = NULL`, `ima = ''`} {
+		w.db.Exec(t, `CREATE TABLE kept AS TABLE node_state`, freely+`UPDATE node_state SET `+column)
+		if s, err := w.s.NodeByID(t.Context(), snap.Node.ID); err == nil {
+			t.Errorf("%s is believed: %s", column, s.State.IMA)
+		}
+		w.db.Exec(t, freely+`DELETE FROM node_state`, freely+`INSERT INTO node_state TABLE kept`, `DROP TABLE kept`)
+	}
+	snap = got
+	c = attestation(t, snap, ledger.VerdictAllow)
+	c.State.IMA = nil
+	w.append(c)
+	if got, err = w.s.NodeByID(t.Context(), snap.Node.ID); err != nil || got.State.IMA != nil {
+		t.Errorf("%s, %v", got.State.IMA, err)
+	}
+}

@@ -20,9 +20,9 @@ const insertNode = `WITH made AS (
 	ON CONFLICT DO NOTHING RETURNING node_id)
 INSERT INTO node_state (node_id, version, last, confirmed, rebaseline, has_clock, clock, reset_count, restart_count, firmware,
 	pcrs, event_log, zone, tier, verdict, reason, policy_version, attested_at, fresh_until, expires_at, last_attempt_at,
-	last_ok_at, repeats, secure_boot, seen, reboot_until, mac)
+	last_ok_at, repeats, secure_boot, seen, reboot_until, ima, mac)
 SELECT node_id, 1, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37,
-	$38, $39, $40
+	$38, $39, $40, $41
 FROM made RETURNING node_id`
 
 func insertNodeArgs(it *item) []any {
@@ -102,7 +102,7 @@ const selectNode = `SELECT n.node_id, n.root_kind, n.root_hash, n.ek_public, n.a
 	n.admission, n.machine, n.groups, n.status, n.ak_approved, n.created_at, n.mac,
 	s.version, s.last, s.confirmed, s.rebaseline, s.has_clock, s.clock, s.reset_count, s.restart_count, s.firmware,
 	s.pcrs, s.event_log, s.zone, s.tier, s.verdict, s.reason, s.policy_version, s.attested_at, s.fresh_until, s.expires_at,
-	s.last_attempt_at, s.last_ok_at, s.repeats, s.secure_boot, s.seen, s.reboot_until, s.mac
+	s.last_attempt_at, s.last_ok_at, s.repeats, s.secure_boot, s.seen, s.reboot_until, s.ima, s.mac
 FROM node n JOIN node_state s USING (node_id) `
 
 // nodeRow is a node with its state as both stand in their tables.

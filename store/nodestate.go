@@ -16,7 +16,7 @@ const compareAndSet = `UPDATE node_state SET version = version + 1, mac = $3, la
 	has_clock = $7, clock = $8, reset_count = $9, restart_count = $10, firmware = $11, pcrs = $12, event_log = $13, zone = $14,
 	tier = $15, verdict = $16, reason = $17, policy_version = $18, attested_at = $19, fresh_until = $20, expires_at = $21,
 	last_attempt_at = $22, last_ok_at = $23, repeats = $24, secure_boot = $25, seen = $26,
-	reboot_until = $27
+	reboot_until = $27, ima = $28
 WHERE node_id = $1 AND version = $2`
 
 func compareAndSetArgs(it *item) []any {
@@ -40,6 +40,7 @@ type nodeStateRow struct {
 	secureBoot                                                 string
 	seen                                                       pgtype.Text
 	rebootUntil                                                pgtype.Timestamptz
+	ima                                                        pgtype.Text
 }
 
 func stateRow(s *ledger.NodeState) *nodeStateRow {
@@ -51,7 +52,7 @@ func stateRow(s *ledger.NodeState) *nodeStateRow {
 		attestedAt: timeArg(s.AttestedAt), freshUntil: timeArg(s.FreshUntil), expiresAt: timeArg(s.ExpiresAt),
 		lastAttemptAt: timeArg(s.LastAttemptAt), lastOKAt: timeArg(s.LastOKAt), repeats: s.Repeats,
 		secureBoot: s.SecureBoot, seen: pgtype.Text{String: string(s.Seen), Valid: s.Seen != nil},
-		rebootUntil: timeArg(s.RebootUntil),
+		rebootUntil: timeArg(s.RebootUntil), ima: pgtype.Text{String: string(s.IMA), Valid: s.IMA != nil},
 	}
 	if s.EventLog != [32]byte{} {
 		r.eventLog = s.EventLog[:]
@@ -74,7 +75,7 @@ func (r *nodeStateRow) args() []any {
 	return []any{
 		r.last, r.confirmed, r.rebaseline, r.hasClock, r.clock, r.resetCount, r.restartCount, r.firmware, r.pcrs, r.eventLog,
 		r.zone, r.tier, r.verdict, r.reason, r.policyVersion, r.attestedAt, r.freshUntil, r.expiresAt, r.lastAttemptAt,
-		r.lastOKAt, r.repeats, r.secureBoot, r.seen, r.rebootUntil,
+		r.lastOKAt, r.repeats, r.secureBoot, r.seen, r.rebootUntil, r.ima,
 	}
 }
 
@@ -82,7 +83,7 @@ func (r *nodeStateRow) dest() []any {
 	return []any{
 		&r.last, &r.confirmed, &r.rebaseline, &r.hasClock, &r.clock, &r.resetCount, &r.restartCount, &r.firmware, &r.pcrs,
 		&r.eventLog, &r.zone, &r.tier, &r.verdict, &r.reason, &r.policyVersion, &r.attestedAt, &r.freshUntil, &r.expiresAt,
-		&r.lastAttemptAt, &r.lastOKAt, &r.repeats, &r.secureBoot, &r.seen, &r.rebootUntil,
+		&r.lastAttemptAt, &r.lastOKAt, &r.repeats, &r.secureBoot, &r.seen, &r.rebootUntil, &r.ima,
 	}
 }
 
@@ -100,6 +101,9 @@ func (r *nodeStateRow) state(id ledger.NodeID, version int64) ledger.NodeState {
 	}
 	if r.seen.Valid {
 		s.Seen = []byte(r.seen.String)
+	}
+	if r.ima.Valid {
+		s.IMA = []byte(r.ima.String)
 	}
 	copy(s.EventLog[:], r.eventLog)
 	return s

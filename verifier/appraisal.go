@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
+	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
@@ -43,6 +44,7 @@ type Appraisal struct {
 	log          eventlog.Explained
 	logBytes     []byte
 	logDigest    [32]byte
+	ima          *ima.Attested // nil where PCR 10 was not selected
 	findings     []Finding
 }
 

@@ -114,7 +114,12 @@ func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want *Exp
 	a.quote, a.pcrs, a.quoted = quote, quote.PCRValues(), true
 	a.pass("tpm2.pcrs", "values are those quoted")
 
-	if err := a.explain(e.EventLog, want.Baseline); err != nil {
+	rest, err := a.judgeIMA(e, want.Baseline)
+	if err != nil {
+		a.refuse("ima", err)
+		return
+	}
+	if err := a.explain(e.EventLog, rest, want.Baseline); err != nil {
 		a.refuse("eventlog", err)
 		return
 	}
@@ -127,8 +132,7 @@ func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want *Exp
 // explain replays the log that was sent, or the kept one of the same boot. A
 // kept log that does not fit means that something changed since: the host has
 // to send the log of now.
-func (a *Appraisal) explain(sent []byte, base *Baseline) error {
-	quoted := a.pcrs
+func (a *Appraisal) explain(sent []byte, quoted map[int][]byte, base *Baseline) error {
 	if len(sent) > 0 {
 		explained, err := replay(sent, quoted)
 		if err != nil {

@@ -28,6 +28,7 @@ func (a Appraisal) Canonical() ([]byte, error) {
 	w.boolean("/", a.clock.Safe)
 	w.number(`","firmware":"`, a.firmware)
 	w.text(`","secure_boot":`, a.SecureBoot())
+	w.ima(a.ima)
 	w.findings(`,"findings":`, a.findings)
 	return append(w.out, '}'), w.err
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
+	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
@@ -36,6 +37,7 @@ type TPM2Evidence struct {
 	Signature     []byte   // TPMT_SIGNATURE
 	PCRs          map[int][]byte
 	EventLog      []byte
+	IMA           *ima.Segment // of the measurement list; only with PCR 10 in the selection
 	Certify       *tpm2.CertifyEvidence
 }
 
@@ -68,6 +70,10 @@ type Baseline struct {
 	// quote is compared with what it leads to like with one that was sent, so a
 	// renewal on the same boot need not send it again.
 	Log *eventlog.Kept
+	// IMA is how far the measurement list of that boot was attested; the zero State
+	// for not at all. It decides what a renewal need not send again, so it has to
+	// come from a row that nobody else can write.
+	IMA ima.State
 }
 
 // Trust is the configured trust in manufacturers.

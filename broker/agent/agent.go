@@ -35,6 +35,9 @@ type Config struct {
 	// EventLog is the firmware's log; "" is where Linux shows it. Not trusted: the
 	// broker compares it with the quote.
 	EventLog string
+	// IMALog is the kernel's measurement list, sent where the broker asks for it;
+	// "" is where Linux shows it. Not trusted, as EventLog.
+	IMALog string
 	// JoinToken is sent at an enrolment. Secret.
 	JoinToken string
 	// UserAgent is sent with requests.
@@ -79,6 +82,8 @@ type run struct {
 	withLog   bool // the event log is sent in any case
 	lastQuote tpm2collect.Quote
 	lastLog   bool // the last evidence had the event log
+	wholeList bool // the measurement list is sent from its start
+	lastFirst bool // the last evidence had only a later part of it
 }
 
 // Attest proves the state of this host once: challenge, quote, zone. It keeps

@@ -58,6 +58,9 @@ func (w *waysBack) next(ctx context.Context, err error) (*api.Challenge, error) 
 	case wantsLog(code) && !r.lastLog && !r.withLog:
 		r.cfg.Progress("the broker asks for the event log")
 		r.withLog = true
+	case code == reason.IMAOffset && r.lastFirst && !r.wholeList:
+		r.cfg.Progress("the broker asks for the whole measurement list")
+		r.wholeList = true
 	case isBusy(code) && w.waits < r.waits && refused.RetryAfter <= maxWait:
 		w.waits++
 		return nil, w.wait(ctx, refused)

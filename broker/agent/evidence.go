@@ -39,6 +39,9 @@ func (r *run) answer(ctx context.Context, c api.Challenge) (api.AttestResponse, 
 	if err := r.addLog(evidence); err != nil {
 		return api.AttestResponse{}, err
 	}
+	if err := r.addIMA(evidence, c.IMA); err != nil {
+		return api.AttestResponse{}, err
+	}
 	return r.broker.Attest(ctx, api.AttestRequest{
 		Token: c.Token, Prev: r.state.Prev, Checkpoint: r.state.Checkpoint, SPKI: r.key.SPKI(), TPM2: evidence,
 	})
@@ -103,10 +106,7 @@ func (r *run) addLog(evidence *api.TPM2Evidence) error {
 	}
 	log, err := tpm2collect.ReadEventLog(r.cfg.EventLog)
 	if err != nil {
-		if e, ok := errors.AsType[*tpm2collect.Error](err); ok {
-			return &Fault{Kind: FaultFile, What: e.What, Why: e.Why, Fix: e.Fix, err: err}
-		}
-		return &Fault{Kind: FaultFile, What: "read the event log", Why: err.Error(), err: err}
+		return logFault("read the event log", err)
 	}
 	if len(log) == 0 {
 		r.cfg.Progress("there is no event log at " + r.cfg.EventLog)
@@ -115,15 +115,53 @@ func (r *run) addLog(evidence *api.TPM2Evidence) error {
 	return nil
 }
 
-func (r *run) sameBoot() bool {
-	s, q := r.state, r.lastQuote
-	return s.ResetCount == q.ResetCount && s.RestartCount == q.RestartCount && bytes.Equal(s.PCRs, pcrDigest(q.PCRs))
+// addIMA adds the measurement list where the broker wants it: what it does not
+// know of this boot, all of it in another one. It is read after the quote, so
+// that it holds all that is quoted.
+func (r *run) addIMA(evidence *api.TPM2Evidence, known *api.IMAKnown) error {
+	if known == nil {
+		return nil
+	}
+	from := known.Entries
+	if r.wholeList || !r.sameCounters() || from < 0 {
+		from = 0
+	}
+	log, first, err := tpm2collect.ReadIMALog(r.cfg.IMALog, from, api.MaxIMALog)
+	if err != nil {
+		return logFault("read the measurement list", err)
+	}
+	if log == nil {
+		r.cfg.Progress("there is no measurement list at " + r.cfg.IMALog)
+	}
+	evidence.IMALog, evidence.IMAOffset, r.lastFirst = log, first, first > 0
+	return nil
 }
 
-// pcrDigest is over indexes and values: another selection is another digest.
+func logFault(what string, err error) error {
+	if e, ok := errors.AsType[*tpm2collect.Error](err); ok {
+		return &Fault{Kind: FaultFile, What: e.What, Why: e.Why, Fix: e.Fix, err: err}
+	}
+	return &Fault{Kind: FaultFile, What: what, Why: err.Error(), err: err}
+}
+
+func (r *run) sameBoot() bool {
+	return r.sameCounters() && bytes.Equal(r.state.PCRs, pcrDigest(r.lastQuote.PCRs))
+}
+
+func (r *run) sameCounters() bool {
+	s, q := r.state, r.lastQuote
+	return s.ResetCount == q.ResetCount && s.RestartCount == q.RestartCount
+}
+
+// pcrDigest is over indexes and values: another selection is another digest. PCR
+// 10 is left out: it grows with every file, and what explains it is not the event
+// log.
 func pcrDigest(pcrs map[int][]byte) []byte {
 	h := sha256.New()
 	for _, i := range slices.Sorted(maps.Keys(pcrs)) {
+		if i == 10 {
+			continue
+		}
 		h.Write([]byte{byte(i)})
 		h.Write(pcrs[i])
 	}

@@ -45,6 +45,9 @@ func newSession(cfg Config) (*session, error) {
 	if cfg.EventLog == "" {
 		cfg.EventLog = tpm2collect.DefaultEventLog
 	}
+	if cfg.IMALog == "" {
+		cfg.IMALog = tpm2collect.DefaultIMALog
+	}
 	folder, err := openFolder(cfg.StateDir)
 	if err != nil {
 		return nil, err

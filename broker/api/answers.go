@@ -48,6 +48,10 @@ func (w *answerWriter) challenge(c *Challenge) {
 		w.bytes(`,"secret":`, c.Credential.Secret)
 		w.raw("}")
 	}
+	if c.IMA != nil {
+		w.number(`,"ima":{"entries":`, c.IMA.Entries)
+		w.raw("}")
+	}
 	w.raw("}")
 }
 

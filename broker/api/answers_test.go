@@ -54,6 +54,11 @@ func TestAnswersAreWhatTheLibraryWrites(t *testing.T) {
 	give := func(edit func(*api.AttestResponse)) bool { r := response; edit(&r); return mustAgree(t, r) }
 	ask(func(c *api.Challenge) { c.Nonce = api.Bytes{} })
 	ask(func(c *api.Challenge) { c.Credential = &api.Credential{} })
+	for _, entries := range []int64{0, 1, 1 << 40, -1} {
+		if !ask(func(c *api.Challenge) { c.IMA = &api.IMAKnown{Entries: entries} }) {
+			t.Errorf("%d known entries are not written straight", entries)
+		}
+	}
 	ask(func(c *api.Challenge) {
 		c.Credential = &api.Credential{Blob: api.Bytes{1}, Secret: api.Bytes{0xfb, 0xff}}
 	})
@@ -114,7 +119,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b, c, d string, blob, bundle []byte, seconds, nanos int64, tier, uid int) {
 		at := time.Unix(seconds, nanos)
 		mustAgree(t, api.Challenge{
-			Token: a, Purpose: b, ExpiresAt: at, Select: c, Nonce: blob, Credential: &api.Credential{Blob: blob, Secret: bundle},
+			Token: a, Purpose: b, ExpiresAt: at, Select: c, Nonce: blob, Credential: &api.Credential{Blob: blob, Secret: bundle}, IMA: &api.IMAKnown{Entries: seconds},
 		})
 		mustAgree(t, api.AttestResponse{
 			AttestationID: a, Node: b, SPIFFEID: c, Zone: d, Tier: tier, AttestedAt: at, FreshUntil: at.Add(1), RenewAt: at.UTC(),

@@ -195,6 +195,7 @@ func TestContractCapsAreThoseOfTheCode(t *testing.T) {
 		{"TPM2Evidence", "quote", characters(api.MaxAttest)},
 		{"TPM2Evidence", "signature", characters(api.MaxSignature)},
 		{"TPM2Evidence", "event_log", characters(api.MaxEventLog)},
+		{"TPM2Evidence", "ima_log", characters(api.MaxIMALog)},
 		{"Certify", "attest", characters(api.MaxAttest)},
 		{"Certify", "signature", characters(api.MaxSignature)},
 	}

@@ -10,8 +10,9 @@ import (
 
 // Limits of the wire, checked before anything is parsed (wire.md, "Numbers").
 const (
-	MaxBody          = 2 << 20 // bytes of a request body
+	MaxBody          = 8 << 20 // bytes of the body of an attestation: 2 MiB, and a measurement list in base64
 	MaxEventLog      = 1 << 20 // bytes of a firmware event log
+	MaxIMALog        = 4 << 20 // bytes of a measurement list, or of what is new in it
 	MaxEKCertificate = 4 << 10 // bytes of one EK certificate, NV header included
 	MaxEKChain       = 4       // certificates between EK certificate and root
 	MaxAttest        = 1 << 10 // bytes of a TPMS_ATTEST
@@ -64,6 +65,16 @@ type Challenge struct {
 	Select     string      `json:"select"` // PCR mask as signed, six hex digits, bank SHA-256
 	Nonce      Bytes       `json:"nonce,omitempty"`
 	Credential *Credential `json:"credential,omitempty"`
+	// IMA says how much of the kernel's measurement list is known; nil where PCR 10
+	// is not selected, and no list is wanted.
+	IMA *IMAKnown `json:"ima,omitempty"`
+}
+
+// IMAKnown is how many entries of the measurement list of this boot are attested
+// already: a host whose boot is still the one of its last accepted attestation
+// sends from that entry on, any other one from entry 0.
+type IMAKnown struct {
+	Entries int64 `json:"entries"`
 }
 
 // Credential is the output of TPM2_MakeCredential: TPM2B_ID_OBJECT and
@@ -93,6 +104,8 @@ type TPM2Evidence struct {
 	Signature     Bytes            `json:"signature"` // TPMT_SIGNATURE
 	PCRs          map[string]Bytes `json:"pcrs"`      // decimal index -> value
 	EventLog      Bytes            `json:"event_log,omitempty"`
+	IMALog        Bytes            `json:"ima_log,omitempty"`    // binary_runtime_measurements from entry ima_offset on
+	IMAOffset     int64            `json:"ima_offset,omitempty"` // counted in entries from 0 at boot
 	Certify       *Certify         `json:"certify,omitempty"`
 }
 

@@ -140,6 +140,12 @@ func (e *TPM2Evidence) validate(c *checks) {
 	c.required("/tpm2/quote", len(e.Quote), MaxAttest)
 	c.required("/tpm2/signature", len(e.Signature), MaxSignature)
 	c.size("/tpm2/event_log", len(e.EventLog), MaxEventLog)
+	if len(e.IMALog) > MaxIMALog {
+		c.fail(reason.RequestTooLarge, "/tpm2/ima_log: larger than %d; have the kernel measure less (ima_policy), or reboot", MaxIMALog)
+	}
+	if e.IMAOffset < 0 {
+		c.fail(reason.RequestMalformed, "/tpm2/ima_offset: less than 0")
+	}
 	if e.PCRs == nil {
 		c.fail(reason.RequestMalformed, "/tpm2/pcrs: missing")
 	}

@@ -78,10 +78,11 @@ type Attestation struct {
 	Policy         PolicyRef    `json:"policy"`
 	TrustRoots     string       `json:"trust_roots"` // "sha256:" + hex of the trust data that judged
 	Evidence       []EvidenceID `json:"evidence"`
-	Appraisal      string       `json:"appraisal"`    // "sha256:" + hex of the canonical appraisal: judging again must give the same
-	Baseline       *Baseline    `json:"baseline"`     // what the clock and a missing log were compared with; null at first contact
-	AKName         string       `json:"ak_name"`      // hex
-	Manufacturer   string       `json:"manufacturer"` // as pinned at enrolment or verified now, "" without
+	Appraisal      string       `json:"appraisal"`           // "sha256:" + hex of the canonical appraisal: judging again must give the same
+	IMAFirst       string       `json:"ima_first,omitempty"` // number of the first entry of the measurement list that was sent, decimal; "" for none or 0
+	Baseline       *Baseline    `json:"baseline"`            // what the clock and a missing log were compared with; null at first contact
+	AKName         string       `json:"ak_name"`             // hex
+	Manufacturer   string       `json:"manufacturer"`        // as pinned at enrolment or verified now, "" without
 	Clock          Clock        `json:"clock"`
 	Firmware       string       `json:"firmware"` // TPMS_ATTEST.firmwareVersion, decimal
 	AdmittedBy     string       `json:"admitted_by"`
@@ -124,6 +125,7 @@ const (
 	PartEKCertificate = "tpm2.ek_certificate" // as sent
 	PartEKChain       = "tpm2.ek_chain"       // one part a certificate, in order
 	PartEventLog      = "tpm2.event_log"      // as sent, or the kept one that was judged again
+	PartIMALog        = "tpm2.ima_log"        // as sent, from entry ima_first on
 	PartCertify       = "tpm2.certify"        // lp(public) ‖ lp(attest) ‖ lp(signature)
 	PartSPKI          = "spki"                // DER of the key that asked for the SVID
 	PartCSR           = "csr"                 // PKCS#10 DER
@@ -144,6 +146,9 @@ type Baseline struct {
 	At       int64  `json:"at"`        // attested_at of that attestation, Unix ms
 	Firmware string `json:"firmware"`  // decimal
 	EventLog string `json:"event_log"` // hex SHA-256 of the kept log, "" for none
+	// IMA is how far the measurement list was attested (ima.State), "" for not at
+	// all.
+	IMA string `json:"ima,omitempty"`
 }
 
 // IssuedSVID is an SVID that the record authorises. The to-be-signed bytes are

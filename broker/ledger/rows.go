@@ -64,6 +64,7 @@ type NodeState struct {
 	EventLog      [32]byte  `json:"event_log"`   // SHA-256 of the log that explained it; zero for none
 	SecureBoot    string    `json:"secure_boot"` // what that log proved: "on", "off", "unknown"; "" before the first acceptance
 	Seen          []byte    `json:"seen"`        // RFC 8785 JSON of the Measured of the last attempt; nil where that is what was accepted
+	IMA           []byte    `json:"ima"`         // how far the measurement list of that boot was attested (ima.State); nil for not at all
 	Zone          string    `json:"zone"`
 	Tier          int       `json:"tier"`
 	Verdict       string    `json:"verdict"`

@@ -61,7 +61,7 @@ func TestGrantRowHashSeesEveryField(t *testing.T) {
 func TestChanges(t *testing.T) {
 	base := ledger.NodeState{
 		Last: uuid.UUID{1}, Zone: "a", Tier: 2, Verdict: "allow", Firmware: 7, EventLog: [32]byte{1},
-		PCRs: []byte(`{"10":"aa","4":"bb","7":"cc"}`),
+		PCRs: []byte(`{"10":"aa","14":"aa","4":"bb","7":"cc"}`),
 	}
 	for name, tc := range map[string]struct {
 		before, after ledger.NodeState
@@ -71,8 +71,8 @@ func TestChanges(t *testing.T) {
 		"first_contact": {ledger.NodeState{}, base, nil},
 		"pcrs_in_order_that_both_quoted": {
 			base,
-			with(base, func(s *ledger.NodeState) { s.PCRs = []byte(`{"10":"ab","4":"bc","8":"dd"}`) }),
-			[]ledger.Drift{{Kind: "pcr.4", Before: "bb", After: "bc"}, {Kind: "pcr.10", Before: "aa", After: "ab"}},
+			with(base, func(s *ledger.NodeState) { s.PCRs = []byte(`{"10":"ab","14":"ab","4":"bc","8":"dd"}`) }),
+			[]ledger.Drift{{Kind: "pcr.4", Before: "bb", After: "bc"}, {Kind: "pcr.14", Before: "aa", After: "ab"}},
 		},
 		"zone_and_tier": {
 			base, with(base, func(s *ledger.NodeState) { s.Zone, s.Tier = "b", 3 }),

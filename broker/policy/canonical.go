@@ -15,10 +15,13 @@ import (
 )
 
 // seal computes the canonical bytes: an RFC 8785 array of the documents with
-// defaults filled in, reference sets and then zones, each by name. The order
+// defaults filled in, file sets, reference sets and then zones, each by name. The order
 // and the names of files, comments and spelling do not enter it.
 func (s *Set) seal() error {
 	docs := []any{}
+	for _, f := range s.fileSets {
+		docs = append(docs, f)
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.references)) {
 		docs = append(docs, s.references[name])
 	}

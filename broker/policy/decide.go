@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -21,6 +22,7 @@ type Evidence interface {
 	PCR(i int) ([]byte, bool)      // quoted SHA-256 value
 	EventDigests(pcr int) [][]byte // of the replayed log, nil without one
 	SecureBoot() string            // "on", "off" or "unknown"
+	IMA() ima.Attested             // the kernel's measurement list, zero where PCR 10 was not selected
 	SecureBootUnproved() error     // why a log that was sent does not prove it, nil where it does or there is none
 	// KernelParameters are those of the measured kernel command line; false where
 	// the log does not prove it.
@@ -73,6 +75,7 @@ type Decision struct {
 	Grace      time.Duration // X.509-SVIDs may outlive fresh_until by this
 	Audiences  []string
 	Workloads  []Workload // those placed on this node's groups, in document order
+	Files      ima.Judged // verdict about the measured files, to go on from; zero where the zone judges none
 }
 
 // maxSkew is how far ahead of ours the clock of the replica that issued the
@@ -117,6 +120,8 @@ func (s *Set) Decide(in Input) (d Decision) {
 	measured, mismatches := s.checkReferences(z, in)
 	d.Reasons = append(d.Reasons, measured...)
 	d.Mismatches = mismatches
+	judged, denied := z.checkFiles(in)
+	d.Files, d.Reasons = judged, append(d.Reasons, denied...)
 	if len(d.Reasons) > 0 {
 		return d
 	}

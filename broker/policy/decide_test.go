@@ -225,12 +225,12 @@ func TestExpiredSetDoesNotHelp(t *testing.T) {
 }
 
 func TestTierThreeWantsAnApprovedAK(t *testing.T) {
-	doc := replace(replace(zonePayments, "tier: 2", "tier: 3"), "grace: 55m", "grace: 10m")
-	set, problems := policy.LoadTiers(files(doc, referenceDebian), 4)
+	doc := replace(zoneMeasured, "grace: 5m", "grace: 10m")
+	set, problems := policy.LoadTiers(files(doc, referenceDebian, filesDebian), 4)
 	if set == nil {
 		t.Fatal(problems)
 	}
-	in, _ := good()
+	in, _ := measured(t)
 	if d := set.Decide(in); !d.Allow || d.Grace != 10*time.Minute {
 		t.Errorf("allow %v, %s", d.Allow, codes(d))
 	}
@@ -242,7 +242,7 @@ func TestTierThreeWantsAnApprovedAK(t *testing.T) {
 		t.Errorf("tier 2 takes a changed AK as an event: %s", codes(d))
 	}
 	for doc, limit := range map[string]string{doc: "11m", replace(doc, "tier: 3", "tier: 4"): "1s"} {
-		if _, problems := policy.LoadTiers(files(replace(doc, "grace: 10m", "grace: "+limit), referenceDebian), 4); len(problems) != 1 {
+		if _, problems := policy.LoadTiers(files(replace(doc, "grace: 10m", "grace: "+limit), referenceDebian, filesDebian), 4); len(problems) != 1 {
 			t.Errorf("grace %s: %v", limit, problems)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/zonebroker/zonebroker/broker/policy"
+	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -87,6 +88,7 @@ type evidence struct {
 	genuine, panics                bool
 	unproved                       error
 	kernel                         []string // nil: no command line is proved
+	list                           ima.Attested
 }
 
 func (e *evidence) KernelParameters() ([]string, bool) { return e.kernel, e.kernel != nil }
@@ -98,6 +100,7 @@ func (e *evidence) BindingClass() string      { return e.class }
 func (e *evidence) KeyResidency() string      { return e.key }
 func (e *evidence) Manufacturer() string      { return e.made }
 func (e *evidence) Genuine() bool             { return e.genuine }
+func (e *evidence) IMA() ima.Attested         { return e.list }
 
 func (e *evidence) SecureBootUnproved() error { return e.unproved }
 

@@ -22,6 +22,7 @@ type loader struct {
 	problems   []Problem
 	zones      []*placedZone
 	references []*placedReference
+	fileSets   []*placedFileSet
 }
 
 func (l *loader) file(f File) {
@@ -47,13 +48,15 @@ func (l *loader) file(f File) {
 	}
 	switch {
 	case kind == nil || kind.Kind != yaml.ScalarNode:
-		w.invalid(orAt(kind, n), "kind must be %s or %s", kindZone, kindReference)
+		w.invalid(orAt(kind, n), "kind must be %s, %s or %s", kindZone, kindReference, kindFileSet)
 	case kind.Value == kindZone:
 		l.zone(w, n)
 	case kind.Value == kindReference:
 		l.reference(w, n)
+	case kind.Value == kindFileSet:
+		l.fileSet(w, n)
 	default:
-		w.invalid(kind, "kind %q is not implemented; known are %s and %s", clip(kind.Value), kindZone, kindReference)
+		w.invalid(kind, "kind %q is not implemented; known are %s, %s and %s", clip(kind.Value), kindZone, kindReference, kindFileSet)
 	}
 }
 
@@ -80,6 +83,7 @@ func (l *loader) lintSet() {
 			known[r.set.Name] = r
 		}
 	}
+	l.lintFileSets()
 	seen := map[string]*placedZone{}
 	for i, z := range l.zones {
 		if first := seen[z.Name]; z.named && first != nil {

@@ -217,7 +217,8 @@ func TestZoneLint(t *testing.T) {
 		code             reason.Code
 	}{
 		{"any_genuine above tier 1", pay("[inventory, join_token", "[any_genuine, join_token"), "a.yaml:7:9", reason.PolicyInvalid},
-		{"tier 3 is not implemented", replace(pay("tier: 2", "tier: 3"), "grace: 55m", "grace: 0"), "a.yaml:4:7", reason.PolicyInvalid},
+		{"tier 4 is not implemented", replace(pay("tier: 2", "tier: 4"), "grace: 55m", "grace: 0"), "a.yaml:4:7", reason.PolicyInvalid},
+		{"tier 3 without IMA", replace(pay("tier: 2", "tier: 3"), "grace: 55m", "grace: 0"), "a.yaml:8:11", reason.PolicyInvalid},
 		{"tier 5", lab("tier: 1", "tier: 5"), "a.yaml:4:7", reason.PolicyInvalid},
 		{"tier 2 that requires nothing", pay("references: [debian-12-6.1], secure_boot: true", "secure_boot: false"), "a.yaml:8:11", reason.PolicyInvalid},
 		{"no admission", lab("admit: [any_genuine, operator]\n", ""), "a.yaml:1:1", reason.PolicyInvalid},
@@ -234,7 +235,6 @@ func TestZoneLint(t *testing.T) {
 		{"lab zone that admits hardware", zoneSoft("admit: [lab]", "admit: [lab, inventory]"), "a.yaml:7:14", reason.PolicyInvalid},
 		{"lab zone of a hardware format", zoneSoft("format: [tpm2.lab]", "format: [tpm2]"), "a.yaml:8:21", reason.PolicyInvalid},
 		{"hardware zone that admits software", lab("admit: [any_genuine", "admit: [lab"), "a.yaml:6:9", reason.PolicyInvalid},
-		{"IMA", pay("class: A", "ima: {max_violations: 0}, class: A"), "a.yaml:8:12", reason.PolicyInvalid},
 		{"max_age 0", pay("max_age: 5m", "max_age: 0s"), "a.yaml:9:21", reason.PolicyInvalid},
 		{"max_age negative", pay("max_age: 5m", "max_age: -5m"), "a.yaml:9:21", reason.PolicyInvalid},
 		{"max_age of half a second", pay("max_age: 5m", "max_age: 1.5s"), "a.yaml:9:21", reason.PolicyInvalid},

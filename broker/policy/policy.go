@@ -25,10 +25,10 @@ const (
 	maxItems = 1024    // of one list; lists are compared item by item
 )
 
-// maxTier is the highest tier that this broker can earn for a node: 3 is
-// measured files (IMA), 4 a confidential VM, and neither is judged yet. A zone
-// that claimed one of them would lie to whoever reads only the tier.
-const maxTier = 2
+// maxTier is the highest tier that this broker can earn for a node: 4 is a
+// confidential VM, which is not judged yet. A zone that claimed it would lie to
+// whoever reads only the tier.
+const maxTier = 3
 
 // File is one document with the name that problems are reported under.
 type File struct {
@@ -50,6 +50,7 @@ type Problem struct {
 type Set struct {
 	zones      []*zone // by name
 	references map[string]*referenceSet
+	fileSets   []*fileSet // by name
 	canonical  []byte
 	hash       string
 }
@@ -84,6 +85,7 @@ func load(files []File, tiers int) (*Set, []Problem) {
 	for _, r := range l.references {
 		s.references[r.set.Name] = r.set
 	}
+	s.fileSets = l.sortedFileSets()
 	if err := s.seal(); err != nil {
 		return nil, []Problem{{Code: reason.PolicyError, Text: "the set has no canonical form"}}
 	}

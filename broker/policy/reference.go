@@ -62,11 +62,7 @@ func (l *loader) reference(w *walker, n *yaml.Node) {
 		w.invalid(p.node, "reference set has neither pcrs nor events: it would accept every machine")
 	}
 	if m := f.get("provenance"); m != nil {
-		pf := w.fields(m, "provenance", "learnt_from", "boot", "approved_by")
-		r.Provenance = &provenance{}
-		r.Provenance.LearntFrom, _ = w.text(pf.get("learnt_from"), "learnt_from")
-		r.Provenance.Boot, _ = w.text(pf.get("boot"), "boot")
-		r.Provenance.ApprovedBy, _ = w.text(pf.get("approved_by"), "approved_by")
+		r.Provenance = w.provenance(m)
 	}
 	if m := f.get("valid"); m != nil {
 		vf := w.fields(m, "valid", "not_before", "not_after")
@@ -76,6 +72,15 @@ func (l *loader) reference(w *walker, n *yaml.Node) {
 		}
 	}
 	l.references = append(l.references, p)
+}
+
+func (w *walker) provenance(m *yaml.Node) *provenance {
+	f := w.fields(m, "provenance", "learnt_from", "boot", "approved_by")
+	out := &provenance{}
+	out.LearntFrom, _ = w.text(f.get("learnt_from"), "learnt_from")
+	out.Boot, _ = w.text(f.get("boot"), "boot")
+	out.ApprovedBy, _ = w.text(f.get("approved_by"), "approved_by")
+	return out
 }
 
 // pcrMap reads PCR index -> digests. An index that software can reset says
@@ -100,7 +105,7 @@ func (w *walker) pcrMap(n *yaml.Node, what string) map[int][]string {
 		case pcr >= 17:
 			w.invalid(key, "PCR %d belongs to a dynamic launch, which is not implemented", pcr)
 		case pcr > 9 && pcr != 14:
-			w.invalid(key, "PCR %d is explained only by a log that this broker does not judge yet (IMA, systemd); use 0 to 9 and 14", pcr)
+			w.invalid(key, "PCR %d is no state that a whole machine can be compared with (10 grows with every file; 11 to 13 and 15 are not judged yet); use 0 to 9 and 14", pcr)
 		}
 		list := w.texts(n.Content[i+1], what, w.digest)
 		if _, twice := out[pcr]; ok && !twice {

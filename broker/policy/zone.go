@@ -86,6 +86,8 @@ type requires struct {
 	Boot *bootRequires `json:"boot,omitempty"`
 	// AnnouncedReboots refuses a machine that rebooted when nobody expected it.
 	AnnouncedReboots bool `json:"announced_reboots,omitempty"`
+	// IMA wants the files judged that the kernel measured.
+	IMA *requiresIMA `json:"ima,omitempty"`
 }
 
 type evidence struct {
@@ -119,7 +121,7 @@ func (l *loader) zone(w *walker, n *yaml.Node) {
 	tier := f.need("tier", "0 to 4")
 	z.Tier, p.tiered = w.number(tier, "tier", 0, 4)
 	if p.tiered && z.Tier > l.tiers {
-		w.invalid(tier, "tier %d is not implemented yet: it needs measured files (IMA, 3) or a confidential VM (4)", z.Tier)
+		w.invalid(tier, "tier %d is not implemented yet: it needs a confidential VM", z.Tier)
 	}
 	z.Priority, _ = w.number(f.get("priority"), "priority", 0, maxPriority)
 	if z.Lab, _ = w.boolean(f.get("lab"), "lab"); z.Lab && p.tiered && z.Tier > 0 {
@@ -141,6 +143,7 @@ type placedZone struct {
 	named, tiered bool
 	selectorNodes []*yaml.Node
 	references    []*yaml.Node
+	files         []*yaml.Node // FileSets of requires.ima
 }
 
 func (p *placedZone) selectors(f fields) {
@@ -201,7 +204,7 @@ func (p *placedZone) requires(f fields) {
 	if n == nil {
 		n = &yaml.Node{Kind: yaml.MappingNode, Line: f.node.Line, Column: f.node.Column}
 	}
-	m := p.w.fields(n, "requires", "class", "format", "references", "secure_boot", "boot", "announced_reboots")
+	m := p.w.fields(n, "requires", "class", "format", "references", "secure_boot", "boot", "announced_reboots", "ima")
 	if class := m.get("class"); class != nil {
 		c, ok := p.w.text(class, "class")
 		if ok && !slices.Contains(classes, c) {
@@ -220,6 +223,11 @@ func (p *placedZone) requires(f fields) {
 	p.Requires.SecureBoot, _ = p.w.boolean(m.get("secure_boot"), "secure_boot")
 	p.boot(m.get("boot"))
 	p.Requires.AnnouncedReboots, _ = p.w.boolean(m.get("announced_reboots"), "announced_reboots")
+	if list := m.get("ima"); list != nil {
+		p.ima(list)
+	} else if p.tiered && p.Tier == 3 {
+		p.w.invalid(n, "tier 3 means measured files: the zone must require ima with file sets")
+	}
 	if p.tiered && p.Tier >= 2 && refs == nil && !p.Requires.SecureBoot {
 		p.w.invalid(n, "tier %d means measured boot: the zone must require references or secure_boot", p.Tier)
 	}

@@ -16,6 +16,7 @@ type hostFlags struct {
 	tpm       string
 	state     string
 	eventLog  string
+	imaLog    string
 	joinToken string
 	ak, ek    string
 }
@@ -24,6 +25,7 @@ func (f *hostFlags) register(cmd *cobra.Command) {
 	f.broker.register(cmd)
 	registerState(cmd, &f.state)
 	cmd.Flags().StringVar(&f.eventLog, "event-log", tpm2collect.DefaultEventLog, "firmware event log")
+	cmd.Flags().StringVar(&f.imaLog, "ima-log", tpm2collect.DefaultIMALog, "measurement list of the kernel (IMA), sent where a zone wants it")
 	cmd.Flags().StringVar(&f.joinToken, "join-token", "", "file with a one-time join token, mode 0600")
 	cmd.Flags().StringVar(&f.ak, "ak", "", "kind of attestation key: p256 or rsa (default: as before, p256 at first)")
 	registerTPM(cmd, &f.tpm, &f.ek)
@@ -90,7 +92,7 @@ func (f *hostFlags) config(progress func(string)) (agent.Config, error) {
 	}
 	cfg := agent.Config{
 		Server: f.broker.server, Trust: trust, TrustDomain: f.broker.trustDomain, StateDir: f.state, Device: f.tpm,
-		AK: tpm2collect.Kind(f.ak), EK: tpm2collect.Kind(f.ek), EventLog: f.eventLog,
+		AK: tpm2collect.Kind(f.ak), EK: tpm2collect.Kind(f.ek), EventLog: f.eventLog, IMALog: f.imaLog,
 		UserAgent: "zoneagent/" + version(),
 		Progress:  progress,
 	}

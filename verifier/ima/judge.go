@@ -78,6 +78,19 @@ func (a Attested) Judge(rules *Rules) (Judged, error) {
 	return j, nil
 }
 
+// FirstViolation returns number and path of the first violation record among the
+// newly attested entries; false where there is none. The path is a claim: the
+// digest of such a record covers nothing.
+func (a Attested) FirstViolation() (entry uint64, path string, ok bool) {
+	for i, r := range a.list.records() {
+		var f fields
+		if r.violation() && f.read(r) == nil {
+			return a.first + uint64(i), printable(f.path), true
+		}
+	}
+	return 0, "", false
+}
+
 // isFile reads the fields and reports whether the record is about something that
 // rules have a say in. The boot aggregate may stand anywhere, because a kexec
 // that carries the list along adds it again, but only with the value that was

@@ -19,6 +19,17 @@ const (
 // that does not exist is no error and gives nil: the broker then refuses what
 // the log would have explained, and says so.
 func ReadEventLog(path string) ([]byte, error) {
+	return readLog(path, logKind{name: "event log", flag: "--event-log", limit: MaxEventLog})
+}
+
+// logKind is a log that the kernel shows as a file of unknown length.
+type logKind struct {
+	name, flag string
+	limit      int
+}
+
+func readLog(path string, kind logKind) ([]byte, error) {
+	what := "read the " + kind.name
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -26,18 +37,18 @@ func ReadEventLog(path string) ([]byte, error) {
 	if err != nil {
 		fix := ""
 		if errors.Is(err, fs.ErrPermission) {
-			fix = "the kernel shows the log to root only: run as root, or give a copy with --event-log FILE"
+			fix = "the kernel shows the log to root only: run as root, or give a copy with " + kind.flag + " FILE"
 		}
-		return nil, &Error{What: "read the event log", Why: err.Error(), Fix: fix, err: err}
+		return nil, &Error{What: what, Why: err.Error(), Fix: fix, err: err}
 	}
 	defer file.Close()
 	// The kernel's file says it is 0 bytes long, so its size cannot be asked for.
-	log, err := io.ReadAll(io.LimitReader(file, MaxEventLog+1))
+	log, err := io.ReadAll(io.LimitReader(file, int64(kind.limit)+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the event log: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	if len(log) > MaxEventLog {
-		return nil, &Error{What: "read the event log", Why: fmt.Sprintf("%s is larger than %d bytes", path, MaxEventLog), Fix: "name the right file with --event-log FILE"}
+	if len(log) > kind.limit {
+		return nil, &Error{What: what, Why: fmt.Sprintf("%s is larger than %d bytes", path, kind.limit), Fix: "name the right file with " + kind.flag + " FILE"}
 	}
 	return log, nil
 }
