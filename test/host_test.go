@@ -27,6 +27,7 @@ type host struct {
 	dir   string
 	state string
 	log   string
+	list  string // measurement list of the kernel, "" for none
 	tpm   *swtpm.TPM
 	ak    tpm2collect.Kind
 	ek    tpm2collect.Kind
@@ -93,7 +94,7 @@ func (h *host) config(p *replica) agent.Config {
 	}
 	return agent.Config{
 		Server: p.url, Trust: trust, StateDir: h.state, Device: "swtpm:" + h.tpm.Socket(),
-		EventLog: h.log, AK: h.ak, EK: h.ek, JoinToken: h.token,
+		EventLog: h.log, IMALog: h.list, AK: h.ak, EK: h.ek, JoinToken: h.token,
 	}
 }
 
