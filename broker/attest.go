@@ -219,7 +219,7 @@ func evidenceOf(req api.AttestRequest, format string) verifier.Evidence {
 	}
 	t := &verifier.TPM2Evidence{
 		AKPublic: e.AKPublic, EKPublic: e.EKPublic, EKCertificate: e.EKCertificate,
-		Quote: e.Quote, Signature: e.Signature, EventLog: e.EventLog, PCRs: make(map[int][]byte, len(e.PCRs)),
+		Quote: e.Quote, Signature: e.Signature, EventLog: e.EventLog, UserspaceLog: e.UserspaceLog, PCRs: make(map[int][]byte, len(e.PCRs)),
 	}
 	for _, c := range e.EKChain {
 		t.EKChain = append(t.EKChain, c)

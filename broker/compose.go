@@ -204,6 +204,7 @@ func evidenceParts(a *attempt) []ledger.EvidencePart {
 	if seg := a.evidence.TPM2.IMA; seg != nil {
 		put(ledger.PartIMALog, seg.Raw)
 	}
+	put(ledger.PartUserspaceLog, e.UserspaceLog)
 	if c := e.Certify; c != nil {
 		put(ledger.PartCertify, packCertify(c.Public, c.Attest, c.Signature))
 	}

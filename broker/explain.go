@@ -106,7 +106,7 @@ func (b *Broker) recordedPolicy(ctx context.Context, ref ledger.PolicyRef) (*pol
 // recordedBoot reads what an attestation measured out of its evidence; nil where
 // a part is gone, or where the log does not lead to the PCRs.
 func (b *Broker) recordedBoot(ctx context.Context, body ledger.Attestation) (*boot, error) {
-	pcrs, log := "", ""
+	pcrs, log, user := "", "", ""
 	if body.Baseline != nil {
 		log = body.Baseline.EventLog
 	}
@@ -116,6 +116,8 @@ func (b *Broker) recordedBoot(ctx context.Context, body ledger.Attestation) (*bo
 			pcrs = id.SHA256
 		case ledger.PartEventLog:
 			log = id.SHA256
+		case ledger.PartUserspaceLog:
+			user = id.SHA256
 		}
 	}
 	rawPCRs, err := b.part(ctx, pcrs)
@@ -126,11 +128,15 @@ func (b *Broker) recordedBoot(ctx context.Context, body ledger.Attestation) (*bo
 	if err != nil {
 		return nil, err
 	}
+	rawUser, err := b.part(ctx, user)
+	if err != nil {
+		return nil, err
+	}
 	t := verifier.TPM2Evidence{PCRs: map[int][]byte{}}
 	if err := placePCRs(&t, rawPCRs); err != nil {
 		return nil, err
 	}
-	return newBoot(body.ID.String(), t.PCRs, rawLog), nil
+	return newBoot(body.ID.String(), t.PCRs, rawLog, rawUser), nil
 }
 
 // part returns a part of the evidence by the hex of its digest, nil for "" or

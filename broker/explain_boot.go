@@ -6,6 +6,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/policy"
+	"github.com/zonebroker/zonebroker/verifier/celog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 )
 
@@ -20,7 +21,7 @@ type boot struct {
 
 // newBoot reads a boot. A log that does not lead to the PCRs says nothing about
 // them, and counts as none.
-func newBoot(attestation string, pcrs map[int][]byte, rawLog []byte) *boot {
+func newBoot(attestation string, pcrs map[int][]byte, rawLog, rawUser []byte) *boot {
 	t := &boot{attestation: attestation, pcrs: pcrs, events: make(map[int][]eventlog.Event)}
 	if len(rawLog) == 0 {
 		return t
@@ -29,7 +30,11 @@ func newBoot(attestation string, pcrs map[int][]byte, rawLog []byte) *boot {
 	if err != nil {
 		return t
 	}
-	if t.explained, err = log.Explain(pcrs); err != nil {
+	user, err := celog.Parse(rawUser)
+	if err != nil {
+		return t
+	}
+	if t.explained, err = log.ExplainWith(pcrs, user); err != nil {
 		return t
 	}
 	t.logged = true

@@ -4,4 +4,4 @@ package broker
 var CompareEvents = compareEvents
 
 // Logged reports whether a log says something about a boot.
-func Logged(pcrs map[int][]byte, log []byte) bool { return newBoot("", pcrs, log).logged }
+func Logged(pcrs map[int][]byte, log []byte) bool { return newBoot("", pcrs, log, nil).logged }

@@ -145,6 +145,8 @@ func placePart(ev *verifier.Evidence, kind string, raw []byte) error {
 		t.EventLog = raw
 	case ledger.PartIMALog:
 		t.IMA = &ima.Segment{Raw: raw}
+	case ledger.PartUserspaceLog:
+		t.UserspaceLog = raw
 	case ledger.PartCertify:
 		members := unpackCertify(raw)
 		if len(members) != 3 {

@@ -28,10 +28,12 @@ type host struct {
 	state string
 	log   string
 	list  string // measurement list of the kernel, "" for none
-	tpm   *swtpm.TPM
-	ak    tpm2collect.Kind
-	ek    tpm2collect.Kind
-	token string
+	// userspace is the file of systemd's log, "" for none.
+	userspace string
+	tpm       *swtpm.TPM
+	ak        tpm2collect.Kind
+	ek        tpm2collect.Kind
+	token     string
 }
 
 func newHost(t testing.TB, r *rig) *host {
@@ -94,7 +96,7 @@ func (h *host) config(p *replica) agent.Config {
 	}
 	return agent.Config{
 		Server: p.url, Trust: trust, StateDir: h.state, Device: "swtpm:" + h.tpm.Socket(),
-		EventLog: h.log, IMALog: h.list, AK: h.ak, EK: h.ek, JoinToken: h.token,
+		EventLog: h.log, UserspaceLog: h.userspace, IMALog: h.list, AK: h.ak, EK: h.ek, JoinToken: h.token,
 	}
 }
 

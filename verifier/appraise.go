@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/sha256"
 	"crypto/x509"
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
-	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
@@ -119,7 +117,7 @@ func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want *Exp
 		a.refuse("ima", err)
 		return
 	}
-	if err := a.explain(e.EventLog, rest, want.Baseline); err != nil {
+	if err := a.explain(e, rest, want.Baseline); err != nil {
 		a.refuse("eventlog", err)
 		return
 	}
@@ -127,37 +125,6 @@ func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want *Exp
 	if a.hasLog {
 		a.findings = append(a.findings, a.log.Findings()...)
 	}
-}
-
-// explain replays the log that was sent, or the kept one of the same boot. A
-// kept log that does not fit means that something changed since: the host has
-// to send the log of now.
-func (a *Appraisal) explain(sent []byte, quoted map[int][]byte, base *Baseline) error {
-	if len(sent) > 0 {
-		explained, err := replay(sent, quoted)
-		if err != nil {
-			return err
-		}
-		a.log, a.hasLog, a.logBytes, a.logDigest = explained, true, sent, sha256.Sum256(sent)
-		return nil
-	}
-	if base == nil || base.Log == nil || a.clock.ResetCount != base.Clock.ResetCount {
-		return eventlog.Unlogged(quoted)
-	}
-	explained, err := base.Log.Explain(quoted)
-	if err != nil {
-		return reason.New(reason.EventLogMissing, "a quoted PCR changed since the last attestation; send the event log")
-	}
-	a.log, a.hasLog, a.logBytes, a.logDigest = explained, true, base.Log.Bytes(), base.Log.Digest()
-	return nil
-}
-
-func replay(raw []byte, quoted map[int][]byte) (eventlog.Explained, error) {
-	log, err := eventlog.Parse(raw)
-	if err != nil {
-		return eventlog.Explained{}, err
-	}
-	return log.Explain(quoted)
 }
 
 // judgeMachine verifies the EK certificate at enrolment. Where an operator

@@ -38,6 +38,7 @@ type TPM2Evidence struct {
 	PCRs          map[int][]byte
 	EventLog      []byte
 	IMA           *ima.Segment // of the measurement list; only with PCR 10 in the selection
+	UserspaceLog  []byte       // of systemd, see package celog; may be absent
 	Certify       *tpm2.CertifyEvidence
 }
 

@@ -38,6 +38,10 @@ type Config struct {
 	// IMALog is the kernel's measurement list, sent where the broker asks for it;
 	// "" is where Linux shows it. Not trusted, as EventLog.
 	IMALog string
+	// UserspaceLog is systemd's measurement log; "" is where systemd keeps it, and
+	// none for a software TPM, to which no systemd measures. It is sent where PCR 9
+	// or 11 to 15 are asked for. Not trusted, as EventLog.
+	UserspaceLog string
 	// JoinToken is sent at an enrolment. Secret.
 	JoinToken string
 	// UserAgent is sent with requests.

@@ -42,6 +42,9 @@ func (r *run) answer(ctx context.Context, c api.Challenge) (api.AttestResponse, 
 	if err := r.addIMA(evidence, c.IMA); err != nil {
 		return api.AttestResponse{}, err
 	}
+	if err := r.addUserspaceLog(evidence, selection); err != nil {
+		return api.AttestResponse{}, err
+	}
 	return r.broker.Attest(ctx, api.AttestRequest{
 		Token: c.Token, Prev: r.state.Prev, Checkpoint: r.state.Checkpoint, SPKI: r.key.SPKI(), TPM2: evidence,
 	})
@@ -134,6 +137,21 @@ func (r *run) addIMA(evidence *api.TPM2Evidence, known *api.IMAKnown) error {
 		r.cfg.Progress("there is no measurement list at " + r.cfg.IMALog)
 	}
 	evidence.IMALog, evidence.IMAOffset, r.lastFirst = log, first, first > 0
+	return nil
+}
+
+// addUserspaceLog adds systemd's log to each quote of a PCR that systemd extends:
+// it grows while the host is up, so no broker keeps it. It is read after the
+// quote, and may have records that the quote does not cover.
+func (r *run) addUserspaceLog(evidence *api.TPM2Evidence, selection tpm2.Selection) error {
+	if r.cfg.UserspaceLog == "" || !slices.ContainsFunc([]int{9, 11, 12, 13, 14, 15}, selection.Has) {
+		return nil
+	}
+	log, err := tpm2collect.ReadUserspaceLog(r.cfg.UserspaceLog)
+	if err != nil {
+		return logFault("read systemd's measurement log", err)
+	}
+	evidence.UserspaceLog = log
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,9 @@ func newSession(cfg Config) (*session, error) {
 	}
 	if cfg.IMALog == "" {
 		cfg.IMALog = tpm2collect.DefaultIMALog
+	}
+	if cfg.UserspaceLog == "" && !strings.HasPrefix(cfg.Device, "swtpm:") {
+		cfg.UserspaceLog = tpm2collect.DefaultUserspaceLog
 	}
 	folder, err := openFolder(cfg.StateDir)
 	if err != nil {

@@ -13,6 +13,7 @@ const (
 	MaxBody          = 8 << 20 // bytes of the body of an attestation: 2 MiB, and a measurement list in base64
 	MaxEventLog      = 1 << 20 // bytes of a firmware event log
 	MaxIMALog        = 4 << 20 // bytes of a measurement list, or of what is new in it
+	MaxUserspaceLog  = 1 << 20 // bytes of systemd's measurement log
 	MaxEKCertificate = 4 << 10 // bytes of one EK certificate, NV header included
 	MaxEKChain       = 4       // certificates between EK certificate and root
 	MaxAttest        = 1 << 10 // bytes of a TPMS_ATTEST
@@ -106,6 +107,7 @@ type TPM2Evidence struct {
 	EventLog      Bytes            `json:"event_log,omitempty"`
 	IMALog        Bytes            `json:"ima_log,omitempty"`    // binary_runtime_measurements from entry ima_offset on
 	IMAOffset     int64            `json:"ima_offset,omitempty"` // counted in entries from 0 at boot
+	UserspaceLog  Bytes            `json:"userspace_log,omitempty"`
 	Certify       *Certify         `json:"certify,omitempty"`
 }
 

@@ -146,6 +146,7 @@ func (e *TPM2Evidence) validate(c *checks) {
 	if e.IMAOffset < 0 {
 		c.fail(reason.RequestMalformed, "/tpm2/ima_offset: less than 0")
 	}
+	c.size("/tpm2/userspace_log", len(e.UserspaceLog), MaxUserspaceLog)
 	if e.PCRs == nil {
 		c.fail(reason.RequestMalformed, "/tpm2/pcrs: missing")
 	}

@@ -126,6 +126,7 @@ const (
 	PartEKChain       = "tpm2.ek_chain"       // one part a certificate, in order
 	PartEventLog      = "tpm2.event_log"      // as sent, or the kept one that was judged again
 	PartIMALog        = "tpm2.ima_log"        // as sent, from entry ima_first on
+	PartUserspaceLog  = "tpm2.userspace_log"  // systemd's, as sent
 	PartCertify       = "tpm2.certify"        // lp(public) ‖ lp(attest) ‖ lp(signature)
 	PartSPKI          = "spki"                // DER of the key that asked for the SVID
 	PartCSR           = "csr"                 // PKCS#10 DER

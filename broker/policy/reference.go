@@ -104,8 +104,8 @@ func (w *walker) pcrMap(n *yaml.Node, what string) map[int][]string {
 			w.invalid(key, "PCR %d is resettable by software and proves nothing", pcr)
 		case pcr >= 17:
 			w.invalid(key, "PCR %d belongs to a dynamic launch, which is not implemented", pcr)
-		case pcr > 9 && pcr != 14:
-			w.invalid(key, "PCR %d is no state that a whole machine can be compared with (10 grows with every file; 11 to 13 and 15 are not judged yet); use 0 to 9 and 14", pcr)
+		case pcr == 10:
+			w.invalid(key, "PCR 10 is no state that a whole machine can be compared with: it grows with every file; use requires.ima")
 		}
 		list := w.texts(n.Content[i+1], what, w.digest)
 		if _, twice := out[pcr]; ok && !twice {

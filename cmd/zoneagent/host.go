@@ -17,6 +17,7 @@ type hostFlags struct {
 	state     string
 	eventLog  string
 	imaLog    string
+	userLog   string
 	joinToken string
 	ak, ek    string
 }
@@ -26,6 +27,7 @@ func (f *hostFlags) register(cmd *cobra.Command) {
 	registerState(cmd, &f.state)
 	cmd.Flags().StringVar(&f.eventLog, "event-log", tpm2collect.DefaultEventLog, "firmware event log")
 	cmd.Flags().StringVar(&f.imaLog, "ima-log", tpm2collect.DefaultIMALog, "measurement list of the kernel (IMA), sent where a zone wants it")
+	cmd.Flags().StringVar(&f.userLog, "userspace-log", "", "systemd's measurement log (default: "+tpm2collect.DefaultUserspaceLog+", none for a software TPM)")
 	cmd.Flags().StringVar(&f.joinToken, "join-token", "", "file with a one-time join token, mode 0600")
 	cmd.Flags().StringVar(&f.ak, "ak", "", "kind of attestation key: p256 or rsa (default: as before, p256 at first)")
 	registerTPM(cmd, &f.tpm, &f.ek)
@@ -92,7 +94,7 @@ func (f *hostFlags) config(progress func(string)) (agent.Config, error) {
 	}
 	cfg := agent.Config{
 		Server: f.broker.server, Trust: trust, TrustDomain: f.broker.trustDomain, StateDir: f.state, Device: f.tpm,
-		AK: tpm2collect.Kind(f.ak), EK: tpm2collect.Kind(f.ek), EventLog: f.eventLog, IMALog: f.imaLog,
+		AK: tpm2collect.Kind(f.ak), EK: tpm2collect.Kind(f.ek), EventLog: f.eventLog, IMALog: f.imaLog, UserspaceLog: f.userLog,
 		UserAgent: "zoneagent/" + version(),
 		Progress:  progress,
 	}

@@ -21,7 +21,7 @@ func places() completion.Places {
 			"level": completion.Fixed("live", "ready", "attested"),
 			"tpm":   completion.Fixed(tpm2collect.DefaultDevice),
 		},
-		Paths: []string{"DIR", "anchor", "bundle", "state", "event-log", "ima-log", "join-token", "save", "write"},
+		Paths: []string{"DIR", "anchor", "bundle", "state", "event-log", "ima-log", "userspace-log", "join-token", "save", "write"},
 	}
 }
 

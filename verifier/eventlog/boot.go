@@ -91,6 +91,19 @@ func (b Boot) Of(k Kind) []Fact {
 // CommandLine returns the kernel's command line. See CommandLine.Proved.
 func (b Boot) CommandLine() CommandLine { return b.command }
 
+// Phase returns the last boot phase that the quote covers and its record proves:
+// "enter-initrd", "leave-initrd", "sysinit", "ready" or what an administrator
+// added; "" where none is.
+func (b Boot) Phase() string {
+	phase := ""
+	for _, f := range b.facts {
+		if f.Kind == KindPhase && f.Proved {
+			phase = f.Text
+		}
+	}
+	return phase
+}
+
 // KeyStores returns PK, KEK, db, dbx and what else PCR 7 holds of their form.
 func (b Boot) KeyStores() []KeyStore { return slices.Clone(b.keys) }
 

@@ -28,7 +28,8 @@ type Finding = reason.Finding
 // Explained is a log that explained a verified quote. The zero value proves
 // nothing.
 type Explained struct {
-	base *explained // shared by copies, and not changed any more
+	base *explained // shared by copies and by quotes of one log; not changed any more
+	user *userspace // of this quote, nil without a userspace log
 }
 
 // explained is what the bytes of a log and the choice of PCRs decide.
@@ -58,7 +59,7 @@ func (x *explained) of(pcr int) []byte {
 }
 
 // EventDigests returns the digests that were extended into a PCR, in log order,
-// in the bank of the log. They are proved: the quoted value has no other
+// in the bank of the log: those of the firmware's log, then those of userspace. They are proved: the quoted value has no other
 // preimage. Nil where the PCR was not quoted or has no event. The slices are the
 // caller's.
 func (x Explained) EventDigests(pcr int) [][]byte {
@@ -66,6 +67,9 @@ func (x Explained) EventDigests(pcr int) [][]byte {
 		return nil
 	}
 	all := bytes.Clone(x.base.of(pcr))
+	if x.user != nil && pcr >= 0 && pcr <= maxPCR {
+		all = append(all, x.user.digests[pcr]...)
+	}
 	if len(all) == 0 {
 		return nil
 	}
@@ -107,7 +111,11 @@ func (x Explained) Boot() Boot {
 	if x.base == nil {
 		return Boot{}
 	}
-	return x.base.boot
+	b := x.base.boot
+	if x.user != nil {
+		b.facts = slices.Concat(b.facts, x.user.facts)
+	}
+	return b
 }
 
 // note adds a finding unless its PCR has one of that code, so that a log of

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"slices"
 	"sync"
+
+	"github.com/zonebroker/zonebroker/verifier/celog"
 )
 
 // Kept is a log that is asked about again and again: ten thousand hosts of one
@@ -53,11 +55,16 @@ func (k *Kept) Explain(quoted map[int][]byte) (Explained, error) {
 
 // ExplainBank is what ParseBank and Log.Explain give for the same bytes.
 func (k *Kept) ExplainBank(quoted map[int][]byte, bank Bank) (Explained, error) {
+	return k.ExplainWith(quoted, bank, celog.Log{})
+}
+
+// ExplainWith is what ParseBank and Log.ExplainWith give for the same bytes.
+func (k *Kept) ExplainWith(quoted map[int][]byte, bank Bank, user celog.Log) (Explained, error) {
 	i := slices.Index(judged[:], bank)
 	if i < 0 {
 		return Explained{}, errBank(bank)
 	}
-	return k.in(i).explain(quoted)
+	return k.in(i).explain(quoted, user)
 }
 
 // in returns the log in the i-th of the judged banks.
@@ -74,11 +81,11 @@ func (k *Kept) in(i int) *keptBank {
 	return k.banks[i]
 }
 
-func (b *keptBank) explain(quoted map[int][]byte) (Explained, error) {
+func (b *keptBank) explain(quoted map[int][]byte, user celog.Log) (Explained, error) {
 	if b.err != nil {
 		return Explained{}, b.err
 	}
-	known, err := b.log.compare(&b.values, quoted)
+	known, u, err := b.log.compareWith(&b.values, quoted, user)
 	if err != nil {
 		return Explained{}, err
 	}
@@ -92,5 +99,6 @@ func (b *keptBank) explain(quoted map[int][]byte) (Explained, error) {
 		}
 		b.facts[known] = x
 	}
+	x.user = u
 	return x, nil
 }

@@ -203,3 +203,7 @@ func (l Log) Claims() Explained {
 	}
 	return l.facts(&p, all)
 }
+
+// Locality is that of the StartupLocality record, 0 without one: a TPM that is
+// booted by this log has to be started there.
+func (l Listing) Locality() byte { return l.locality }

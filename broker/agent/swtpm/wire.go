@@ -18,6 +18,10 @@ const (
 	cmdGetCapability uint32 = 1
 	cmdInit          uint32 = 2
 	cmdShutdown      uint32 = 3
+	cmdSetLocality   uint32 = 5
+	cmdHashStart     uint32 = 6
+	cmdHashData      uint32 = 7
+	cmdHashEnd       uint32 = 8
 
 	// initDeleteVolatile makes CMD_INIT a cold start even where volatile state was
 	// stored.

@@ -3,6 +3,7 @@ package build
 import (
 	"crypto/sha1" // the bank of that name, which nothing trusts
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/binary"
 	"slices"
 	"unicode/utf16"
@@ -17,7 +18,17 @@ type Event struct {
 	Type   uint32
 	SHA1   [sha1.Size]byte
 	SHA256 [sha256.Size]byte
+	SHA384 [sha512.Size384]byte
 	Data   []byte
+}
+
+// Hashed returns an event that extends the hashes of measured.
+func Hashed(pcr int, typ uint32, measured, data []byte) Event {
+	return Event{PCR: pcr, Type: typ, SHA1: sha1.Sum(measured), SHA256: sha256.Sum256(measured), SHA384: sha512.Sum384(measured), Data: data}
+}
+
+func (e Event) extend() Extend {
+	return Extend{PCR: e.PCR, SHA1: e.SHA1, SHA256: e.SHA256, SHA384: e.SHA384}
 }
 
 // Extend is what a TPM has to be told so that a log replays to its PCRs.
@@ -25,6 +36,39 @@ type Extend struct {
 	PCR    int
 	SHA1   [sha1.Size]byte
 	SHA256 [sha256.Size]byte
+	SHA384 [sha512.Size384]byte
+	Banks  []eventlog.Bank // that the log has; nil for SHA-1, SHA-256 and, if not zero, SHA-384
+}
+
+// ExtendsOf returns what a TPM has to be told so that it stands where any log says
+// it does, whoever wrote that: records of a legacy log too, and of one that is
+// refused, as far as it can be read. Banks of other hashes are left out.
+func ExtendsOf(log eventlog.Listing) []Extend {
+	out := make([]Extend, 0, len(log.Records))
+	for _, r := range log.Records {
+		if r.Type == eventlog.TypeNoAction {
+			continue
+		}
+		e := Extend{PCR: r.PCR}
+		for _, bank := range [...]eventlog.Bank{eventlog.SHA1, eventlog.SHA256, eventlog.SHA384} {
+			if d := r.In(bank); d != nil {
+				copy(e.room(bank), d)
+				e.Banks = append(e.Banks, bank)
+			}
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func (e *Extend) room(bank eventlog.Bank) []byte {
+	switch bank {
+	case eventlog.SHA1:
+		return e.SHA1[:]
+	case eventlog.SHA384:
+		return e.SHA384[:]
+	}
+	return e.SHA256[:]
 }
 
 // Builder collects the records of a log behind its Spec ID record.
@@ -45,7 +89,7 @@ func (b *Builder) Extends() []Extend {
 	out := make([]Extend, 0, len(b.events))
 	for _, e := range b.events {
 		if e.Type != eventlog.TypeNoAction {
-			out = append(out, Extend{PCR: e.PCR, SHA1: e.SHA1, SHA256: e.SHA256})
+			out = append(out, e.extend())
 		}
 	}
 	return out
@@ -54,29 +98,47 @@ func (b *Builder) Extends() []Extend {
 // Bytes returns the log: the Spec ID record for SHA-1 and SHA-256, then all
 // events, little-endian (TCG PFP 10.2.1 and 10.2.2).
 func (b *Builder) Bytes() []byte {
-	out := SpecID(Algorithm{ID: algSHA1, Size: sha1.Size}, Algorithm{ID: algSHA256, Size: sha256.Size})
+	return b.BytesIn(eventlog.SHA1, eventlog.SHA256)
+}
+
+// BytesIn returns the log for other banks, in the order given.
+func (b *Builder) BytesIn(banks ...eventlog.Bank) []byte {
+	algs := make([]Algorithm, len(banks))
+	for i, bank := range banks {
+		algs[i] = Algorithm{ID: uint16(bank), Size: uint16(len(Event{}.in(bank)))}
+	}
+	out := SpecID(algs...)
 	for _, e := range b.events {
-		out = e.Append(out)
+		out = e.append(out, banks...)
 	}
 	return out
 }
 
+// in returns the digest of a bank.
+func (e Event) in(bank eventlog.Bank) []byte {
+	switch bank {
+	case eventlog.SHA1:
+		return e.SHA1[:]
+	case eventlog.SHA384:
+		return e.SHA384[:]
+	}
+	return e.SHA256[:]
+}
+
 // Append appends the record to a log and returns the longer slice.
-func (e Event) Append(log []byte) []byte {
+func (e Event) Append(log []byte) []byte { return e.append(log, eventlog.SHA1, eventlog.SHA256) }
+
+func (e Event) append(log []byte, banks ...eventlog.Bank) []byte {
 	le := binary.LittleEndian
 	log = le.AppendUint32(log, uint32(e.PCR))
 	log = le.AppendUint32(log, e.Type)
-	log = le.AppendUint32(log, 2)
-	log = append(le.AppendUint16(log, algSHA1), e.SHA1[:]...)
-	log = append(le.AppendUint16(log, algSHA256), e.SHA256[:]...)
+	log = le.AppendUint32(log, uint32(len(banks)))
+	for _, bank := range banks {
+		log = append(le.AppendUint16(log, uint16(bank)), e.in(bank)...)
+	}
 	log = le.AppendUint32(log, uint32(len(e.Data)))
 	return append(log, e.Data...)
 }
-
-const (
-	algSHA1   uint16 = 0x0004
-	algSHA256 uint16 = 0x000B
-)
 
 // Algorithm is a bank of the Spec ID record; Size in bytes.
 type Algorithm struct{ ID, Size uint16 }
@@ -114,7 +176,7 @@ func (b *Builder) Measure(pcr int, typ uint32, data []byte) {
 // MeasureAs appends an event whose digest is the hash of something else than its
 // data: of a file, an image, a string without its prefix.
 func (b *Builder) MeasureAs(pcr int, typ uint32, measured, data []byte) {
-	b.events = append(b.events, Event{PCR: pcr, Type: typ, SHA1: sha1.Sum(measured), SHA256: sha256.Sum256(measured), Data: data})
+	b.events = append(b.events, Hashed(pcr, typ, measured, data))
 }
 
 // NoAction appends an EV_NO_ACTION record, which extends nothing.

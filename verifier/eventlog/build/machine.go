@@ -27,6 +27,12 @@ type Machine struct {
 	// CommandLine is what follows the kernel's path; PCR 8 depends on it. Default
 	// "root=/dev/vda1 ro quiet".
 	CommandLine string
+	// UKI boots a unified kernel image from systemd-boot instead of GRUB: PCR 11 has
+	// its sections, PCR 12 and 13 what systemd-stub packs for the initrd.
+	UKI bool
+	// SystemdBoot boots the kernel by an entry of systemd-boot: PCR 12 has the
+	// command line.
+	SystemdBoot bool
 }
 
 func (m Machine) withDefaults() Machine {
@@ -55,8 +61,15 @@ func (m Machine) Log() *Builder {
 	b := New()
 	m.firmware(b)
 	m.bootManager(b)
-	m.shim(b)
-	m.grub(b)
+	switch {
+	case m.UKI:
+		m.unified(b)
+	case m.SystemdBoot:
+		m.typeOne(b)
+	default:
+		m.shim(b)
+		m.grub(b)
+	}
 	b.Action(5, "Exit Boot Services Invocation")
 	b.Action(5, "Exit Boot Services Returned with Success")
 	return b

@@ -11,7 +11,9 @@ import (
 const (
 	// DefaultEventLog is where Linux shows the firmware's event log.
 	DefaultEventLog = "/sys/kernel/security/tpm0/binary_bios_measurements"
-	// MaxEventLog is the most bytes of a log that are read and sent.
+	// DefaultUserspaceLog is where systemd writes what it measures after the boot.
+	DefaultUserspaceLog = "/run/log/systemd/tpm2-measure.log"
+	// MaxEventLog is the most bytes of either log that are read and sent.
 	MaxEventLog = 1 << 20
 )
 
@@ -20,6 +22,12 @@ const (
 // the log would have explained, and says so.
 func ReadEventLog(path string) ([]byte, error) {
 	return readLog(path, logKind{name: "event log", flag: "--event-log", limit: MaxEventLog})
+}
+
+// ReadUserspaceLog reads systemd's measurement log in the same way. A host without
+// systemd, or with a systemd that measures nothing, has none.
+func ReadUserspaceLog(path string) ([]byte, error) {
+	return readLog(path, logKind{name: "measurement log of systemd", flag: "--userspace-log", limit: MaxEventLog})
 }
 
 // logKind is a log that the kernel shows as a file of unknown length.

@@ -1,0 +1,136 @@
+package eventlog
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+
+	"github.com/zonebroker/zonebroker/verifier/celog"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// userspacePCRs are those that systemd extends after the firmware's log has ended,
+// and what an administrator's own systemd-pcrextend may use. PCR 10 is IMA's; PCR
+// 0 to 7 have a grammar that a second log would go round.
+var userspacePCRs = [PCRs]bool{8: true, 9: true, 11: true, 12: true, 13: true, 14: true, 15: true}
+
+// userspace is what a log of systemd's userspace adds to what the firmware's log
+// proves. It belongs to one quote: hosts share a firmware's log, not a machine id.
+type userspace struct {
+	digests [PCRs][]byte // that were extended, one after the other
+	facts   []Fact
+}
+
+// ExplainWith is Explain with the log of systemd's userspace beside that of the
+// firmware: a quoted PCR that the firmware's log alone does not lead to is
+// explained if the userspace log leads on to it. Records behind the quoted value
+// were made after the quote: they explain nothing, and are no facts.
+//
+// Refusals: those of Explain, and eventlog.digests for a record of a PCR that is
+// needed and has no digest of the bank.
+func (l Log) ExplainWith(quoted map[int][]byte, user celog.Log) (Explained, error) {
+	p := l.replay()
+	known, u, err := l.compareWith(&p, quoted, user)
+	if err != nil {
+		return Explained{}, err
+	}
+	x := l.facts(&p, known)
+	x.user = u
+	return x, nil
+}
+
+// compareWith is compare with the records of the userspace log behind the events
+// of the firmware's.
+func (l *Log) compareWith(p *replayed, quoted map[int][]byte, user celog.Log) ([PCRs]bool, *userspace, error) {
+	var room [PCRs]bool
+	if len(user.Events()) == 0 {
+		known, err := l.compare(p, quoted)
+		return known, nil, err
+	}
+	size := l.bank.Size()
+	u := &userspace{}
+	met := maps.Clone(quoted) // what the firmware's log has to lead to
+	var refusal error
+	for pcr := range PCRs {
+		want, ok := quoted[pcr]
+		if !ok || !userspacePCRs[pcr] || len(want) != size || bytes.Equal(p.values[pcr][:size], want) || !extendsPCR(user, pcr) {
+			continue
+		}
+		if err := l.follow(u, p.values[pcr], pcr, want, user); refusal == nil {
+			refusal = err
+		}
+		met[pcr] = p.values[pcr][:size]
+	}
+	known, err := l.compare(p, met)
+	if err == nil {
+		err = refusal
+	}
+	if err != nil {
+		return room, nil, err
+	}
+	u.read(l.bank, user)
+	return known, u, nil
+}
+
+func extendsPCR(user celog.Log, pcr int) bool {
+	return slices.ContainsFunc(user.Events(), func(e celog.Event) bool { return e.PCR == pcr })
+}
+
+// follow extends the records of a PCR until the quoted value is reached.
+func (l *Log) follow(u *userspace, v value, pcr int, want []byte, user celog.Log) error {
+	size := l.bank.Size()
+	from := v
+	var seen []byte
+	for _, e := range user.Events() {
+		if e.PCR != pcr {
+			continue
+		}
+		digest := e.In(uint16(l.bank))
+		if digest == nil {
+			return reason.Newf(reason.EventLogDigests, "userspace record %d has no %s digest", e.Line, l.bank)
+		}
+		l.bank.extend(&v, digest)
+		seen = append(seen, digest...)
+		if bytes.Equal(v[:size], want) {
+			u.digests[pcr] = seen
+			return nil
+		}
+	}
+	return reason.Newf(reason.EventLogReplayMismatch,
+		"pcr=%d: the firmware's log leads to %x and %d records of the userspace log on to %x, quoted is %x: send both logs of the running boot, unaltered",
+		pcr, from[:size], len(seen)/size, v[:size], want)
+}
+
+// read makes facts of the records that the quote covers.
+func (u *userspace) read(b Bank, user celog.Log) {
+	var taken [PCRs]int
+	var broken [PCRs]bool
+	for _, e := range user.Events() {
+		if e.PCR < 0 || taken[e.PCR] >= len(u.digests[e.PCR]) {
+			continue
+		}
+		taken[e.PCR] += b.Size()
+		if len(u.facts) >= maxFactsOfKind {
+			continue
+		}
+		digest := e.In(uint16(b))
+		covered := b.covers(digest, []byte(e.Text))
+		text, clean := printableText(e.Text)
+		f := Fact{
+			Kind: KindSystem, Name: printable(e.Type), Text: text, Digest: digest, PCR: e.PCR, Event: e.Line, Userspace: true,
+			Proved: covered && clean && !broken[e.PCR],
+		}
+		if e.PCR == 11 {
+			f.Kind = KindPhase
+		}
+		switch {
+		case !covered:
+			f.Why = "its digest does not cover the text"
+			broken[e.PCR] = true
+		case !f.Proved:
+			f.Why = "a record before it is not covered by its digest, or it cannot be shown"
+		}
+		f.TextProved = f.Proved
+		u.facts = append(u.facts, f)
+	}
+}
