@@ -72,13 +72,22 @@ func blocks(t *testing.T, name, language string) []string {
 	return out
 }
 
-// TestDocumentedZonesLint: the zone that the page shows is one that loads.
+// TestDocumentedZonesLint: the zones and file sets that the pages show load.
 func TestDocumentedZonesLint(t *testing.T) {
+	reference := policy.File{Name: "debian-12.yaml", Bytes: []byte("apiVersion: zonebroker/v1\nkind: ReferenceSet\nname: debian-12\nbank: sha256\npcrs: {0: [" + strings.Repeat("00", 32) + "]}\n")}
+	learnt := policy.File{Name: "files.yaml", Bytes: []byte("apiVersion: zonebroker/v1\nkind: FileSet\nname: debian-12-files\npaths: ['/usr/.*']\n")}
+	measured := []policy.File{reference, learnt}
+	for i, b := range blocks(t, "docs/evidence/ima.md", "yaml") {
+		measured = append(measured, policy.File{Name: "ima" + string(rune('0'+i)) + ".yaml", Bytes: []byte(b)})
+	}
+	if _, problems := policy.Load(measured); len(problems) > 0 {
+		t.Errorf("docs/evidence/ima.md: %v", problems)
+	}
 	var files []policy.File
 	for i, b := range blocks(t, "docs/zones.md", "yaml") {
 		files = append(files, policy.File{Name: "block" + string(rune('0'+i)) + ".yaml", Bytes: []byte(b)})
 	}
-	files = append(files, policy.File{Name: "debian-12.yaml", Bytes: []byte("apiVersion: zonebroker/v1\nkind: ReferenceSet\nname: debian-12\nbank: sha256\npcrs: {0: [" + strings.Repeat("00", 32) + "]}\n")})
+	files = append(files, reference)
 	if _, problems := policy.Load(files); len(problems) > 0 {
 		t.Errorf("docs/zones.md: %v", problems)
 	}
@@ -116,7 +125,7 @@ func TestDocumentedTestsExist(t *testing.T) {
 func TestDocumentedCommandsExist(t *testing.T) {
 	r := getRig(t)
 	n := 0
-	for _, name := range []string{"README.md", "docs/zones.md"} {
+	for _, name := range []string{"README.md", "docs/zones.md", "docs/evidence/ima.md"} {
 		for _, block := range blocks(t, name, "sh") {
 			for line := range strings.Lines(block) {
 				f := strings.Fields(line)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
+	imabuild "github.com/zonebroker/zonebroker/verifier/ima/build"
 )
 
 // scene is what the examples find: a broker with nodes, some of them waiting and
@@ -74,6 +75,7 @@ func newScene(t *testing.T) *scene {
 	must(t, os.MkdirAll(filepath.Join(s.dir, "broken"), 0o755))
 	must(t, os.WriteFile(filepath.Join(s.dir, "broken", "a.yaml"), []byte("kind: Zone\ncolour: red\n"), 0o600))
 	writeVectors(t, s.dir)
+	must(t, os.WriteFile(filepath.Join(s.dir, "list"), imabuild.New(imabuild.Aggregate(nil), imabuild.File("/usr/bin/sh", nil)).Bytes(), 0o600))
 	anchor, err := os.ReadFile(filepath.Join(p.dir, "anchor.pem"))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(s.dir, "anchor.pem"), anchor, 0o600))

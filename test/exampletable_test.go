@@ -115,6 +115,8 @@ var exampleSteps = []step{
 	{line: "zonebroker history verify -o json"},
 	{line: "zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz -o zones/debian-12-6.1.yaml"},
 	{line: "zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz --boot 0192f0c1-2345-7abc-8def-0123456789ab --name debian-12-6.1 -o -"},
+	{line: "zonebroker reference files /sys/kernel/security/ima/binary_runtime_measurements -o zones/debian-12-files.yaml", run: "zonebroker reference files list -o zones/debian-12-files.yaml"},
+	{line: "zonebroker reference files ./binary_runtime_measurements --under /usr/bin --name debian-12-bin -o -", run: "zonebroker reference files list --under /usr/bin --name debian-12-bin -o -"},
 
 	{line: "zoneagent fetch jwt --audience payments-api > token.jwt", extra: true, once: true},
 	{line: "zonebroker claim inspect svid.pem -o json"},

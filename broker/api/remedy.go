@@ -34,6 +34,7 @@ const (
 var areaRemedies = map[string]string{
 	"ekcert":   "Look at the EK certificate (`tpm2_getekcertificate`): it has to come from a maker whose root the broker is configured with.",
 	"eventlog": "Compare /sys/kernel/security/tpm0/binary_bios_measurements with the PCRs; reboot, and if it stays, report firmware version and log.",
+	"ima":      "Compare /sys/kernel/security/ima/binary_runtime_measurements with PCR 10; reboot, and if it stays, report the kernel's version and the list.",
 	"tpm2":     updateAgent,
 	"request":  "Compare the request with /openapi.json.",
 }
@@ -84,6 +85,12 @@ var remedies = map[reason.Code]string{
 	reason.RequestRateLimited: "Wait as long as Retry-After says.",
 	reason.RequestTooLarge:    "Send less: the limits stand in /openapi.json.",
 
+	reason.IMABootAggregate:       "The list is of another boot, or over a PCR bank that is not quoted: turn the SHA-256 bank on, boot with ima_hash=sha256, and attest again.",
+	reason.IMADenied:              "Add the file to a FileSet of the zone if it may run there; otherwise find out who put it there. The host has to reboot: what ran, ran.",
+	reason.IMAMissing:             "Boot with an IMA policy (ima_policy=tcb), and let zoneagent read /sys/kernel/security/ima/binary_runtime_measurements (--ima-log).",
+	reason.IMAOffset:              "Send the measurement list from entry 0.",
+	reason.IMATemplateUnknown:     "Boot with a template of the kernel: ima_template=ima-sig or ima-ng.",
+	reason.IMAViolation:           "Do not write to programs in place: replace the file. Reboot, or let the zone allow violations.",
 	reason.EventLogMissing:        "Send the firmware's event log: zoneagent must be able to read /sys/kernel/security/tpm0/binary_bios_measurements.",
 	reason.EventLogReplayMismatch: "The log is not the one of this boot, or something extended a PCR without logging it. Reboot and attest again.",
 	reason.EventLogSHA1Only:       "Turn the SHA-256 bank of the TPM on in the firmware and reboot.",

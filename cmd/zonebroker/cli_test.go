@@ -32,6 +32,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/claim"
 	"github.com/zonebroker/zonebroker/broker/issuer"
 	"github.com/zonebroker/zonebroker/broker/server"
+	"github.com/zonebroker/zonebroker/verifier/ima/build"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -283,6 +284,10 @@ func writeSVID(dir string) error {
 		"svid.der":  leaf.Raw,
 		"plain.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}),
 	}
+	files["list"] = build.New(
+		build.Aggregate(nil), build.File("/usr/bin/sh", []byte("sh")), build.File("/usr/bin/sh", []byte("sh")), build.File("/etc/a b", nil),
+		build.File("/odd\xff", []byte("odd")), build.Violation("/usr/bin/ls"), build.Buffer(".ima", nil), build.Buffer(".ima", []byte("x")),
+	).Bytes()
 	if files["token.jwt"], err = makeToken(claims, id.String(), leaf, caKey); err != nil {
 		return err
 	}

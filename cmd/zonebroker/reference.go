@@ -26,8 +26,8 @@ const pcrByEvents = 9
 
 func newReferenceCmd() *cobra.Command {
 	return group("reference", "Reference sets: what a good boot looks like",
-		"Reference turns an accepted boot of a node into a document that zones can ask for.",
-		"  zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz -o zones/debian-12-6.1.yaml", referenceLearnCmd())
+		"Reference turns an accepted boot of a node, or the files that a machine measured,\ninto a document that zones can ask for.",
+		"  zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz -o zones/debian-12-6.1.yaml", referenceLearnCmd(), referenceFilesCmd())
 }
 
 // referenceOptions of reference learn.
@@ -138,7 +138,8 @@ func (o *referenceOptions) document(m api.ReferenceMaterial) ([]byte, error) {
 		if err != nil || pcr < 0 || pcr > 23 {
 			return nil, fmt.Errorf("the broker named a PCR that does not exist")
 		}
-		if _, ok := d.Events[pcr]; !ok {
+		// PCR 10 grows with every file: no two moments have one value.
+		if _, ok := d.Events[pcr]; !ok && pcr != 10 {
 			d.PCRs[pcr] = []string{value}
 		}
 	}

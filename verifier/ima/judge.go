@@ -126,6 +126,7 @@ type File struct {
 	Path      string `json:"path"`   // printable, "" of an unknown template
 	Digest    string `json:"digest"` // "sha256:" and hex, "" of an unknown template
 	Violation bool   `json:"violation,omitempty"`
+	Buffer    bool   `json:"buffer,omitempty"`  // data in memory, and no file
 	Signed    bool   `json:"signed,omitempty"`  // carries a signature, which may or may not verify
 	Allowed   string `json:"allowed,omitempty"` // by which rule; "" where none does or none were given
 	Offence   string `json:"offence,omitempty"` // why the record itself is no good, or the file not allowed
@@ -160,7 +161,7 @@ func describe(entry uint64, r *record, data []byte, c *checker) File {
 	if f.digest != nil {
 		out.Digest = f.name()
 	}
-	out.Signed = len(f.sig) > 0
+	out.Signed, out.Buffer = len(f.sig) > 0, f.isBuffer
 	switch {
 	case out.Offence != "":
 	case out.Violation:
