@@ -118,9 +118,7 @@ func (p *publicArea) parseECC(r *reader) error {
 		return unlessFailed(r)
 	}
 	p.curve = r.u16()
-	if !p.kdf.parseKDF(r) {
-		return unlessFailed(r)
-	}
+	p.kdf.parseKDF(r)
 	p.x, p.y = r.sized(), r.sized()
 	return nil
 }
@@ -164,12 +162,11 @@ func (s *scheme) parse(r *reader) bool {
 
 // parseKDF: every TPM_ALG_KDF of the registry carries one hash; only NULL
 // carries none. Which of them a key may have is the caller's question.
-func (s *scheme) parseKDF(r *reader) bool {
+func (s *scheme) parseKDF(r *reader) {
 	s.alg = r.u16()
 	if s.alg != algNull {
 		s.hash = r.u16()
 	}
-	return true
 }
 
 // isVersion1Key recognises what TPM 1.2 agents send as a public key: TPM_PUBKEY
