@@ -189,9 +189,6 @@ func utf16Bytes(s string) []byte {
 	return out
 }
 
-// catalogueOfIMA: rows 84 to 93.
-func catalogueOfIMA() []row { return nil }
-
 func TestCatalogueForgesLogsThatReplay(t *testing.T) {
 	s := newRenewal(t)
 	otherBoot(asMeasured, asMeasured)(t, s)
