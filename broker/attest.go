@@ -247,9 +247,11 @@ func (b *Broker) expectation(ctx context.Context, a *attempt) (verifier.Expectat
 	want := verifier.Expectation{
 		TrustDomain: b.cfg.TrustDomain, Purpose: c.Purpose, Nonce: c.Nonce, AKName: c.AKName,
 		Selection: sel, IssuedAt: c.issued(), Manufacturer: a.snap.Node.Manufacturer,
+		TPM: verifier.TPMFacts(a.snap.Node.TPM),
 	}
 	if c.Enrol != nil {
 		want.RequireGenuine = c.Enrol.Admitted == ledger.AdmitJoinToken || c.Enrol.Admitted == ledger.AdmitAnyGenuine
+		want.AllowExpired = a.policy.set.AllowsExpired()
 	}
 	st := a.snap.State
 	if !a.snap.Found || !st.HasClock || st.Rebaseline {

@@ -20,6 +20,9 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
+// stm33 is what the EK certificates of the tests' maker say.
+var stm33 = ledger.TPM{Model: "ST33", Version: "id:00490004"}
+
 func leaf(t testing.TB, chain []api.Bytes) *x509.Certificate {
 	t.Helper()
 	if len(chain) == 0 {
@@ -71,7 +74,7 @@ func TestAttestEnrolment(t *testing.T) {
 		Zone: "lab", Tier: 1, Purpose: "enrol", Format: "tpm2", TrustDomain: testDomain, Select: "ff0000",
 		SPKISHA256: hex.EncodeToString(spki[:]), IssuedAt: issued.UnixMilli(), AttestedAt: issued.UnixMilli(),
 		FreshUntil: out.FreshUntil.UnixMilli(), JudgedAt: r.now().UnixMilli(), TrustRoots: "sha256:" + hexOf(r.cfg.Trust.Digest),
-		AKName: hex.EncodeToString(h.tpm.AK.Name()), Manufacturer: "STM",
+		AKName: hex.EncodeToString(h.tpm.AK.Name()), Manufacturer: "STM", TPM: stm33,
 		Clock:    ledger.Clock{Clock: "100000", ResetCount: 3, Safe: true},
 		Firmware: "2312897626142815798", AdmittedBy: "inventory", Admission: adm.ID, NodeStatus: "active", Replica: "a",
 		Policy: ledger.PolicyRef{Version: 1, Hash: body.Policy.Hash},
@@ -91,7 +94,7 @@ func expectNode(t *testing.T, r *rig, h *host, adm api.Admission) {
 	t.Helper()
 	want := ledger.Node{
 		ID: ledger.NodeID(h.node), RootKind: "ek", RootHash: h.tpm.EK.RootHash(t), EKPublic: h.tpm.EK.Public,
-		AKPublic: h.tpm.AK.Public, AKName: h.tpm.AK.Name(), Manufacturer: "STM", AdmittedBy: "inventory",
+		AKPublic: h.tpm.AK.Public, AKName: h.tpm.AK.Name(), Manufacturer: "STM", TPM: stm33, AdmittedBy: "inventory",
 		Admission: uuid.MustParse(adm.ID), Machine: "rack7-host1", Groups: []string{"rack-7"}, Status: ledger.StatusActive,
 		AKApproved: true, CreatedAt: r.now(),
 	}

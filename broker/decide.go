@@ -116,8 +116,9 @@ func (b *Broker) settleNode(ctx context.Context, a *attempt) error {
 			v.node.AKApproved, v.rowDirty = false, true
 			v.events = append(v.events, string(reason.NodeAKChanged))
 		}
-		if a.appraisal.Manufacturer() != v.node.Manufacturer && c.Enrol != nil && a.appraisal.Genuine() {
-			v.node.Manufacturer, v.rowDirty = a.appraisal.Manufacturer(), true
+		if made := ledger.TPM(a.appraisal.TPM()); c.Enrol != nil && a.appraisal.Genuine() &&
+			(a.appraisal.Manufacturer() != v.node.Manufacturer || made != v.node.TPM) {
+			v.node.Manufacturer, v.node.TPM, v.rowDirty = a.appraisal.Manufacturer(), made, true
 		}
 		v.adopt(c.Enrol)
 		return nil
@@ -129,7 +130,7 @@ func (b *Broker) settleNode(ctx context.Context, a *attempt) error {
 	v.node = ledger.Node{
 		ID: c.Node, RootKind: rootKindEK, RootHash: [32]byte(c.Enrol.RootHash),
 		EKPublic: e.EKPublic, AKPublic: e.AKPublic, AKName: c.AKName,
-		Manufacturer: a.appraisal.Manufacturer(), AdmittedBy: c.Enrol.Admitted, Admission: c.Enrol.Admission,
+		Manufacturer: a.appraisal.Manufacturer(), TPM: ledger.TPM(a.appraisal.TPM()), AdmittedBy: c.Enrol.Admitted, Admission: c.Enrol.Admission,
 		Machine: c.Enrol.Machine, Groups: nonNil(c.Enrol.Groups), Status: ledger.StatusActive, AKApproved: true,
 		CreatedAt: a.now.UTC().Truncate(time.Microsecond),
 	}

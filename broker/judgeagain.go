@@ -67,7 +67,8 @@ func (b *Broker) recordedExpectation(ctx context.Context, body ledger.Attestatio
 	want := verifier.Expectation{
 		TrustDomain: body.TrustDomain, Purpose: body.Purpose, Nonce: nonce, AKName: name, Selection: sel,
 		IssuedAt: time.UnixMilli(body.IssuedAt), Manufacturer: body.Manufacturer,
-		RequireGenuine: body.RequireGenuine,
+		TPM:            verifier.TPMFacts(body.TPM),
+		RequireGenuine: body.RequireGenuine, AllowExpired: body.AllowExpired,
 	}
 	if body.Baseline != nil {
 		want.Baseline, err = b.recordedBaseline(ctx, body.Baseline)

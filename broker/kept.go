@@ -90,7 +90,7 @@ func (k *keptNodes) drop(e *list.Element) {
 
 func variableBytes(s *ledger.Snapshot) int {
 	n, st := &s.Node, &s.State
-	size := len(n.RootKind) + len(n.EKPublic) + len(n.AKPublic) + len(n.AKName) + len(n.Manufacturer) + len(n.AdmittedBy) +
+	size := len(n.RootKind) + len(n.EKPublic) + len(n.AKPublic) + len(n.AKName) + len(n.Manufacturer) + len(n.TPM.Model) + len(n.TPM.Version) + len(n.AdmittedBy) +
 		len(n.Machine) + len(st.PCRs) + len(st.IMA) + len(st.Seen) + len(st.Zone) + len(st.Reason)
 	for _, g := range n.Groups {
 		size += len(g) + 16

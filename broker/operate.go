@@ -11,6 +11,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -256,6 +257,7 @@ func (b *Broker) wireNode(s ledger.Snapshot) api.Node {
 		ID: string(n.ID), Status: string(n.Status), Standing: standing(st, b.cfg.Now()),
 		Zone: st.Zone, Tier: st.Tier, Verdict: st.Verdict, Reason: st.Reason,
 		RootHash: hex.EncodeToString(n.RootHash[:]), AKName: hex.EncodeToString(n.AKName), Manufacturer: n.Manufacturer,
+		TPMKind: ekcert.Kind(n.Manufacturer, n.TPM.Model), TPMModel: n.TPM.Model,
 		AdmittedBy: n.AdmittedBy, Machine: n.Machine, Groups: nonNil(n.Groups), Version: st.Version,
 		Last: idOrEmpty(st.Last), PolicyVersion: st.PolicyVersion, CreatedAt: n.CreatedAt,
 		AttestedAt: st.AttestedAt, FreshUntil: st.FreshUntil, ExpiresAt: st.ExpiresAt, LastAttemptAt: st.LastAttemptAt, RebootUntil: st.RebootUntil,

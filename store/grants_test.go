@@ -79,7 +79,7 @@ func TestSuperuserGrantsNothing(t *testing.T) {
 	t.Run("a_node", func(t *testing.T) {
 		w, heard := newWatchedWorld(t)
 		w.enrol(1)
-		w.db.Exec(t, freely+`INSERT INTO node SELECT 'mine', root_kind, sha256('x'), ek_public, ak_public, 'mine', manufacturer, admitted_by,
+		w.db.Exec(t, freely+`INSERT INTO node SELECT 'mine', root_kind, sha256('x'), ek_public, ak_public, 'mine', manufacturer, tpm_model, tpm_version, ek_expired, admitted_by,
 			gen_random_uuid(), machine, groups, status, ak_approved, created_at, mac FROM node;
 			CREATE TABLE mine AS TABLE node_state; UPDATE mine SET node_id = 'mine', version = 1; INSERT INTO node_state TABLE mine`)
 		_, err := w.s.NodeByAK(t.Context(), []byte("mine"))

@@ -15,14 +15,14 @@ import (
 // where its id, root of trust or AK is taken, or its admission has its node.
 const insertNode = `WITH made AS (
 	INSERT INTO node (node_id, root_kind, root_hash, ek_public, ak_public, ak_name, manufacturer, admitted_by, admission,
-		machine, groups, status, ak_approved, created_at, mac)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+		machine, groups, status, ak_approved, created_at, mac, tpm_model, tpm_version, ek_expired)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 	ON CONFLICT DO NOTHING RETURNING node_id)
 INSERT INTO node_state (node_id, version, last, confirmed, rebaseline, has_clock, clock, reset_count, restart_count, firmware,
 	pcrs, event_log, zone, tier, verdict, reason, policy_version, attested_at, fresh_until, expires_at, last_attempt_at,
 	last_ok_at, repeats, secure_boot, seen, reboot_until, ima, mac)
-SELECT node_id, 1, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37,
-	$38, $39, $40, $41
+SELECT node_id, 1, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40,
+	$41, $42, $43, $44
 FROM made RETURNING node_id`
 
 func insertNodeArgs(it *item) []any {
@@ -30,6 +30,7 @@ func insertNodeArgs(it *item) []any {
 	args := []any{
 		string(n.ID), n.RootKind, n.RootHash[:], full(n.EKPublic), full(n.AKPublic), full(n.AKName), n.Manufacturer, n.AdmittedBy,
 		n.Admission, n.Machine, full(n.Groups), string(n.Status), n.AKApproved, n.CreatedAt, it.macs.node,
+		n.TPM.Model, n.TPM.Version, n.TPM.Expired,
 	}
 	return append(append(args, stateRow(it.commit.State).args()...), it.macs.state)
 }
@@ -37,7 +38,8 @@ func insertNodeArgs(it *item) []any {
 // updateNode replaces what may change of a node. The trigger refuses a change of
 // the root of trust; the condition refuses it before.
 const updateNode = `UPDATE node SET ek_public = $3, ak_public = $4, ak_name = $5, manufacturer = $6, admitted_by = $7,
-	admission = $8, machine = $9, groups = $10, status = $11, ak_approved = $12, mac = $13
+	admission = $8, machine = $9, groups = $10, status = $11, ak_approved = $12, mac = $13,
+	tpm_model = $14, tpm_version = $15, ek_expired = $16
 WHERE node_id = $1 AND root_hash = $2 RETURNING node_id`
 
 func updateNodeArgs(it *item) []any {
@@ -45,6 +47,7 @@ func updateNodeArgs(it *item) []any {
 	return []any{
 		string(n.ID), n.RootHash[:], full(n.EKPublic), full(n.AKPublic), full(n.AKName), n.Manufacturer, n.AdmittedBy,
 		n.Admission, n.Machine, full(n.Groups), string(n.Status), n.AKApproved, it.macs.node,
+		n.TPM.Model, n.TPM.Version, n.TPM.Expired,
 	}
 }
 
@@ -100,6 +103,7 @@ func lostNew(it *item, present []nodeKey) error {
 
 const selectNode = `SELECT n.node_id, n.root_kind, n.root_hash, n.ek_public, n.ak_public, n.ak_name, n.manufacturer, n.admitted_by,
 	n.admission, n.machine, n.groups, n.status, n.ak_approved, n.created_at, n.mac,
+	n.tpm_model, n.tpm_version, n.ek_expired,
 	s.version, s.last, s.confirmed, s.rebaseline, s.has_clock, s.clock, s.reset_count, s.restart_count, s.firmware,
 	s.pcrs, s.event_log, s.zone, s.tier, s.verdict, s.reason, s.policy_version, s.attested_at, s.fresh_until, s.expires_at,
 	s.last_attempt_at, s.last_ok_at, s.repeats, s.secure_boot, s.seen, s.reboot_until, s.ima, s.mac
@@ -133,7 +137,8 @@ func newNodeScan() *nodeScan {
 	n := &s.node
 	s.dest = append([]any{
 		&s.id, &n.RootKind, &s.root, &n.EKPublic, &n.AKPublic, &n.AKName, &n.Manufacturer, &n.AdmittedBy,
-		&n.Admission, &n.Machine, &n.Groups, &s.status, &n.AKApproved, &n.CreatedAt, &s.mac, &s.version,
+		&n.Admission, &n.Machine, &n.Groups, &s.status, &n.AKApproved, &n.CreatedAt, &s.mac,
+		&n.TPM.Model, &n.TPM.Version, &n.TPM.Expired, &s.version,
 	}, append(s.state.dest(), &s.stateMAC)...)
 	return s
 }

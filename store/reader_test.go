@@ -341,7 +341,7 @@ func TestReadsLookUpEachKey(t *testing.T) {
 		}
 	}
 	check("empty")
-	exec(`INSERT INTO node SELECT 'node' || i, 'ek', sha256(('r' || i)::bytea), 'ek', 'ak', sha256(('a' || i)::bytea), 'STM', 'inventory',
+	exec(`INSERT INTO node SELECT 'node' || i, 'ek', sha256(('r' || i)::bytea), 'ek', 'ak', sha256(('a' || i)::bytea), 'STM', 'ST33', '', false, 'inventory',
 			gen_random_uuid(), '', '{}', 'active', true, now(), sha256('x') FROM generate_series(1, 20000) i`)
 	exec(`INSERT INTO node_state (node_id, version, last, confirmed, rebaseline, has_clock, clock, reset_count, restart_count, firmware,
 			pcrs, event_log, secure_boot, seen, zone, tier, verdict, reason, policy_version, attested_at, fresh_until, expires_at, last_attempt_at,

@@ -346,7 +346,7 @@ func (f *nodeFacts) differs(n ledger.Node, admitted map[uuid.UUID]origin) []stri
 		{"status", string(n.Status) == a.NodeStatus},
 		{"admission", admission == a.Admission && n.AdmittedBy == a.AdmittedBy},
 		{"admitted EK", from.eks == nil || slices.Contains(from.eks, n.RootHash)},
-		{"manufacturer", n.Manufacturer == a.Manufacturer},
+		{"manufacturer", n.Manufacturer == a.Manufacturer && n.TPM == a.TPM},
 		{"machine", n.Machine == from.machine},
 		{"groups", slices.Equal(n.Groups, from.groups)},
 	} {

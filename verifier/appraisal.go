@@ -3,6 +3,7 @@ package verifier
 import (
 	"slices"
 
+	"github.com/zonebroker/zonebroker/verifier/advisory"
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -35,6 +36,8 @@ type Appraisal struct {
 	authentic    bool
 	genuine      bool
 	manufacturer string
+	tpm          TPMFacts
+	advisories   []advisory.Advisory
 	quoted       bool
 	quote        tpm2.Quote
 	pcrs         map[int][]byte // of quote; whoever is outside gets a copy

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"time"
 
-	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
@@ -125,44 +124,6 @@ func (a *Appraisal) judgePCRs(attested tpm2.Attested, e *TPM2Evidence, want *Exp
 	if a.hasLog {
 		a.findings = append(a.findings, a.log.Findings()...)
 	}
-}
-
-// judgeMachine verifies the EK certificate at enrolment. Where an operator
-// vouched for the EK by its hash, a certificate that does not verify is a note;
-// a certificate for another key is a lie in any case.
-func (a *Appraisal) judgeMachine(e *TPM2Evidence, want *Expectation, trust *Trust, now time.Time) {
-	if a.lab() { // whatever certificate comes along, these keys are nobody's hardware
-		if want.RequireGenuine {
-			a.refuse("ekcert", reason.New(reason.EKCertUntrusted, "lab evidence is never genuine"))
-		}
-		return
-	}
-	if want.Purpose != PurposeEnrol {
-		a.manufacturer, a.genuine = want.Manufacturer, want.Manufacturer != ""
-		return
-	}
-	ek, err := tpm2.ParseEK(e.EKPublic)
-	if err != nil {
-		a.refuse("ekcert", err)
-		return
-	}
-	if len(e.EKCertificate) == 0 {
-		if want.RequireGenuine {
-			a.refuse("ekcert", reason.New(reason.EKCertUntrusted, "no EK certificate was sent, and nobody vouched for this EK by its hash"))
-		}
-		return
-	}
-	cert, err := ekcert.Verify(e.EKCertificate, e.EKChain, ek.SPKI(), trust.EKRoots, ekcert.Options{ExtraVendors: trust.ExtraVendors, CRLs: trust.CRLs}, now)
-	if err == nil {
-		a.manufacturer, a.genuine = cert.Manufacturer(), true
-		a.pass("ekcert", "chain verified")
-		return
-	}
-	if want.RequireGenuine || reason.Of(err) == reason.EKCertKeyMismatch {
-		a.refuse("ekcert", err)
-		return
-	}
-	a.findings = append(a.findings, Finding{Check: "ekcert", Outcome: reason.Noted, Code: reason.Of(err), Detail: reason.Detail(err)})
 }
 
 // judgeKey demands proof that the requested SVID key is the requester's: inside

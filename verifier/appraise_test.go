@@ -62,7 +62,7 @@ func (a *attempt) moveOn(t testing.TB, done verifier.Appraisal) {
 	}
 	a.tpm.Wait(time.Minute)
 	a.challenge(verifier.PurposeRenew, a.want.IssuedAt.Add(time.Minute))
-	a.want.Baseline, a.want.Manufacturer = base, done.Manufacturer()
+	a.want.Baseline, a.want.Manufacturer, a.want.TPM = base, done.Manufacturer(), done.TPM()
 	a.answer(t)
 }
 

@@ -123,14 +123,18 @@ func TestCanonicalSaysEverything(t *testing.T) {
 	finding := func(check, detail string) map[string]any {
 		return map[string]any{"check": check, "code": "", "detail": detail, "deny": false}
 	}
+	note := finding("advisory", "CVE-2018-6622: some platform firmware lets the PCRs of a discrete TPM be rebuilt after sleep (S3);"+
+		" see https://www.usenix.org/conference/usenixsecurity18/presentation/han")
+	note["code"] = "tpm2.advisory"
 	want := map[string]any{
+		"tpm":    map[string]any{"model": "ST33", "version": "id:00490004", "expired": false},
 		"format": "tpm2", "class": "A", "key": "tpm", "authentic": true, "genuine": true, "manufacturer": "STM",
 		"pcrs": map[string]any{"7": hex.EncodeToString(a.tpm.PCRs[7][:])}, "clock": "100000/3/0/true",
 		"firmware": "2312897626142815798", "secure_boot": "on",
 		"findings": []any{
 			finding("tpm2.quote", "signed by the AK over this challenge"), finding("tpm2.pcrs", "values are those quoted"),
 			finding("eventlog", "every quoted PCR is explained"), finding("ekcert", "chain verified"),
-			finding("key", "lives in the TPM that quoted"),
+			note, finding("key", "lives in the TPM that quoted"),
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

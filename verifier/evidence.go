@@ -56,8 +56,13 @@ type Expectation struct {
 	// RequireGenuine makes a bad or missing EK certificate a denial: for
 	// machines that nobody vouched for by EK hash.
 	RequireGenuine bool
+	// AllowExpired has an EK certificate verify as of its notBefore where it, or an
+	// issuer of it, is past its validity; EKExpired then says so, and the zone has
+	// to allow it. It is set where some zone does.
+	AllowExpired bool
 	// Manufacturer as verified at enrolment, for renewals, which send no EK.
 	Manufacturer string
+	TPM          TPMFacts // verified at the same time
 
 	Baseline *Baseline // nil at first contact and after an operator's approval
 }

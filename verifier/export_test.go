@@ -14,6 +14,7 @@ import (
 func MadeUp(format, key, manufacturer string, yes bool, clock tpm2.Clock, firmware uint64, findings []Finding) Appraisal {
 	return Appraisal{
 		format: format, class: format, key: key, authentic: yes, genuine: !yes, manufacturer: manufacturer,
+		tpm:   TPMFacts{Model: key, Version: format, Expired: yes},
 		clock: clock, firmware: firmware, findings: findings,
 	}
 }
@@ -32,23 +33,29 @@ func CanonicalByLibrary(a Appraisal) ([]byte, error) {
 		Deny   bool   `json:"deny"`
 	}
 	out := struct {
-		Format       string            `json:"format"`
-		Class        string            `json:"class"`
-		Key          string            `json:"key"`
-		Authentic    bool              `json:"authentic"`
-		Genuine      bool              `json:"genuine"`
-		Manufacturer string            `json:"manufacturer"`
-		PCRs         map[string]string `json:"pcrs"`
-		Clock        string            `json:"clock"`
-		Firmware     string            `json:"firmware"`
-		SecureBoot   string            `json:"secure_boot"`
-		Findings     []finding         `json:"findings"`
+		Format       string `json:"format"`
+		Class        string `json:"class"`
+		Key          string `json:"key"`
+		Authentic    bool   `json:"authentic"`
+		Genuine      bool   `json:"genuine"`
+		Manufacturer string `json:"manufacturer"`
+		TPM          struct {
+			Model   string `json:"model"`
+			Version string `json:"version"`
+			Expired bool   `json:"expired"`
+		} `json:"tpm"`
+		PCRs       map[string]string `json:"pcrs"`
+		Clock      string            `json:"clock"`
+		Firmware   string            `json:"firmware"`
+		SecureBoot string            `json:"secure_boot"`
+		Findings   []finding         `json:"findings"`
 	}{
 		Format: a.format, Class: a.class, Key: a.key, Authentic: a.authentic, Genuine: a.genuine,
 		Manufacturer: a.manufacturer, PCRs: make(map[string]string), SecureBoot: a.SecureBoot(),
 		Clock:    fmt.Sprintf("%d/%d/%d/%t", a.clock.Millis, a.clock.ResetCount, a.clock.RestartCount, a.clock.Safe),
 		Firmware: strconv.FormatUint(a.firmware, 10),
 	}
+	out.TPM.Model, out.TPM.Version, out.TPM.Expired = a.tpm.Model, a.tpm.Version, a.tpm.Expired
 	for i, v := range a.PCRs() {
 		out.PCRs[strconv.Itoa(i)] = hex.EncodeToString(v)
 	}

@@ -85,6 +85,8 @@ type Node struct {
 	RootHash      string    `json:"root_hash"`
 	AKName        string    `json:"ak_name"`
 	Manufacturer  string    `json:"manufacturer"`
+	TPMKind       string    `json:"tpm_kind"`
+	TPMModel      string    `json:"tpm_model"`
 	AdmittedBy    string    `json:"admitted_by"`
 	Machine       string    `json:"machine"`
 	Groups        []string  `json:"groups"`

@@ -83,10 +83,12 @@ type Attestation struct {
 	Baseline       *Baseline    `json:"baseline"`            // what the clock and a missing log were compared with; null at first contact
 	AKName         string       `json:"ak_name"`             // hex
 	Manufacturer   string       `json:"manufacturer"`        // as pinned at enrolment or verified now, "" without
+	TPM            TPM          `json:"tpm"`                 // as Manufacturer
 	Clock          Clock        `json:"clock"`
 	Firmware       string       `json:"firmware"` // TPMS_ATTEST.firmwareVersion, decimal
 	AdmittedBy     string       `json:"admitted_by"`
 	RequireGenuine bool         `json:"require_genuine"` // an EK certificate had to verify
+	AllowExpired   bool         `json:"allow_expired"`   // some zone took an expired one
 	Admission      string       `json:"admission"`       // id of the admission record, "" for any_genuine
 	Prev           string       `json:"prev"`            // as the agent named it
 	Void           string       `json:"void"`            // attestation whose answer is lost for good

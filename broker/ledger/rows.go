@@ -27,6 +27,7 @@ type Node struct {
 	AKPublic     []byte    `json:"ak_public"`    // TPMT_PUBLIC
 	AKName       []byte    `json:"ak_name"`      // nameAlg ‖ digest
 	Manufacturer string    `json:"manufacturer"` // of the verified EK certificate, "" without one
+	TPM          TPM       `json:"tpm"`          // what else that certificate says
 	AdmittedBy   string    `json:"admitted_by"`  // an Admit constant
 	Admission    uuid.UUID `json:"admission"`    // nil UUID for any_genuine
 	Machine      string    `json:"machine"`      // label of the admission, "" without
@@ -34,6 +35,14 @@ type Node struct {
 	Status       Status    `json:"status"`
 	AKApproved   bool      `json:"ak_approved"` // false after node.ak_changed until an operator approves
 	CreatedAt    time.Time `json:"created_at"`
+}
+
+// TPM is what the verified EK certificate of a node says beside its maker; the
+// zero value without one.
+type TPM struct {
+	Model   string `json:"model"`
+	Version string `json:"version"` // firmware of the day of manufacture, as the maker wrote it
+	Expired bool   `json:"expired"` // it was past its validity when it was verified
 }
 
 // Ways a machine is admitted.

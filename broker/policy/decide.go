@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/zonebroker/zonebroker/verifier/advisory"
 	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -29,6 +30,12 @@ type Evidence interface {
 	KernelParameters() ([]string, bool)
 	Manufacturer() string // of the EK certificate verified now or at enrolment, "" without
 	Genuine() bool        // EK certificate chain verified now or at enrolment
+	// EKExpired reports that this chain was past its validity when it was verified.
+	EKExpired() bool
+	TPMKind() string         // that the certificate proves: "discrete", "firmware", "virtual", "software", "unknown"
+	FirmwareVersion() uint64 // of the quote
+	// Advisories are those about this maker and firmware.
+	Advisories() []advisory.Advisory
 }
 
 // Node is what is known of the host from its granting rows.
@@ -87,7 +94,8 @@ const maxSkew = 10 * time.Second
 // Refused evidence is denied with its own codes before any zone is looked at.
 // Codes: policy.missing, policy.no_zone, policy.zone_ambiguous, and of the
 // chosen zone node.not_admitted, node.reboot_unannounced, node.ak_unapproved, policy.evidence_age,
-// policy.evidence_missing, policy.binding_class, policy.secure_boot, policy.kexec, policy.hibernation,
+// policy.evidence_missing, policy.binding_class, policy.secure_boot, ekcert.validity,
+// policy.tpm_kind, tpm2.firmware_denied, tpm2.advisory, policy.kexec, policy.hibernation,
 // policy.reference_missing, policy.pcr_mismatch. Evidence that panics is
 // policy.error: a fault in judging must never become a pass.
 func (s *Set) Decide(in Input) (d Decision) {
@@ -116,6 +124,7 @@ func (s *Set) Decide(in Input) (d Decision) {
 	d.Zone, d.Tier = z.Name, z.Tier
 	d.Reasons = append(d.Reasons, z.checkNode(in)...)
 	d.Reasons = append(d.Reasons, z.checkEvidence(in)...)
+	d.Reasons = append(d.Reasons, z.checkTPM(in)...)
 	d.Reasons = append(d.Reasons, z.checkBoot(in)...)
 	measured, mismatches := s.checkReferences(z, in)
 	d.Reasons = append(d.Reasons, measured...)

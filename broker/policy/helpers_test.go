@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/zonebroker/zonebroker/broker/policy"
+	"github.com/zonebroker/zonebroker/verifier/advisory"
 	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -89,6 +90,10 @@ type evidence struct {
 	unproved                       error
 	kernel                         []string // nil: no command line is proved
 	list                           ima.Attested
+	expired                        bool
+	kind                           string
+	firmware                       uint64
+	advisories                     []advisory.Advisory
 }
 
 func (e *evidence) KernelParameters() ([]string, bool) { return e.kernel, e.kernel != nil }
@@ -101,6 +106,11 @@ func (e *evidence) KeyResidency() string      { return e.key }
 func (e *evidence) Manufacturer() string      { return e.made }
 func (e *evidence) Genuine() bool             { return e.genuine }
 func (e *evidence) IMA() ima.Attested         { return e.list }
+
+func (e *evidence) EKExpired() bool                 { return e.expired }
+func (e *evidence) TPMKind() string                 { return e.kind }
+func (e *evidence) FirmwareVersion() uint64         { return e.firmware }
+func (e *evidence) Advisories() []advisory.Advisory { return e.advisories }
 
 func (e *evidence) SecureBootUnproved() error { return e.unproved }
 

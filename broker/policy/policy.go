@@ -100,6 +100,14 @@ func (s *Set) AnyGenuine() bool { return s.admits(admitAnyGenuine) }
 // approves, so that a stranger is worth an entry in the pending list.
 func (s *Set) AdmitsOperator() bool { return s.admits(admitOperator) }
 
+// AllowsExpired reports whether some zone takes an EK certificate past its
+// validity, so that one is worth judging as of its first day.
+func (s *Set) AllowsExpired() bool {
+	return s != nil && slices.ContainsFunc(s.zones, func(z *zone) bool {
+		return z.Requires.TPM != nil && z.Requires.TPM.ExpiredCertificate == allowed
+	})
+}
+
 func (s *Set) admits(kind string) bool {
 	return s != nil && slices.ContainsFunc(s.zones, func(z *zone) bool { return slices.Contains(z.Admit, kind) })
 }

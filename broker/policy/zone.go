@@ -26,6 +26,7 @@ const (
 	admitLab        = "lab"
 	admitAnyGenuine = "any_genuine"
 	admitOperator   = "operator"
+	admitInventory  = "inventory"
 )
 
 // graceOf is how long an SVID of a tier may outlive fresh_until.
@@ -43,7 +44,7 @@ func graceOf(tier int) time.Duration {
 // bearer.
 var classes = []string{"A", "B", "C"}
 
-var admitKinds = []string{"inventory", "join_token", admitOperator, admitAnyGenuine, admitLab}
+var admitKinds = []string{admitInventory, "join_token", admitOperator, admitAnyGenuine, admitLab}
 
 // laterFormats have a name already, but no judge in this broker.
 var laterFormats = []string{"nitro", "ec2", "gce", "azure", "snp", "tdx", "nvidia", "k8s", "cca", "ear", "sts"}
@@ -82,6 +83,9 @@ type requires struct {
 	Format     []string `json:"format"`
 	References []string `json:"references,omitempty"`
 	SecureBoot bool     `json:"secure_boot"`
+	// TPM is what the zone wants of the TPM itself; nil asks nothing beyond the
+	// advisories, which hold without it.
+	TPM *tpmRequires `json:"tpm,omitempty"`
 	// Boot is what the measured command line has to rule out; nil asks nothing.
 	Boot *bootRequires `json:"boot,omitempty"`
 	// AnnouncedReboots refuses a machine that rebooted when nobody expected it.
@@ -204,7 +208,7 @@ func (p *placedZone) requires(f fields) {
 	if n == nil {
 		n = &yaml.Node{Kind: yaml.MappingNode, Line: f.node.Line, Column: f.node.Column}
 	}
-	m := p.w.fields(n, "requires", "class", "format", "references", "secure_boot", "boot", "announced_reboots", "ima")
+	m := p.w.fields(n, "requires", "class", "format", "references", "secure_boot", "tpm", "boot", "announced_reboots", "ima")
 	if class := m.get("class"); class != nil {
 		c, ok := p.w.text(class, "class")
 		if ok && !slices.Contains(classes, c) {
@@ -221,6 +225,7 @@ func (p *placedZone) requires(f fields) {
 		p.references = refs.Content
 	}
 	p.Requires.SecureBoot, _ = p.w.boolean(m.get("secure_boot"), "secure_boot")
+	p.tpm(m.get("tpm"))
 	p.boot(m.get("boot"))
 	p.Requires.AnnouncedReboots, _ = p.w.boolean(m.get("announced_reboots"), "announced_reboots")
 	if list := m.get("ima"); list != nil {

@@ -164,7 +164,7 @@ func (d *desk) took(c server.Caller, args ...string) error {
 }
 
 func aNode() api.Node {
-	return api.Node{ID: nodeID, Status: "active", Standing: "fresh", Zone: "z", Tier: 2}
+	return api.Node{ID: nodeID, Status: "active", Standing: "fresh", Zone: "z", Tier: 2, TPMKind: "unknown"}
 }
 
 func (d *desk) AdmitNode(_ context.Context, c server.Caller, r api.AdmitRequest) (api.Admission, error) {

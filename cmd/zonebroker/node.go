@@ -124,6 +124,8 @@ func printNode(cmd *cobra.Command, output format, n api.Node) error {
 		{"groups", strings.Join(n.Groups, ", ")},
 		{"admitted by", n.AdmittedBy},
 		{"TPM maker", n.Manufacturer},
+		{"TPM model", n.TPMModel},
+		{"TPM kind", n.TPMKind},
 		{"EK hash", n.RootHash},
 		{"AK name", n.AKName},
 		{"known since", both(n.CreatedAt, now)},

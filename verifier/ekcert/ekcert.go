@@ -7,7 +7,9 @@ import (
 	"crypto/x509"
 	encoding_asn1 "encoding/asn1"
 	"errors"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/x509chain"
@@ -276,13 +278,23 @@ func (c Certificate) Manufacturer() string {
 	return c.vendor.name()
 }
 
-// Model returns the TPM model as the manufacturer wrote it; "" where the
-// certificate has none.
-func (c Certificate) Model() string { return c.names.model }
+// Model returns the TPM model as the manufacturer wrote it, dots for control
+// characters; "" where the certificate has none.
+func (c Certificate) Model() string { return printable(c.names.model) }
 
 // FirmwareVersion returns the TPM version as the manufacturer wrote it, for
 // example "id:00490004": that of the day of manufacture.
-func (c Certificate) FirmwareVersion() string { return c.names.version }
+func (c Certificate) FirmwareVersion() string { return printable(c.names.version) }
+
+// printable keeps a text storable and in one line.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '.'
+		}
+		return r
+	}, s)
+}
 
 // NotAfter returns the end of the certificate's validity.
 func (c Certificate) NotAfter() time.Time { return c.notAfter }

@@ -124,3 +124,34 @@ func TestNoRootsNamesTheCommand(t *testing.T) {
 		t.Errorf("%q", reason.Detail(err))
 	}
 }
+
+func TestKind(t *testing.T) {
+	for _, c := range []struct{ maker, model, want string }{
+		{"STM", "ST33HTPHAHB4", ekcert.KindDiscrete},
+		{"IFX", "", ekcert.KindDiscrete},
+		{"NTC", "NPCT75x", ekcert.KindDiscrete},
+		{"INTC", "", ekcert.KindFirmware},
+		{"AMD", "AMD", ekcert.KindFirmware},
+		{"GOOG", "vTPM", ekcert.KindVirtual},
+		{"MSFT", "", ekcert.KindVirtual},
+		{"MSFT", "Microsoft Pluton TPM", ekcert.KindFirmware},
+		{"id:00001014", "swtpm", ekcert.KindSoftware},
+		{"ANT", "", ekcert.KindUnknown},
+		{"id:53544D00", "ST33", ekcert.KindUnknown},
+		{"", "vTPM", ekcert.KindUnknown},
+	} {
+		if got := ekcert.Kind(c.maker, c.model); got != c.want {
+			t.Errorf("%s %s: %s, want %s", c.maker, c.model, got, c.want)
+		}
+	}
+	m := newMaker(t)
+	r := m.request(rsaKey().Public())
+	setSAN(r.template, altName(false, tpmAttribute{1, "id:53544D20"}, tpmAttribute{2, "ST\x0033\n"}, tpmAttribute{3, "id:\x7f"}))
+	cert, err := r.verify(t)
+	if err != nil || cert.Kind() != ekcert.KindDiscrete || cert.Model() != "ST.33." || cert.FirmwareVersion() != "id:." {
+		t.Errorf("%s %q %q, %v", cert.Kind(), cert.Model(), cert.FirmwareVersion(), err)
+	}
+	if k := (ekcert.Certificate{}).Kind(); k != ekcert.KindUnknown {
+		t.Errorf("the zero certificate proves %s", k)
+	}
+}

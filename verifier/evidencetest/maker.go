@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
 // Maker is a TPM manufacturer ("STM"): a root and an issuer of EK certificates.
@@ -153,4 +154,27 @@ func TPMNames(manufacturer string, more ...string) []byte {
 		})
 	})
 	return b.BytesOrPanic()
+}
+
+// Revoking is a revocation list of the issuer that names one serial.
+func (m *Maker) Revoking(t testing.TB, serial int64) x509chain.CRLs {
+	t.Helper()
+	lists, err := x509chain.NewCRLs(m.RevocationList(t, serial))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lists
+}
+
+// RevocationList is the same in DER, good for a month from Noon.
+func (m *Maker) RevocationList(t testing.TB, serial int64) []byte {
+	t.Helper()
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: Noon.AddDate(0, 0, -1), NextUpdate: Noon.AddDate(0, 1, 0),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(serial), RevocationTime: Noon.AddDate(0, 0, -1)}},
+	}, m.issuer, m.issuerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
