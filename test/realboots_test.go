@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/zonebroker/zonebroker/broker/agent"
 	"github.com/zonebroker/zonebroker/broker/agent/swtpm"
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
@@ -230,7 +231,24 @@ func TestGeneratedBoots(t *testing.T) {
 			}
 			h.shows(t, tt.log.Bytes(), shown)
 			h.mustAttest(p)
-			h.mustAttest(p) // on the kept log, as every renewal
+			res := h.mustAttest(p) // on the kept log, as every renewal
+			if tt.shown != nil {
+				h.learnsPCR11(t, p, res)
+			}
 		})
+	}
+}
+
+// learnsPCR11 has the broker judge the record again, userspace log included, and
+// takes a reference set for PCR 11 from it.
+func (h *host) learnsPCR11(t *testing.T, p *replica, res agent.Result) {
+	t.Helper()
+	file := filepath.Join(h.dir, "ref.yaml")
+	h.rig.run(t, []string{"ZONEBROKER_DIR=" + p.dir}, "zonebroker", "reference", "learn",
+		"--node", res.Node, "--boot", res.AttestationID, "-o", file)
+	text, err := os.ReadFile(file)
+	must(t, err)
+	if !strings.Contains(string(text), "\n  11:\n") || strings.Contains(string(text), "\n  15:") {
+		t.Errorf("learnt:\n%s", text)
 	}
 }

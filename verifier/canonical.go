@@ -31,6 +31,7 @@ func (a Appraisal) Canonical() ([]byte, error) {
 	w.boolean("/", a.clock.Safe)
 	w.number(`","firmware":"`, a.firmware)
 	w.text(`","secure_boot":`, a.SecureBoot())
+	w.boot(&a)
 	w.ima(a.ima)
 	w.findings(`,"findings":`, a.findings)
 	return append(w.out, '}'), w.err
@@ -40,6 +41,16 @@ func (a Appraisal) Canonical() ([]byte, error) {
 type canonicalWriter struct {
 	out []byte
 	err error
+}
+
+// boot commits to what the log says about the boot, which its digest covers.
+func (w *canonicalWriter) boot(a *Appraisal) {
+	w.out = append(w.out, `,"boot":"`...)
+	if a.hasLog {
+		d := a.log.Boot().Digest()
+		w.out = hex.AppendEncode(w.out, d[:])
+	}
+	w.out = append(w.out, '"')
 }
 
 func (w *canonicalWriter) findings(name string, findings []Finding) {

@@ -120,6 +120,8 @@ func TestCanonicalSaysEverything(t *testing.T) {
 	if err := json.Unmarshal(canonical(t, a), &got); err != nil {
 		t.Fatal(err)
 	}
+	appraised, _ := a.appraise()
+	boot := appraised.Boot().Digest()
 	finding := func(check, detail string) map[string]any {
 		return map[string]any{"check": check, "code": "", "detail": detail, "deny": false}
 	}
@@ -130,7 +132,7 @@ func TestCanonicalSaysEverything(t *testing.T) {
 		"tpm":    map[string]any{"model": "ST33", "version": "id:00490004", "expired": false},
 		"format": "tpm2", "class": "A", "key": "tpm", "authentic": true, "genuine": true, "manufacturer": "STM",
 		"pcrs": map[string]any{"7": hex.EncodeToString(a.tpm.PCRs[7][:])}, "clock": "100000/3/0/true",
-		"firmware": "2312897626142815798", "secure_boot": "on",
+		"firmware": "2312897626142815798", "secure_boot": "on", "boot": hex.EncodeToString(boot[:]),
 		"findings": []any{
 			finding("tpm2.quote", "signed by the AK over this challenge"), finding("tpm2.pcrs", "values are those quoted"),
 			finding("eventlog", "every quoted PCR is explained"), finding("ekcert", "chain verified"),

@@ -48,6 +48,7 @@ func CanonicalByLibrary(a Appraisal) ([]byte, error) {
 		Clock      string            `json:"clock"`
 		Firmware   string            `json:"firmware"`
 		SecureBoot string            `json:"secure_boot"`
+		Boot       string            `json:"boot"`
 		Findings   []finding         `json:"findings"`
 	}{
 		Format: a.format, Class: a.class, Key: a.key, Authentic: a.authentic, Genuine: a.genuine,
@@ -56,6 +57,10 @@ func CanonicalByLibrary(a Appraisal) ([]byte, error) {
 		Firmware: strconv.FormatUint(a.firmware, 10),
 	}
 	out.TPM.Model, out.TPM.Version, out.TPM.Expired = a.tpm.Model, a.tpm.Version, a.tpm.Expired
+	if a.hasLog {
+		d := a.Boot().Digest()
+		out.Boot = hex.EncodeToString(d[:])
+	}
 	for i, v := range a.PCRs() {
 		out.PCRs[strconv.Itoa(i)] = hex.EncodeToString(v)
 	}

@@ -347,7 +347,7 @@ func evidenceOf(req api.AttestRequest) verifier.Evidence {
 	e := req.TPM2
 	t := &verifier.TPM2Evidence{
 		AKPublic: e.AKPublic, EKPublic: e.EKPublic, EKCertificate: nil, Quote: e.Quote, Signature: e.Signature,
-		EventLog: e.EventLog, PCRs: map[int][]byte{},
+		EventLog: e.EventLog, UserspaceLog: e.UserspaceLog, PCRs: map[int][]byte{},
 		Certify: &tpm2.CertifyEvidence{Public: e.Certify.Public, Attest: e.Certify.Attest, Signature: e.Certify.Signature},
 	}
 	for k, v := range e.PCRs {

@@ -225,8 +225,9 @@ func (desk) Reference(_ context.Context, _ server.Caller, node, attestation stri
 		Node: node, AttestationID: testRecord,
 		PCRs: map[string]string{
 			"0": testHash, "4": strings.Repeat("12", 32), "7": strings.Repeat("1e", 32), "9": testHash,
+			"10": testHash, "11": testHash, "15": testHash,
 		},
-		Events: map[string][]string{"4": {testHash}, "9": {testHash, strings.Repeat("ab", 32), testHash}},
+		Events: map[string][]string{"4": {testHash}, "9": {testHash, strings.Repeat("ab", 32), testHash}, "11": {strings.Repeat("cd", 32)}},
 	}
 	if attestation != "" {
 		m.AttestationID = attestation

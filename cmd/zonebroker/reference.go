@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -19,10 +20,14 @@ import (
 	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
 )
 
-// pcrByEvents is the PCR whose reference lists events rather than its value:
-// boot loaders measure kernel, initrd and everything else that they open into
-// it, and a zone cares about the first two.
-const pcrByEvents = 9
+// byEvents are learnt by the events that they have to hold instead of by their
+// value: PCR 9 has every file that GRUB read, PCR 11 grows with each boot phase.
+// ofOneMachine are not learnt: PCR 10 grows with every file that is run, PCR 15
+// has the machine id.
+var (
+	byEvents     = []int{9, 11}
+	ofOneMachine = []int{10, 15}
+)
 
 func newReferenceCmd() *cobra.Command {
 	return group("reference", "Reference sets: what a good boot looks like",
@@ -42,8 +47,9 @@ func referenceLearnCmd() *cobra.Command {
 		Use:   "learn --node NODE -o FILE",
 		Short: "Write the reference set of an accepted boot",
 		Long: `Learn writes the PCR values of an accepted attestation of a node (its last, or
-that of --boot) as a ReferenceSet document, with the events of PCR 9 instead of
-its value. It learns what was there, not whether that was good: read the file,
+that of --boot) as a ReferenceSet document, with the events of PCR 9 and 11
+instead of their values, and without PCR 10 and 15, which differ from machine to
+machine. It learns what was there, not whether that was good: read the file,
 take out what varies, and let somebody else approve it.`,
 		Example: `  zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz -o zones/debian-12-6.1.yaml
   zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz --boot 0192f0c1-2345-7abc-8def-0123456789ab --name debian-12-6.1 -o -`,
@@ -130,16 +136,17 @@ type referenceDocument struct {
 func (o *referenceOptions) document(m api.ReferenceMaterial) ([]byte, error) {
 	d := referenceDocument{APIVersion: "zonebroker/v1", Kind: "ReferenceSet", Name: o.name, Bank: "sha256", PCRs: map[int][]string{}, Events: map[int][]string{}}
 	d.Provenance.LearntFrom, d.Provenance.Boot, d.Provenance.ApprovedBy = m.Node, m.AttestationID, o.approvedBy
-	if digests := m.Events[strconv.Itoa(pcrByEvents)]; len(digests) > 0 {
-		d.Events[pcrByEvents] = unique(digests)
+	for _, pcr := range byEvents {
+		if digests := m.Events[strconv.Itoa(pcr)]; len(digests) > 0 {
+			d.Events[pcr] = unique(digests)
+		}
 	}
 	for key, value := range m.PCRs {
 		pcr, err := strconv.Atoi(key)
 		if err != nil || pcr < 0 || pcr > 23 {
 			return nil, fmt.Errorf("the broker named a PCR that does not exist")
 		}
-		// PCR 10 grows with every file: no two moments have one value.
-		if _, ok := d.Events[pcr]; !ok && pcr != 10 {
+		if _, ok := d.Events[pcr]; !ok && !slices.Contains(ofOneMachine, pcr) {
 			d.PCRs[pcr] = []string{value}
 		}
 	}

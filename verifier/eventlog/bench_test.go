@@ -21,6 +21,29 @@ func BenchmarkParseReplay(b *testing.B) {
 	}
 }
 
+// TestReplayAllocations: a log of ten thousand events costs as many allocations as
+// one of seventy.
+func TestReplayAllocations(t *testing.T) {
+	long := build.New()
+	for i := range 10_000 {
+		long.File("/x", []byte{byte(i)})
+	}
+	count := func(raw []byte) float64 {
+		return testing.AllocsPerRun(10, func() {
+			log, err := eventlog.Parse(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			log.Replay()
+		})
+	}
+	few, many := count(build.Machine{}.Log().Bytes()), count(long.Bytes())
+	t.Logf("%v and %v allocations", few, many)
+	if few != many || many > 4 {
+		t.Errorf("%v allocations for 70 events, %v for 10 000", few, many)
+	}
+}
+
 // BenchmarkParseExplain adds the comparison with a quote, the grammar and its
 // hashing of event data.
 func BenchmarkParseExplain(b *testing.B) {

@@ -2,6 +2,8 @@ package eventlog
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"slices"
 )
 
@@ -37,6 +39,12 @@ type Fact struct {
 	PCR    int
 	Event  int // number in its log, from 1
 
+	// Authority names the entry that vouched for an application: the last one of
+	// PCR 7 before it in the log. Which it was is a claim in any case: nothing
+	// authenticates an order between PCRs. "" where none was measured since the
+	// application before; firmware measures each entry once.
+	Authority string
+
 	// Userspace: Event counts the lines of the userspace log.
 	Userspace bool
 	// Proved: what was measured is a thing of this kind. Otherwise the log says so,
@@ -63,6 +71,41 @@ type Boot struct {
 	keys    []KeyStore
 	command CommandLine
 	omitted int
+	digest  [sha256.Size]byte
+}
+
+// Digest is the same for two boots exactly if they say the same, proofs and
+// claims. It is worked out once for a log.
+func (b Boot) Digest() [sha256.Size]byte { return b.digest }
+
+// digestOf continues the digest of a boot with facts. Each field has its length
+// before it.
+func digestOf(from [sha256.Size]byte, facts []Fact, omitted int) (out [sha256.Size]byte) {
+	h := sha256.New()
+	h.Write(from[:])
+	var room []byte
+	text := func(s string) {
+		room = append(binary.BigEndian.AppendUint32(room, uint32(len(s))), s...)
+	}
+	for _, f := range facts {
+		room = room[:0]
+		for _, s := range [...]string{string(f.Kind), f.Name, f.Text, f.Authority, f.Why, string(f.Digest)} {
+			text(s)
+		}
+		room = binary.BigEndian.AppendUint32(room, uint32(f.PCR))
+		room = binary.BigEndian.AppendUint32(room, uint32(f.Event))
+		for _, yes := range [...]bool{f.Userspace, f.Proved, f.TextProved} {
+			bit := byte(0)
+			if yes {
+				bit = 1
+			}
+			room = append(room, bit)
+		}
+		h.Write(room)
+	}
+	h.Write(binary.BigEndian.AppendUint32(room[:0], uint32(omitted)))
+	h.Sum(out[:0])
+	return out
 }
 
 // maxFacts of one kind are kept: a log of twenty thousand applications is one
@@ -174,6 +217,7 @@ func (r *bootReader) finish(x *explained) Boot {
 	r.loader.finish()
 	r.commandLine()
 	slices.SortStableFunc(r.boot.facts, func(a, b Fact) int { return kindOrder(a.Kind) - kindOrder(b.Kind) })
+	r.boot.digest = digestOf(r.boot.digest, r.boot.facts, r.boot.omitted)
 	return r.boot
 }
 

@@ -59,7 +59,7 @@ func (r *bootReader) application(e *Event) {
 		return
 	}
 	f := Fact{
-		Kind: KindApplication, Text: printable(imagePath(e.Data)), Name: r.authority,
+		Kind: KindApplication, Text: printable(imagePath(e.Data)), Authority: r.authority,
 		Digest: e.Digest, PCR: 4, Event: e.Index, Why: "the digest of an image does not cover its path",
 	}
 	r.authority = ""

@@ -114,6 +114,7 @@ func (x Explained) Boot() Boot {
 	b := x.base.boot
 	if x.user != nil {
 		b.facts = slices.Concat(b.facts, x.user.facts)
+		b.digest = digestOf(b.digest, x.user.facts, 0)
 	}
 	return b
 }

@@ -5,9 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
@@ -70,6 +72,70 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		same(t, events, quoted)
+	})
+}
+
+// FuzzInspect: what can be judged can be listed and says the same; two logs differ
+// exactly by what their diff names.
+func FuzzInspect(f *testing.F) {
+	good := build.Machine{}.Log().Bytes()
+	f.Add(good, build.Machine{UKI: true}.Log().Bytes())
+	f.Add(legacy(), good[:200])
+	f.Add(build.New(separator(7), separator(7)).BytesIn(eventlog.SHA256, eventlog.SHA384), []byte("x"))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		l, err := eventlog.Inspect(a)
+		if err != nil && reason.Of(err) == reason.Internal {
+			t.Fatalf("refusal without a code: %v", err)
+		}
+		if len(l.Records) > len(a)/16 {
+			t.Fatalf("%d records in %d bytes", len(l.Records), len(a))
+		}
+		log, perr := eventlog.Parse(a)
+		if perr != nil {
+			return
+		}
+		if err != nil {
+			t.Fatalf("judged and not listed: %v", err)
+		}
+		events := log.Events()
+		if diff := cmp.Diff(events, l.Events(eventlog.SHA256), cmpopts.EquateEmpty()); diff != "" {
+			t.Fatal(diff)
+		}
+		values, _ := l.Replay(eventlog.SHA256)
+		if diff := cmp.Diff(log.Replay(), values); diff != "" {
+			t.Fatal(diff)
+		}
+		boot := log.Claims().Boot()
+		for _, fact := range boot.Facts() {
+			if (fact.Why == "") != (fact.Proved && fact.TextProved) || strings.Trim(fact.Text+fact.Name, printableASCII) != "" {
+				t.Fatalf("fact %+v", fact)
+			}
+		}
+		for _, k := range boot.KeyStores() {
+			if n := len(k.Entries()); k.Certificates()+k.Hashes()+k.Others() < n {
+				t.Fatalf("%s: %d entries", k, n)
+			}
+		}
+		if c := boot.CommandLine(); c.Proved() && (!c.Known() || c.Why() != "") {
+			t.Fatalf("command line %+v", c)
+		}
+		other, err := eventlog.Parse(b)
+		if err != nil {
+			return
+		}
+		if n := len(eventlog.Diff(events, events)); n != 0 {
+			t.Fatalf("%d differences to itself", n)
+		}
+		changed := map[int]bool{}
+		for _, c := range eventlog.Diff(events, other.Events()) {
+			changed[c.PCR] = true
+		}
+		mine, theirs := log.Replay(), other.Replay()
+		for pcr := 1; pcr < eventlog.PCRs; pcr++ { // PCR 0 may start elsewhere
+			if changed[pcr] == bytes.Equal(mine[pcr], theirs[pcr]) {
+				t.Fatalf("PCR %d: changed %v", pcr, changed[pcr])
+			}
+		}
 	})
 }
 

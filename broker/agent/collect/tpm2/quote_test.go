@@ -123,23 +123,30 @@ func TestContextEndsAnOperation(t *testing.T) {
 	}
 }
 
-func TestReadEventLog(t *testing.T) {
+// TestReadLogs: of the firmware and of systemd's userspace.
+func TestReadLogs(t *testing.T) {
+	t.Run("firmware", func(t *testing.T) { testReadLog(t, tpm2collect.ReadEventLog) })
+	t.Run("userspace", func(t *testing.T) { testReadLog(t, tpm2collect.ReadUserspaceLog) })
+}
+
+func testReadLog(t *testing.T, read func(string) ([]byte, error)) {
+	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "log")
 	t.Run("absent_is_none", func(t *testing.T) {
-		if log, err := tpm2collect.ReadEventLog(path); log != nil || err != nil {
+		if log, err := read(path); log != nil || err != nil {
 			t.Errorf("got %d bytes, %v", len(log), err)
 		}
 	})
 	t.Run("at_the_limit", func(t *testing.T) {
 		writeFile(t, path, make([]byte, tpm2collect.MaxEventLog))
-		if log, err := tpm2collect.ReadEventLog(path); len(log) != tpm2collect.MaxEventLog || err != nil {
+		if log, err := read(path); len(log) != tpm2collect.MaxEventLog || err != nil {
 			t.Errorf("got %d bytes, %v", len(log), err)
 		}
 	})
 	t.Run("above_the_limit", func(t *testing.T) {
 		writeFile(t, path, make([]byte, tpm2collect.MaxEventLog+1))
-		if _, err := tpm2collect.ReadEventLog(path); err == nil {
+		if _, err := read(path); err == nil {
 			t.Error("accepted")
 		}
 	})
