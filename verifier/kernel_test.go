@@ -1,6 +1,7 @@
 package verifier_test
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 
@@ -31,5 +32,27 @@ func TestKernelParameters(t *testing.T) {
 	a.answer(t)
 	if _, ok := mustAppraise(t, a).KernelParameters(); ok {
 		t.Error("a machine without a log proves a command line")
+	}
+}
+
+// TestKernelParametersClaimed: a command line that does not hash to what was
+// measured is not the kernel's.
+func TestKernelParametersClaimed(t *testing.T) {
+	a := newRenew(t)
+	booted := build.Machine{CommandLine: "ro lockdown=none"}.Log()
+	a.tpm.Boot(booted)
+	events := booted.Events()
+	changed := 0
+	for i, e := range events {
+		if lie := bytes.ReplaceAll(e.Data, []byte("lockdown=none"), []byte("lockdown=integrity")); e.PCR == 8 && !bytes.Equal(lie, e.Data) {
+			events[i].Data = lie
+			changed++
+		}
+	}
+	a.tpm.EventLog = build.New(events...).Bytes()
+	a.answer(t)
+	got := mustAppraise(t, a)
+	if parameters, ok := got.KernelParameters(); ok || parameters != nil || changed == 0 {
+		t.Errorf("%d events changed, and %q is proved", changed, parameters)
 	}
 }

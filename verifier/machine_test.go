@@ -2,6 +2,7 @@ package verifier_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/zonebroker/zonebroker/verifier"
@@ -71,6 +72,11 @@ func TestAppraiseLab(t *testing.T) {
 		got := mustAppraise(t, lab(t))
 		if got.BindingClass() != verifier.ClassC || got.KeyResidency() != verifier.KeySoftware || got.Genuine() || got.Manufacturer() != "" {
 			t.Errorf("class %s, key %s, genuine %t, maker %q", got.BindingClass(), got.KeyResidency(), got.Genuine(), got.Manufacturer())
+		}
+		if !slices.ContainsFunc(got.Findings(), func(f verifier.Finding) bool {
+			return f.Check == "key" && f.Code == "" && strings.Contains(f.Detail, "may be software")
+		}) {
+			t.Errorf("nothing says of what kind the key is: %v", got.Findings())
 		}
 	})
 	t.Run("is never genuine", func(t *testing.T) {
