@@ -170,7 +170,17 @@ func catalogueOfClocks() []row {
 		{number: 33, name: "clock set", cases: []forgery{
 			{"an hour ahead", tpmState(func(p *evidencetest.TPM) { p.Wait(time.Hour) }), reason.TPM2ClockSet, noted},
 		}},
+		{number: 34, name: "firmware below the floor", good: newGenuineRenewal, cases: []forgery{
+			{"73.63", tpmState(func(p *evidencetest.TPM) { p.Firmware = 73<<48 | 63<<32 }), reason.TPM2FirmwareDenied, outdated},
+		}},
 	}
+}
+
+// newGenuineRenewal is a node whose EK certificate proved its maker at enrolment.
+func newGenuineRenewal(t *testing.T) *specimen {
+	s := newRenewal(t)
+	s.want.Manufacturer = "STM"
+	return s
 }
 
 // newResumed is a TPM that slept once before its baseline was taken.

@@ -34,7 +34,7 @@ func main() {
 	opts := options{}
 	flag.StringVar(&opts.dir, "C", ".", "root of the module")
 	pkgs := flag.String("pkgs", "./verifier/...", "packages to mutate, by space")
-	also := flag.String("also", "./verifier ./verifier/conformance", "packages whose tests judge what the own tests let live, by space")
+	also := flag.String("also", "./verifier ./verifier/conformance ./verifier/ekcert ./verifier/akcert", "packages whose tests judge what the own tests let live, by space")
 	flag.StringVar(&opts.list, "equivalent", "test/mutate/equivalent.tsv", "list of the survivors that change nothing, below the root")
 	flag.IntVar(&opts.only, "run", 0, "try this mutant alone and show its output")
 	flag.IntVar(&opts.workers, "workers", 2, "test binaries at a time")
