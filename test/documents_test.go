@@ -83,6 +83,13 @@ func TestDocumentedZonesLint(t *testing.T) {
 	if _, problems := policy.Load(measured); len(problems) > 0 {
 		t.Errorf("docs/evidence/ima.md: %v", problems)
 	}
+	var booted []policy.File
+	for i, b := range blocks(t, "docs/evidence/eventlog.md", "yaml") {
+		booted = append(booted, policy.File{Name: "boot" + string(rune('0'+i)) + ".yaml", Bytes: []byte(b)})
+	}
+	if _, problems := policy.Load(booted); len(problems) > 0 {
+		t.Errorf("docs/evidence/eventlog.md: %v", problems)
+	}
 	var files []policy.File
 	for i, b := range blocks(t, "docs/zones.md", "yaml") {
 		files = append(files, policy.File{Name: "block" + string(rune('0'+i)) + ".yaml", Bytes: []byte(b)})
@@ -125,7 +132,7 @@ func TestDocumentedTestsExist(t *testing.T) {
 func TestDocumentedCommandsExist(t *testing.T) {
 	r := getRig(t)
 	n := 0
-	for _, name := range []string{"README.md", "docs/zones.md", "docs/evidence/ima.md"} {
+	for _, name := range []string{"README.md", "docs/zones.md", "docs/evidence/ima.md", "docs/evidence/eventlog.md"} {
 		for _, block := range blocks(t, name, "sh") {
 			for line := range strings.Lines(block) {
 				f := strings.Fields(line)
