@@ -165,6 +165,7 @@ func (m *memStore) apply(c ledger.Commit) ledger.Position {
 		m.tokens[*c.JoinToken].UsedBy = c.State.Node
 	}
 	if c.Admission != nil {
+		m.admissions = slices.DeleteFunc(m.admissions, func(a seqAdmission) bool { return a.ID == c.Admission.ID })
 		m.admissions = append(m.admissions, seqAdmission{*c.Admission, pos.Index + 1})
 	}
 	if c.NewJoinToken != nil {

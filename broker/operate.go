@@ -73,11 +73,63 @@ func (b *Broker) admitEKs(ctx context.Context, c Caller, kind string, eks [][32]
 	if err := b.pollAdmissions(ctx); err != nil {
 		return api.Admission{}, err
 	}
-	out := api.Admission{ID: id.String(), Kind: kind, Machine: machine, Groups: adm.Groups, By: adm.By, CreatedAt: adm.CreatedAt}
-	for _, e := range eks {
+	return wireAdmission(adm), nil
+}
+
+func wireAdmission(a ledger.Admission) api.Admission {
+	out := api.Admission{
+		ID: a.ID.String(), Kind: a.Kind, Machine: a.Machine, Groups: nonNil(a.Groups), By: a.By, Revoked: a.Revoked, CreatedAt: a.CreatedAt,
+	}
+	for _, e := range a.EKHashes {
 		out.EKHashes = append(out.EKHashes, hex.EncodeToString(e[:]))
 	}
-	return out, nil
+	return out
+}
+
+// RevokeAdmission takes back the admission of an EK, with all EKs of its machine:
+// each later attestation of them is refused as tpm2.ek.revoked. An EK that nobody
+// admitted by its hash gets a revoked entry of its own, so that a machine of a
+// join token, or a stolen one that never asked, is refused as well. Admitting the
+// EK again ends it. It is not an error to revoke twice.
+func (b *Broker) RevokeAdmission(ctx context.Context, c Caller, ekHash string, req api.RevokeRequest) (api.Admission, error) {
+	if err := req.Validate(); err != nil {
+		return api.Admission{}, err
+	}
+	ek, err := parseDigest(ekHash)
+	if err != nil {
+		return api.Admission{}, err
+	}
+	found, err := b.cfg.Store.AdmissionByEK(ctx, ek)
+	if err != nil {
+		return api.Admission{}, err
+	}
+	if found == nil {
+		id, err := ledger.NewRecordID(b.cfg.Now(), b.cfg.Rand)
+		if err != nil {
+			return api.Admission{}, err
+		}
+		found = &ledger.Admission{
+			ID: id, Kind: ledger.AdmitInventory, Groups: []string{}, EKHashes: [][32]byte{ek},
+			By: c.Operator, CreatedAt: b.cfg.Now().UTC().Truncate(time.Microsecond),
+		}
+	}
+	if found.Revoked {
+		return wireAdmission(*found), nil
+	}
+	adm := *found
+	adm.Revoked = true
+	err = b.appendGrant(ctx, ledger.TypeAdmissionEnded, c.Operator, adm.ID.String(), req.Note, func(cm *ledger.Commit) {
+		cm.Admission = &adm
+		cm.EndPending = &ek
+	})
+	if err != nil {
+		return api.Admission{}, err
+	}
+	// It is recorded and stays so; a read that fails now is made up for by the next.
+	if err := b.pollAdmissions(ctx); err != nil {
+		b.cfg.Logger.ErrorContext(ctx, "admissions were not read again", "error", err)
+	}
+	return wireAdmission(adm), nil
 }
 
 // Approve admits a pending machine by its EK hash, or lets a node go on that

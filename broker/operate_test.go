@@ -175,6 +175,12 @@ func TestOperatorsRequestsNeedTheStore(t *testing.T) {
 		"approve": {"Append", func(r *rig, h *host) error {
 			return second(r.b.Approve(t.Context(), operator, hexOf([32]byte{1}), api.ApproveRequest{}))
 		}},
+		"revoke": {"Append", func(r *rig, h *host) error {
+			return second(r.b.RevokeAdmission(t.Context(), operator, hexOf([32]byte{1}), api.RevokeRequest{}))
+		}},
+		"read the admission": {"AdmissionByEK", func(r *rig, h *host) error {
+			return second(r.b.RevokeAdmission(t.Context(), operator, hexOf([32]byte{1}), api.RevokeRequest{}))
+		}},
 		"disable": {"Append", func(r *rig, h *host) error {
 			return second(r.b.Disable(t.Context(), operator, h.node, api.DisableRequest{}))
 		}},

@@ -3,8 +3,12 @@ package test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -76,6 +80,7 @@ func newScene(t *testing.T) *scene {
 	must(t, os.WriteFile(filepath.Join(s.dir, "broken", "a.yaml"), []byte("kind: Zone\ncolour: red\n"), 0o600))
 	writeVectors(t, s.dir)
 	must(t, os.WriteFile(filepath.Join(s.dir, "list"), imabuild.New(imabuild.Aggregate(nil), imabuild.File("/usr/bin/sh", nil)).Bytes(), 0o600))
+	must(t, os.WriteFile(filepath.Join(s.dir, "ek.pem"), somePublicKey(t), 0o600))
 	anchor, err := os.ReadFile(filepath.Join(p.dir, "anchor.pem"))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(s.dir, "anchor.pem"), anchor, 0o600))
@@ -112,6 +117,16 @@ func someHash() string {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)
+}
+
+// somePublicKey is an EK's key as its cloud gives it, of a machine that never asks.
+func somePublicKey(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	must(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
 // refuseOnce makes the zone ask for what the host booted, boots another kernel,

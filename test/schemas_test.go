@@ -38,6 +38,7 @@ var contractedOutputs = []contracted{
 	{"zonebroker node list", "All nodes", true, "Node"},
 	{"zonebroker node show", "One node", false, "Node"},
 	{"zonebroker node admit", "An admission to the inventory", false, "Admission"},
+	{"zonebroker node revoke", "The admission that was taken back", false, "Admission"},
 	{"zonebroker node approve", "The admission, or the node, that was approved", false, "Approval"},
 	{"zonebroker node announce", "The node as it is now", false, "Node"},
 	{"zonebroker node disable", "The node as it is now", false, "Node"},

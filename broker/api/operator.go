@@ -21,6 +21,7 @@ type Admission struct {
 	Groups    []string  `json:"groups"`
 	EKHashes  []string  `json:"ek_hashes"`
 	By        string    `json:"by"`
+	Revoked   bool      `json:"revoked"`
 	CreatedAt time.Time `json:"created_at"`
 }
 

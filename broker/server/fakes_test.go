@@ -171,6 +171,10 @@ func (d *desk) AdmitNode(_ context.Context, c server.Caller, r api.AdmitRequest)
 	return api.Admission{ID: recordID, Kind: "inventory", Machine: r.Machine, EKHashes: r.EKHashes, By: c.Operator}, d.took(c, r.EKHashes...)
 }
 
+func (d *desk) RevokeAdmission(_ context.Context, c server.Caller, ek string, r api.RevokeRequest) (api.Admission, error) {
+	return api.Admission{ID: recordID, Kind: "inventory", EKHashes: []string{ek}, By: c.Operator, Revoked: true}, d.took(c, ek, r.Note)
+}
+
 func (d *desk) Approve(_ context.Context, c server.Caller, subject string, r api.ApproveRequest) (api.Approval, error) {
 	n := aNode()
 	return api.Approval{Node: &n}, d.took(c, subject, r.Note)

@@ -51,6 +51,19 @@ func (s *Server) admit(r *request) (answer, error) {
 	return answer{status: http.StatusCreated, value: v}, err
 }
 
+func (s *Server) revokeAdmission(r *request) (answer, error) {
+	id, err := r.id(hashForm.MatchString)
+	if err != nil {
+		return answer{}, err
+	}
+	var req api.RevokeRequest
+	if err := r.decode(&req); err != nil {
+		return answer{}, err
+	}
+	v, err := s.cfg.Operator.RevokeAdmission(r.Context(), r.caller, id, req)
+	return answer{value: v}, err
+}
+
 func (s *Server) pending(r *request) (answer, error) {
 	v, err := s.cfg.Operator.Pending(r.Context(), r.caller)
 	return answer{value: api.PendingList{Pending: v}}, err

@@ -40,6 +40,8 @@ type Operator interface {
 	Operators(ctx context.Context, c Caller) ([]api.Operator, error)
 
 	AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) (api.Admission, error)
+	// RevokeAdmission takes an EK hash (64 hex digits).
+	RevokeAdmission(ctx context.Context, c Caller, ekHash string, req api.RevokeRequest) (api.Admission, error)
 	// Approve takes a node id (26 characters) or an EK hash (64 hex digits).
 	Approve(ctx context.Context, c Caller, subject string, req api.ApproveRequest) (api.Approval, error)
 	Announce(ctx context.Context, c Caller, node string, req api.AnnounceRequest) (api.Node, error)

@@ -89,6 +89,7 @@ var routes = []route{
 	{"GET", "/openapi.json", anyone, 0, quick, rateDocument, (*Server).contract},
 
 	{"POST", "/v1/admissions", operator, smallBody, patient, rateOperator, (*Server).admit},
+	{"POST", "/v1/admissions/{id}/revoke", operator, smallBody, patient, rateOperator, (*Server).revokeAdmission},
 	{"GET", "/v1/pending", auditor, 0, quick, rateOperator, (*Server).pending},
 	{"POST", "/v1/tokens", operator, smallBody, patient, rateOperator, (*Server).createToken},
 	{"GET", "/v1/nodes", auditor, 0, patient, rateOperator, (*Server).nodes},

@@ -20,6 +20,9 @@ func example(r server.RouteInfo) (path, body string) {
 	if strings.HasPrefix(path, "/v1/history/") {
 		path = strings.ReplaceAll(path, "{id}", recordID)
 	}
+	if strings.HasPrefix(path, "/v1/admissions/") {
+		path = strings.ReplaceAll(path, "{id}", ekHash)
+	}
 	path = strings.ReplaceAll(path, "{id}", nodeID)
 	switch r.Path {
 	case "/v1/challenge":

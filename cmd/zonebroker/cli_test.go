@@ -168,6 +168,10 @@ func (d desk) Announce(_ context.Context, _ server.Caller, id string, r api.Anno
 	return n, err
 }
 
+func (d desk) RevokeAdmission(_ context.Context, c server.Caller, ek string, _ api.RevokeRequest) (api.Admission, error) {
+	return api.Admission{ID: testRecord, Kind: "inventory", EKHashes: []string{ek}, By: c.Operator, Revoked: true}, nil
+}
+
 func (d desk) Disable(_ context.Context, _ server.Caller, id string, _ api.DisableRequest) (api.Node, error) {
 	n, err := d.node(id)
 	n.Status = "disabled"

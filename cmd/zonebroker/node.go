@@ -21,7 +21,7 @@ there waits in the pending list, a node that looks like a copy or came back afte
 a TPM clear waits until an operator approves it.`,
 		`  zonebroker node list
   zonebroker node admit 4f1d…e0 --machine rack7-n1 --group rack-7`,
-		nodeListCmd(), nodeShowCmd(), nodeTimelineCmd(), nodeAdmitCmd(), nodePendingCmd(), nodeApproveCmd(), nodeAnnounceCmd(), nodeDisableCmd())
+		nodeListCmd(), nodeShowCmd(), nodeTimelineCmd(), nodeAdmitCmd(), nodeRevokeCmd(), nodePendingCmd(), nodeApproveCmd(), nodeAnnounceCmd(), nodeDisableCmd())
 }
 
 func nodeListCmd() *cobra.Command {
@@ -139,37 +139,6 @@ func labelFlags(cmd *cobra.Command) (machine *string, groups *[]string) {
 	return machine, groups
 }
 
-func nodeAdmitCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "admit EK-HASH...",
-		Short: "Put the EKs of one machine into the inventory",
-		Long: `Admit says that a machine is ours before it asks. An EK hash is the SHA-256 of
-the EK's public key (SubjectPublicKeyInfo, DER) in hex; "zoneagent ek" prints it
-on the machine. Several hashes are the EKs of one machine.`,
-		Example: `  zonebroker node admit 4f1d…e0 --machine rack7-n1 --group rack-7`,
-		Args:    cobra.MinimumNArgs(1),
-	}
-	server, output := serverFlag(cmd), outputFlag(cmd)
-	machine, groups := labelFlags(cmd)
-	lab := cmd.Flags().Bool("lab", false, "software keys of a load test: they earn zones with lab: true, never another")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := newAdminClient(*server)
-		if err != nil {
-			return err
-		}
-		req := api.AdmitRequest{EKHashes: args, Machine: *machine, Groups: *groups, Lab: *lab}
-		if err := req.Validate(); err != nil {
-			return usageError{err.Error()}
-		}
-		var a api.Admission
-		if err := c.post(cmd.Context(), "/v1/admissions", req, &a); err != nil {
-			return err
-		}
-		return printAdmission(cmd, *output, a)
-	}
-	return cmd
-}
-
 func printAdmission(cmd *cobra.Command, output format, a api.Admission) error {
 	if output == asJSON {
 		return terminal.JSON(cmd.OutOrStdout(), a)
@@ -180,6 +149,7 @@ func printAdmission(cmd *cobra.Command, output format, a api.Admission) error {
 		{"machine", a.Machine},
 		{"groups", strings.Join(a.Groups, ", ")},
 		{"EK hashes", strings.Join(a.EKHashes, ", ")},
+		{"revoked", yesNo(a.Revoked)},
 		{"by", a.By},
 		{"at", both(a.CreatedAt, time.Now())},
 	})
