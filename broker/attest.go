@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/evidencefile"
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -212,29 +212,7 @@ func (b *Broker) verify(ctx context.Context, a *attempt) error {
 // evidenceOf takes the format from the sealed challenge: what the request calls
 // itself does not count.
 func evidenceOf(req api.AttestRequest, format string) verifier.Evidence {
-	ev := verifier.Evidence{Format: format, SPKI: req.SPKI, CSR: req.CSR}
-	e := req.TPM2
-	if e == nil {
-		return ev
-	}
-	t := &verifier.TPM2Evidence{
-		AKPublic: e.AKPublic, EKPublic: e.EKPublic, EKCertificate: e.EKCertificate,
-		Quote: e.Quote, Signature: e.Signature, EventLog: e.EventLog, UserspaceLog: e.UserspaceLog, PCRs: make(map[int][]byte, len(e.PCRs)),
-	}
-	for _, c := range e.EKChain {
-		t.EKChain = append(t.EKChain, c)
-	}
-	for k, v := range e.PCRs {
-		// The contract's keys are checked decimals.
-		if i, err := strconv.Atoi(k); err == nil {
-			t.PCRs[i] = v
-		}
-	}
-	if c := e.Certify; c != nil {
-		t.Certify = &tpm2.CertifyEvidence{Public: c.Public, Attest: c.Attest, Signature: c.Signature}
-	}
-	ev.TPM2 = t
-	return ev
+	return evidencefile.Evidence(format, api.EvidenceMembers{SPKI: req.SPKI, CSR: req.CSR, TPM2: req.TPM2})
 }
 
 // expectation is the broker's own side: from the sealed token and the snapshot.

@@ -70,6 +70,10 @@ type TrustData struct {
 	verifier.Trust
 	Digest [32]byte
 	Bytes  []byte
+
+	// Roots and Lists are the files of CA certificates and of revocation lists, for
+	// evidence files.
+	Roots, Lists [][]byte
 }
 
 // Broker is the pipeline. Make it with New, start Run, and ask only after Ready.

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/evidencefile"
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/ima"
@@ -23,11 +24,9 @@ func wantsIMA(c *challenge) bool {
 // where it was asked for: four MiB that nothing judges must not end in a history
 // that cannot be deleted.
 func takeIMA(ev *verifier.Evidence, req api.AttestRequest, c *challenge) {
-	e := req.TPM2
-	if e == nil || !wantsIMA(c) || len(e.IMALog) == 0 && e.IMAOffset == 0 {
-		return
+	if req.TPM2 != nil && wantsIMA(c) {
+		ev.TPM2.IMA = evidencefile.IMA(req.TPM2)
 	}
-	ev.TPM2.IMA = &ima.Segment{First: uint64(e.IMAOffset), Raw: e.IMALog}
 }
 
 // imaKnown tells a host from where to send its list; nil where none is wanted.

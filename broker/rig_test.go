@@ -85,7 +85,7 @@ func newRig(t testing.TB, docs ...string) *rig {
 	pem := r.maker.PEM()
 	r.cfg = broker.Config{
 		TrustDomain: testDomain, Replica: "a", LogID: logID, ClusterKey: [32]byte{1}, Store: r.store,
-		Trust:      broker.TrustData{Trust: verifier.Trust{EKRoots: r.maker.Roots(t)}, Digest: sha256.Sum256(pem), Bytes: pem},
+		Trust:      broker.TrustData{Trust: verifier.Trust{EKRoots: r.maker.Roots(t)}, Digest: sha256.Sum256(pem), Bytes: pem, Roots: [][]byte{pem}},
 		VerifierID: claim.VerifierID{Developer: "https://example.org", Build: "test"}, LogKey: check,
 		SignCheckpoint: r.signCheckpoint, Anchor: func() (string, error) { return r.store.latest, nil },
 		Now: r.now, Rand: r.random, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),

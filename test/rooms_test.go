@@ -35,13 +35,14 @@ func rooms() []room {
 		{path: "broker/claim", pure: true, modules: []string{spiffe, jose, uuid}},
 		{path: "broker/claim/claimhttp", inside: []string{"broker/claim"}, modules: []string{spiffe}},
 		{path: "broker/claim/claimgrpc", inside: []string{"broker/claim"}, modules: []string{spiffe, "google.golang.org/grpc"}},
+		{path: "broker/evidencefile", pure: true, inside: []string{"broker/api", verifier}},
 		{path: "broker/policy", pure: true, inside: []string{verifier}, modules: []string{yaml, jcs}},
 		{path: "broker/ledger", pure: true, inside: []string{verifier}, modules: []string{uuid, jcs, mod}},
 		{path: "broker/issuer", inside: []string{"broker/ledger", "broker/claim"}, modules: []string{spiffe, jose, crypto}},
 		{path: "broker/api", modules: []string{uuid}},
 		{
 			path:    "broker",
-			inside:  []string{"broker/policy", "broker/issuer", "broker/ledger", "broker/claim", "broker/api", "broker/internal/...", verifier},
+			inside:  []string{"broker/policy", "broker/issuer", "broker/ledger", "broker/claim", "broker/api", "broker/evidencefile", "broker/internal/...", verifier},
 			modules: []string{uuid, mod, xsync, xtime, spiffe, prom, crypto},
 		},
 		{

@@ -65,6 +65,17 @@ func (c *checks) form(at, value string, form *regexp.Regexp) {
 	}
 }
 
+// index wants the only spelling of a PCR's number: "7" and "07" would be two
+// values of one PCR.
+func (c *checks) index(at, key string) bool {
+	n, err := strconv.Atoi(key)
+	if err != nil || n < 0 || n >= maxPCRs || strconv.Itoa(n) != key {
+		c.fail(reason.RequestMalformed, "%s: a member is not a decimal PCR index from 0 to 23", at)
+		return false
+	}
+	return true
+}
+
 func (c *checks) chain(at string, chain []Bytes) {
 	c.size(at, len(chain), MaxEKChain)
 	for i, der := range chain {
@@ -151,9 +162,7 @@ func (e *TPM2Evidence) validate(c *checks) {
 		c.fail(reason.RequestMalformed, "/tpm2/pcrs: missing")
 	}
 	for _, key := range slices.Sorted(maps.Keys(e.PCRs)) {
-		// Only one spelling of an index: "7" and "07" would be two values of one PCR.
-		if n, err := strconv.Atoi(key); err != nil || n < 0 || n >= maxPCRs || strconv.Itoa(n) != key {
-			c.fail(reason.RequestMalformed, "/tpm2/pcrs: a member is not a decimal PCR index from 0 to 23")
+		if !c.index("/tpm2/pcrs", key) {
 			return
 		}
 		c.size("/tpm2/pcrs/"+key, len(e.PCRs[key]), maxPCRValue)

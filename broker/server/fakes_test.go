@@ -221,6 +221,13 @@ func (d *desk) Explain(_ context.Context, c server.Caller, id string) (api.Expla
 	}, d.took(c, id)
 }
 
+func (d *desk) ExportEvidence(_ context.Context, c server.Caller, id string) (api.EvidenceFile, error) {
+	return api.EvidenceFile{
+		Version: api.EvidenceFileVersion, Format: "tpm2", Evidence: api.EvidenceMembers{TPM2: &api.TPM2Evidence{PCRs: map[string]api.Bytes{}}},
+		Context: api.EvidenceContext{Select: "ff0000", Nonce: api.Bytes("nonce")},
+	}, d.took(c, id)
+}
+
 func (d *desk) Drift(_ context.Context, c server.Caller, q api.DriftQuery) (api.DriftPage, error) {
 	err := d.took(c)
 	d.drift = q

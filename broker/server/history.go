@@ -18,6 +18,15 @@ func (s *Server) explanation(r *request) (answer, error) {
 	return answer{value: v}, err
 }
 
+func (s *Server) evidence(r *request) (answer, error) {
+	id, err := r.id(isUUID)
+	if err != nil {
+		return answer{}, err
+	}
+	v, err := s.cfg.Operator.ExportEvidence(r.Context(), r.caller, id)
+	return answer{value: v}, err
+}
+
 func (s *Server) drift(r *request) (answer, error) {
 	q, err := newQuery(r, "node", "kind", "zone", "since", "until", "cursor", "limit")
 	if err != nil {

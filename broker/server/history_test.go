@@ -33,7 +33,11 @@ func TestHistoryQueriesArrive(t *testing.T) {
 	if got := h.do(c, "GET", "/v1/history/"+recordID+"/explanation", ""); got.StatusCode != 200 || h.desk.args[0] != recordID {
 		t.Errorf("explanation: %d, %v", got.StatusCode, h.desk.args)
 	}
+	if got := h.do(c, "GET", "/v1/history/"+recordID+"/evidence", ""); got.StatusCode != 200 || h.desk.args[0] != recordID {
+		t.Errorf("evidence: %d, %v", got.StatusCode, h.desk.args)
+	}
 	for path, want := range map[string]reason.Code{
+		"/v1/history/" + nodeID + "/evidence":                reason.RequestNotFound,
 		"/v1/drift?cursor=7":                                 reason.RequestMalformed,
 		"/v1/drift?cursor=7.2.1":                             reason.RequestMalformed,
 		"/v1/drift?kind=PCR":                                 reason.RequestMalformed,

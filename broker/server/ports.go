@@ -53,6 +53,8 @@ type Operator interface {
 	History(ctx context.Context, c Caller, q api.HistoryQuery) (api.HistoryPage, error)
 	Entry(ctx context.Context, c Caller, id string) (api.Entry, error)
 	Explain(ctx context.Context, c Caller, id string) (api.Explanation, error)
+	// ExportEvidence returns a recorded attestation as an evidence file.
+	ExportEvidence(ctx context.Context, c Caller, id string) (api.EvidenceFile, error)
 	Drift(ctx context.Context, c Caller, q api.DriftQuery) (api.DriftPage, error)
 	Timeline(ctx context.Context, c Caller, q api.TimelineQuery) (api.TimelinePage, error)
 	VerifyHistory(ctx context.Context, c Caller) (api.Verification, error)

@@ -104,6 +104,7 @@ var routes = []route{
 	{"POST", "/v1/history/verify", auditor, smallBody, wholeLog, rateOperator, (*Server).verifyHistory},
 	{"GET", "/v1/history/{id}", auditor, 0, patient, rateOperator, (*Server).entry},
 	{"GET", "/v1/history/{id}/explanation", auditor, 0, patient, rateOperator, (*Server).explanation},
+	{"GET", "/v1/history/{id}/evidence", auditor, 0, patient, rateOperator, (*Server).evidence},
 	{"GET", "/v1/health", auditor, 0, quick, rateOperator, (*Server).health},
 	{"GET", "/metrics", auditor, 0, quick, rateOperator, (*Server).metricsText},
 	{"GET", "/v1/operators", auditor, 0, quick, rateOperator, (*Server).operators},

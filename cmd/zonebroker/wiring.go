@@ -232,7 +232,7 @@ func loadTrust(roots, crls string, vendors []string) (broker.TrustData, error) {
 	raw = append(raw, "vendors: "+strings.Join(vendors, ",")+"\n"...)
 	return broker.TrustData{
 		Trust:  verifier.Trust{EKRoots: anchors, CRLs: revoked, ExtraVendors: vendors},
-		Digest: sha256.Sum256(raw), Bytes: raw,
+		Digest: sha256.Sum256(raw), Bytes: raw, Roots: pems, Lists: lists,
 	}, nil
 }
 

@@ -1,0 +1,51 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/evidencefile"
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// ExportEvidence returns a recorded attestation with all that it had to match,
+// so that anybody judges it again without this broker. A record that is no
+// attestation, or whose evidence is no longer kept, is request.not_found; one
+// whose EK certificate was judged with other roots than this replica's is
+// policy.reference_missing.
+func (b *Broker) ExportEvidence(ctx context.Context, _ Caller, id string) (api.EvidenceFile, error) {
+	r, err := b.storedRecord(ctx, id)
+	if err != nil {
+		return api.EvidenceFile{}, err
+	}
+	if r.Type != ledger.TypeAttestation {
+		return api.EvidenceFile{}, reason.New(reason.RequestNotFound, "that record is no attestation")
+	}
+	var body ledger.Attestation
+	if err := json.Unmarshal(r.Body, &body); err != nil {
+		return api.EvidenceFile{}, err
+	}
+	ev, err := b.storedEvidence(ctx, body)
+	if err != nil {
+		return api.EvidenceFile{}, err
+	}
+	if body.TrustRoots != digestName(b.cfg.Trust.Digest) && len(ev.TPM2.EKCertificate) > 0 {
+		return api.EvidenceFile{}, reason.New(reason.PolicyReferenceMissing, "the record was judged with other trust data than this replica's")
+	}
+	want, err := b.recordedExpectation(ctx, body)
+	if err != nil {
+		return api.EvidenceFile{}, err
+	}
+	t := b.cfg.Trust
+	f, err := evidencefile.New(ev, want, evidencefile.Trust{Roots: t.Roots, CRLs: t.Lists, ExtraVendors: t.ExtraVendors}, time.UnixMilli(body.JudgedAt))
+	if err != nil {
+		return api.EvidenceFile{}, err
+	}
+	f.Recorded = &api.RecordedVerdict{
+		ID: body.ID.String(), Verdict: body.Verdict, Reasons: wireReasons(body.Reasons), Appraisal: body.Appraisal,
+	}
+	return f, nil
+}
