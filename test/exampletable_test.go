@@ -128,6 +128,9 @@ var exampleSteps = []step{
 	{line: "zonebroker claim verify svid.pem --bundle bundle.json"},
 	{line: "zonebroker claim verify svid.pem --bundle bundle.json --at 2026-11-20T12:00:00Z --grace always"},
 
+	{line: "zonebroker history evidence 0192f0c1-2345-7abc-8def-0123456789ab -o evidence.json", once: true},
+	{line: "zonebroker verify evidence.json"},
+	{line: "zonebroker verify evidence.json -o json"},
 	{line: "zonebroker conformance ./vectors/tpm", exit: 3},
 	{line: "zonebroker conformance ./vectors/tpm --overrides test/vectors/OVERRIDES.tsv -o json", run: "zonebroker conformance ./vectors/tpm --overrides meant.tsv -o json"},
 

@@ -54,8 +54,20 @@ var contractedOutputs = []contracted{
 	{"zonebroker drift list", "Changes of hosts, newest first", true, "Drift"},
 }
 
+// formats are documents of the contract that are no output of a command.
+var formats = []contracted{
+	{"evidence", "Evidence with all that it has to match", false, "EvidenceFile"},
+}
+
 func schemaFile(command string) string {
 	return filepath.Join(schemaDir, strings.ReplaceAll(command, " ", "-")+".json")
+}
+
+func (c contracted) description() string {
+	if slices.Contains(formats, c) {
+		return "Made from the contract of the broker."
+	}
+	return "Output of " + c.command + " -o json. Made from the contract of the broker."
 }
 
 // document makes the schema of an output, with the definitions that it reaches.
@@ -94,7 +106,7 @@ func (c contracted) document(t *testing.T, all map[string]any) []byte {
 	ref := reach(map[string]any{"$ref": "#/components/schemas/" + c.of})
 	doc := map[string]any{
 		"$schema": dialect, "$id": schemaID(c.command), "title": c.title,
-		"description": "Output of " + c.command + " -o json. Made from the contract of the broker.",
+		"description": c.description(),
 		"$defs":       definitions,
 	}
 	if c.list {
@@ -130,7 +142,7 @@ func TestSchemasFollowTheContract(t *testing.T) {
 		} `yaml:"components"`
 	}
 	must(t, yaml.Unmarshal(raw, &contract))
-	for _, c := range contractedOutputs {
+	for _, c := range append(slices.Clone(contractedOutputs), formats...) {
 		want := c.document(t, contract.Components.Schemas)
 		if *updateSchemas {
 			must(t, os.WriteFile(schemaFile(c.command), want, 0o644))
@@ -157,6 +169,9 @@ func TestEveryJSONOutputHasASchema(t *testing.T) {
 		if _, err := os.Stat(schemaFile(c.path)); err != nil {
 			t.Errorf("%s prints JSON that no schema describes: %v", c.path, err)
 		}
+	}
+	for _, c := range formats {
+		files = append(files, schemaFile(c.command))
 	}
 	found, err := filepath.Glob(filepath.Join(schemaDir, "*.json"))
 	must(t, err)

@@ -15,13 +15,13 @@ import (
 )
 
 func newHistoryCmd() *cobra.Command {
-	return group("history", "The history of decisions: list, show, explain, verify",
+	return group("history", "The history of decisions: list, show, explain, evidence, verify",
 		`History reads what the broker decided, when, why, and by which policy. Nothing
 in it is edited or deleted; verify recomputes every leaf and the head of the log
 and compares them with the signed checkpoint.`,
 		`  zonebroker history list --since 24h --reason policy.pcr_mismatch
   zonebroker history verify`,
-		historyListCmd(), historyShowCmd(), historyExplainCmd(), historyVerifyCmd())
+		historyListCmd(), historyShowCmd(), historyExplainCmd(), historyEvidenceCmd(), historyVerifyCmd())
 }
 
 func historyListCmd() *cobra.Command {

@@ -11,6 +11,18 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
+func (desk) ExportEvidence(_ context.Context, _ server.Caller, id string) (api.EvidenceFile, error) {
+	if id != testRecord {
+		return api.EvidenceFile{}, reason.New(reason.RequestNotFound, "that record is no attestation")
+	}
+	return api.EvidenceFile{
+		Version: api.EvidenceFileVersion, Format: api.FormatTPM2,
+		Evidence: api.EvidenceMembers{TPM2: &api.TPM2Evidence{AKPublic: api.Bytes{1}, Quote: api.Bytes{2}, Signature: api.Bytes{3}, PCRs: map[string]api.Bytes{}}},
+		Context:  api.EvidenceContext{Time: time.Unix(1_800_000_000, 0).UTC(), Qualifying: api.Bytes("nonce"), Select: "ff0000"},
+		Recorded: &api.RecordedVerdict{ID: id, Verdict: "deny", Reasons: []api.Reason{{Code: "tpm2.ak.encoding"}}},
+	}, nil
+}
+
 func (desk) Explain(_ context.Context, _ server.Caller, id string) (api.Explanation, error) {
 	if id != testRecord {
 		return api.Explanation{}, reason.New(reason.RequestNotFound, "that record is no denial")

@@ -20,6 +20,7 @@ var constructors = []func() *cobra.Command{
 	newPolicyCmd,
 	newTrustCmd,
 	newClaimCmd,
+	newVerifyCmd,
 	newConformanceCmd,
 	newHealthCmd,
 	newCompletionCmd,
