@@ -174,7 +174,11 @@ func attestation(t testing.TB) api.EvidenceFile {
 		Selection: evidencetest.Selection, IssuedAt: evidencetest.Noon, RequireGenuine: true,
 		Baseline: &verifier.Baseline{Clock: tpm2.Clock{Millis: p.Clock.Millis, ResetCount: p.Clock.ResetCount, Safe: true}, ClockAt: evidencetest.Noon, Firmware: p.Firmware},
 	}
-	return evidencefile.New(p.Evidence(t, want, key), want, evidencefile.Trust{Roots: [][]byte{maker.PEM()}}, evidencetest.Noon)
+	f, err := evidencefile.New(p.Evidence(t, want, key), want, evidencefile.Trust{Roots: [][]byte{maker.PEM()}}, evidencetest.Noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 func TestAttestation(t *testing.T) {
@@ -280,6 +284,7 @@ func TestJudgeWantsAWholeContext(t *testing.T) {
 		"crls":     func(f *api.EvidenceFile) { f.Context.CRLs = []api.Bytes{{1}} },
 		"clock":    func(f *api.EvidenceFile) { f.Context.Baseline.Clock = "-1" },
 		"firmware": func(f *api.EvidenceFile) { f.Context.Baseline.Firmware = "x" },
+		"IMA":      func(f *api.EvidenceFile) { f.Context.Baseline.IMA = "{}" },
 		"counter":  func(f *api.EvidenceFile) { f.Context.Baseline.RestartCount = 1 << 32 },
 		"negative": func(f *api.EvidenceFile) { f.Context.Baseline.ResetCount = -1 },
 	} {
