@@ -47,7 +47,9 @@ type EvidenceContext struct {
 	AKName         Bytes             `json:"ak_name,omitempty"`              // the Name that the challenge was for
 	IssuedAt       *time.Time        `json:"issued_at,omitempty"`            // of the challenge
 	RequireGenuine bool              `json:"require_genuine,omitempty"`
-	Manufacturer   string            `json:"manufacturer,omitempty"` // as verified at enrolment
+	Manufacturer   string            `json:"manufacturer,omitempty"`  // as verified at enrolment
+	TPM            *EvidenceTPM      `json:"tpm,omitempty"`           // verified at the same time
+	AllowExpired   bool              `json:"allow_expired,omitempty"` // an EK certificate verifies as of its notBefore
 	Baseline       *EvidenceBaseline `json:"baseline,omitempty"`
 
 	Qualifying  Bytes  `json:"qualifying,omitempty"`
@@ -63,6 +65,13 @@ type EvidenceContext struct {
 	Roots        []string           `json:"roots,omitempty"` // PEM: anchors and intermediates of EK certificates
 	CRLs         []Bytes            `json:"crls,omitempty"`
 	ExtraVendors []string           `json:"extra_vendors,omitempty"`
+}
+
+// EvidenceTPM is what the EK certificate said of the TPM at enrolment.
+type EvidenceTPM struct {
+	Model   string `json:"model"`
+	Version string `json:"version"`
+	Expired bool   `json:"expired"`
 }
 
 // EvidenceBaseline is what the last accepted attestation left behind.

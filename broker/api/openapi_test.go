@@ -67,6 +67,7 @@ var described = []any{
 	api.EvidenceMembers{},
 	api.EvidenceContext{},
 	api.EvidenceBaseline{},
+	api.EvidenceTPM{},
 	api.RecordedVerdict{},
 	api.Health{},
 	api.HealthCheck{},

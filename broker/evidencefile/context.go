@@ -35,6 +35,10 @@ func New(ev verifier.Evidence, want verifier.Expectation, trust Trust, at time.T
 			Select: want.Selection.String(), ExtraVendors: trust.ExtraVendors,
 		},
 	}
+	f.Context.AllowExpired = want.AllowExpired
+	if want.TPM != (verifier.TPMFacts{}) {
+		f.Context.TPM = (*api.EvidenceTPM)(&want.TPM)
+	}
 	if ev.TPM2 != nil && len(ev.TPM2.EKCertificate) > 0 {
 		for _, r := range trust.Roots {
 			f.Context.Roots = append(f.Context.Roots, string(r))
@@ -69,7 +73,10 @@ func expectation(x api.EvidenceContext) (verifier.Expectation, error) {
 	}
 	want := verifier.Expectation{
 		TrustDomain: x.TrustDomain, Purpose: x.Purpose, Nonce: x.Nonce, Context: x.RelyingNonce, AKName: x.AKName,
-		Selection: sel, IssuedAt: *x.IssuedAt, RequireGenuine: x.RequireGenuine, Manufacturer: x.Manufacturer,
+		Selection: sel, IssuedAt: *x.IssuedAt, RequireGenuine: x.RequireGenuine, AllowExpired: x.AllowExpired, Manufacturer: x.Manufacturer,
+	}
+	if x.TPM != nil {
+		want.TPM = verifier.TPMFacts(*x.TPM)
 	}
 	if x.Baseline != nil {
 		want.Baseline, err = baseline(x.Baseline)
