@@ -55,9 +55,6 @@ func Attest(seg Segment, from State, boot Boot, quoted Quoted) (Attested, error)
 		}
 	}
 	list, err := parse(seg.Raw)
-	if err == nil {
-		err = list.checkFields()
-	}
 	if err != nil {
 		return Attested{}, err
 	}
@@ -67,7 +64,7 @@ func Attest(seg Segment, from State, boot Boot, quoted Quoted) (Attested, error)
 		w.state.extend = extend
 		found, err := w.run(list)
 		if err != nil {
-			return Attested{}, err
+			return Attested{}, list.misread(err)
 		}
 		if found {
 			a.to, a.aggregate, a.carried = w.state, w.aggregate, list.entries-w.covered
@@ -75,8 +72,17 @@ func Attest(seg Segment, from State, boot Boot, quoted Quoted) (Attested, error)
 			return a, nil
 		}
 	}
-	return Attested{}, reason.Newf(reason.IMATruncated,
-		"the list ends at entry %d and never reaches the quoted PCR 10 (%x)", start.entries+uint64(list.entries), target)
+	return Attested{}, list.misread(reason.Newf(reason.IMATruncated,
+		"the list ends at entry %d and never reaches the quoted PCR 10 (%x)", start.entries+uint64(list.entries), target))
+}
+
+// misread prefers the structure of the whole list over what one record showed
+// first; a list that is good is not walked twice for it.
+func (l List) misread(err error) error {
+	if structure := l.checkFields(); structure != nil {
+		return structure
+	}
+	return err
 }
 
 // resume returns the state to go on from: that of before, or a PCR 10 at its
