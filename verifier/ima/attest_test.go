@@ -2,6 +2,7 @@ package ima_test
 
 import (
 	"bytes"
+	"crypto/sha1"
 	"crypto/sha512"
 	"strings"
 	"testing"
@@ -55,9 +56,15 @@ func TestAttestRefuses(t *testing.T) {
 	digest := with(l, 2, func(e *build.Entry) { e.Digest[0] ^= 1 })
 	newline := with(l, 2, func(e *build.Entry) { *e = build.File("/a\nb", nil) })
 	violated := with(l, 0, func(e *build.Entry) { *e = build.Violation("boot_aggregate") })
-	sha1 := with(l, 0, func(e *build.Entry) {
+	weak := with(l, 0, func(e *build.Entry) {
 		*e = build.Measured("ima-ng", build.Fields(append([]byte("sha1:\x00"), make([]byte, 20)...), build.Name("boot_aggregate")))
 	})
+	zeroed := with(l, 0, func(e *build.Entry) { e.Digest = [20]byte{} })
+	renamed := with(l, 0, func(e *build.Entry) { *e = build.File("/aggregate", concatenated()) })
+	both := with(digest, 3, func(e *build.Entry) { *e = build.File("/a\nb", nil) })
+	long, brief := own(l), own(l)
+	long.PCRs[10], brief.PCRs[10] = append(long.PCRs[10], 0), brief.PCRs[10][:20]
+	nothing := ima.Quoted{Bank: "sm3", PCRs: map[int][]byte{10: {}}}
 	without := func(pcr int) ima.Quoted {
 		q := own(l)
 		delete(q.PCRs, pcr)
@@ -70,6 +77,13 @@ func TestAttestRefuses(t *testing.T) {
 		q    ima.Quoted
 		code reason.Code
 	}{
+		"aggregate_zeroed":      {zeroed.Bytes(), own(zeroed), reason.IMABootAggregate},
+		"aggregate_renamed":     {renamed.Bytes(), own(renamed), reason.IMABootAggregate},
+		"digest_and_newline":    {both.Bytes(), own(both), reason.IMAEncoding},
+		"ascii":                 {[]byte(strings.Repeat("10 00 ima-ng", 9)), q, reason.IMAEncoding},
+		"pcr_10_too_long":       {l.Bytes(), long, reason.IMAMissing},
+		"pcr_10_too_short":      {l.Bytes(), brief, reason.IMAMissing},
+		"bank_of_no_length":     {l.Bytes(), nothing, reason.IMAMissing},
 		"shorter":               {build.New(l.Entries()[:3]...).Bytes(), q, reason.IMATruncated},
 		"cut":                   {l.Bytes()[:len(l.Bytes())-1], q, reason.IMATruncated},
 		"dropped":               {build.New(append(l.Entries()[:2], l.Entries()[3])...).Bytes(), q, reason.IMATruncated},
@@ -79,7 +93,7 @@ func TestAttestRefuses(t *testing.T) {
 		"without_aggregate":     {headless.Bytes(), own(headless), reason.IMABootAggregate},
 		"aggregate_violated":    {violated.Bytes(), own(violated), reason.IMABootAggregate},
 		"other_boot":            {foreign.Bytes(), own(foreign), reason.IMABootAggregate},
-		"sha1_aggregate":        {sha1.Bytes(), own(sha1), reason.IMABootAggregate},
+		"sha1_aggregate":        {weak.Bytes(), own(weak), reason.IMABootAggregate},
 		"pcr_7_not_quoted":      {l.Bytes(), without(7), reason.IMABootAggregate},
 		"pcr_10_not_quoted":     {l.Bytes(), without(10), reason.IMAMissing},
 		"nothing_sent":          {nil, q, reason.IMAMissing},
@@ -170,11 +184,16 @@ func TestAttestOldKernels(t *testing.T) {
 		t.Errorf("%s, %s", a.Extend(), a.BootAggregate())
 	}
 	rest := ima.Segment{First: 2, Raw: build.New(l.Entries()[2:]...).Bytes()}
+	text, err := a.State(ima.Judged{}).MarshalText()
+	var again ima.State
+	if err != nil || again.UnmarshalText(text) != nil || again != a.State(ima.Judged{}) {
+		t.Errorf("the state of padded digests is not read back: %s", text)
+	}
 	if b, err := ima.Attest(rest, a.State(ima.Judged{}), boot, quoted(padded)); err != nil || b.Extend() != ima.ExtendPadded {
 		t.Errorf("%s (%v)", b.Extend(), err)
 	}
 	mixed := append(padded[:2:2], l.Extends()[2:]...)
-	_, err := ima.Attest(rest, a.State(ima.Judged{}), boot, quoted(mixed))
+	_, err = ima.Attest(rest, a.State(ima.Judged{}), boot, quoted(mixed))
 	wantCode(t, err, reason.IMATruncated)
 	own := l.Extends()
 	b := attest(t, build.New(l.Entries()[:2]...).Bytes(), quoted(own[:2]))
@@ -200,6 +219,7 @@ func TestAttestOtherBanks(t *testing.T) {
 	if err != nil || a.Entries() != 1 || len(a.PCR10()) != 48 {
 		t.Errorf("%d entries (%v)", a.Entries(), err)
 	}
+	sha1Bank(t)
 	text, err := a.State(ima.Judged{}).MarshalText()
 	var again ima.State
 	if err != nil || again.UnmarshalText(text) != nil || again != a.State(ima.Judged{}) {
@@ -207,16 +227,57 @@ func TestAttestOtherBanks(t *testing.T) {
 	}
 }
 
+// sha1Bank: with SHA-1 all kernels take PCR 0 to 7, and no more.
+func sha1Bank(t *testing.T) {
+	t.Helper()
+	for _, last := range []int{7, 9} {
+		pcrs, all := map[int][]byte{}, []byte{}
+		for i := range 10 {
+			pcrs[i] = bytes.Repeat([]byte{byte(i + 1)}, 20)
+			if i <= last {
+				all = append(all, pcrs[i]...)
+			}
+		}
+		sum := sha1.Sum(all)
+		raw := build.New(build.Measured("ima-ng", build.Fields(append([]byte("sha1:\x00"), sum[:]...), build.Name("boot_aggregate")))).Bytes()
+		list, err := ima.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pcrs[10] = list.Replay(ima.SHA1).PCR10
+		_, err = ima.Attest(ima.Segment{Raw: raw}, ima.State{}, boot, ima.Quoted{Bank: ima.SHA1, PCRs: pcrs})
+		if (err == nil) != (last == 7) {
+			t.Errorf("aggregate over PCR 0 to %d: %v", last, err)
+		}
+	}
+}
+
+// concatenated is the content whose hash is the boot aggregate.
+func concatenated() []byte {
+	var all []byte
+	pcrs := firmware()
+	for i := range 10 {
+		all = append(all, pcrs[i]...)
+	}
+	return all
+}
+
 // TestAttestViolation counts, also over several segments.
 func TestAttestViolation(t *testing.T) {
 	l := build.New(append(machine(1).Entries(), build.Violation("/var/log/x"), build.Violation("/y"))...)
 	all := l.Extends()
 	a := attest(t, l.Bytes(), quoted(all[:3]))
-	if a.Violations() != 1 {
-		t.Fatalf("%d violations", a.Violations())
+	if entry, path, ok := a.FirstViolation(); a.Violations() != 1 || entry != 2 || path != "/var/log/x" || !ok {
+		t.Fatalf("%d violations, the first is entry %d, %s", a.Violations(), entry, path)
+	}
+	if _, _, ok := attest(t, build.New(l.Entries()[:2]...).Bytes(), quoted(all[:2])).FirstViolation(); ok {
+		t.Error("a violation in a list without one")
 	}
 	rest := ima.Segment{First: 3, Raw: build.New(l.Entries()[3:]...).Bytes()}
 	b, err := ima.Attest(rest, a.State(ima.Judged{}), boot, quoted(all))
+	if entry, path, _ := b.FirstViolation(); entry != 3 || path != "/y" {
+		t.Errorf("the first new violation is entry %d, %s", entry, path)
+	}
 	if err != nil || b.Violations() != 2 || b.State(ima.Judged{}).Violations() != 2 {
 		t.Errorf("%d violations (%v)", b.Violations(), err)
 	}

@@ -112,6 +112,22 @@ func TestRules(t *testing.T) {
 			}
 		})
 	}
+	for what, says := range map[string]string{"bound_elsewhere": "under another path", "buffer_longer": "is no listed data", "dot_dot": "not one that path rules apply to"} {
+		e := map[string]build.Entry{"bound_elsewhere": build.File("/tmp/su", []byte("su")), "buffer_longer": build.Buffer("x.ima", nil), "dot_dot": build.File("/a/..", nil)}[what]
+		if f := allowed(t, rules, e); !strings.Contains(f.Offence, says) {
+			t.Errorf("%s: %s", what, f.Offence)
+		}
+	}
+	for name, digests := range map[string][]string{"first": {sum("sh"), sum("sh") + " /a"}, "last": {sum("sh") + " /a", sum("sh")}} {
+		if f := allowed(t, compile(t, ima.Allow{Digests: digests}), build.File("/b", []byte("sh"))); f.Allowed != "digest" {
+			t.Errorf("without a path %s: %s", name, f.Offence)
+		}
+	}
+	content := sha256.Sum256([]byte("sh"))
+	ripe := build.Measured("ima-ng", build.Fields(append([]byte("rmd256:\x00"), content[:]...), build.Name("/a")))
+	if f := allowed(t, rules, ripe); f.Allowed != "" || f.Digest != "rmd256:"+hex.EncodeToString(content[:]) {
+		t.Errorf("a digest of another algorithm is %s, allowed by %q", f.Digest, f.Allowed)
+	}
 	if f := allowed(t, compile(t, ima.Allow{}), build.File("/a", nil)); f.Allowed != "" || f.Offence == "" {
 		t.Error("no rules allow a file")
 	}
@@ -133,6 +149,12 @@ func TestCompileRefuses(t *testing.T) {
 		"two_spaces":        {Digests: []string{sum("x") + "  /a"}},
 		"root":              {Digests: []string{sum("x") + " /"}},
 		"expression":        {Paths: []string{"/a("}},
+		"buffer_expression": {Buffers: []string{"a("}},
+		"leaves_the_anchor": {Paths: []string{"/a)|(?:/b"}},
+		"more_than_hex":     {Digests: []string{sum("x") + "zz"}},
+		"a_byte_short":      {Digests: []string{sum("x")[:69]}},
+		"key_of_nothing":    {Keys: []string{""}},
+		"rsa_8193":          {Keys: []string{hugeKey(t, 8193)}},
 		"closes_the_anchor": {Paths: []string{"/a)|(?:.*"}},
 		"matches_nothing":   {Paths: []string{".*"}},
 		"empty":             {Paths: []string{""}},
@@ -152,8 +174,12 @@ func TestCompileRefuses(t *testing.T) {
 			if rules != nil || len(problems) == 0 {
 				t.Fatal("compiled")
 			}
-			if p := problems[0]; p.Set != 1 || p.Member == "" || p.Text == "" {
+			p := problems[0]
+			if p.Set != 1 || p.Member == "" || p.Text == "" {
 				t.Errorf("%+v", p)
+			}
+			if unread := strings.Contains(p.Text, "no public key that can be read"); unread != (what == "broken_key") {
+				t.Error(p.Text)
 			}
 		})
 	}
@@ -164,9 +190,21 @@ func TestCompileRefuses(t *testing.T) {
 	if _, problems := ima.Compile(ima.Allow{Keys: []string{second(publicKey(t, small))}}); len(problems) != 1 {
 		t.Error("RSA-1024 compiled")
 	}
-	if _, problems := ima.Compile(ima.Allow{Paths: repeat("/a", 64), Keys: repeat(p256, 16)}); len(problems) != 0 {
+	full := ima.Allow{Paths: repeat("/"+strings.Repeat("a", 254), 64), Keys: append(repeat(p256, 15), hugeKey(t, 8192))}
+	if _, problems := ima.Compile(full); len(problems) != 0 {
 		t.Error(problems)
 	}
+}
+
+// hugeKey is an RSA key of so many bits that signs nothing.
+func hugeKey(t *testing.T, bits uint) string {
+	t.Helper()
+	n := new(big.Int).Lsh(big.NewInt(1), bits-1)
+	der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pemOf("PUBLIC KEY", der)
 }
 
 func repeat(s string, n int) []string {
@@ -187,7 +225,7 @@ func TestRulesDigest(t *testing.T) {
 		t.Error("one content, two names")
 	}
 	names := map[string]bool{a.Digest(): true, (*ima.Rules)(nil).Digest(): true}
-	for _, set := range []ima.Allow{{}, {Paths: []string{"/x"}}, {Buffers: []string{"/x"}}, {Paths: []string{"/x", "/y"}}, {Paths: []string{"/x/y"}}} {
+	for _, set := range []ima.Allow{{}, {Paths: []string{"/x"}}, {Buffers: []string{"/x"}}, {Paths: []string{"/x", "/y"}}, {Paths: []string{"/x/y"}}, {Paths: []string{"/y"}}} {
 		d := compile(t, set).Digest()
 		if names[d] {
 			t.Errorf("two contents are called %s", d)
@@ -287,25 +325,27 @@ func signedFiles(t *testing.T, key crypto.Signer) {
 		entry build.Entry
 		why   string
 	}{
-		"good":           {build.Signed("/a", []byte("content"), good), ""},
-		"any_path":       {build.Signed("memfd", []byte("content"), good), ""},
-		"modsig":         {build.Measured("ima-modsig", build.Fields(build.Digest([]byte("content")), build.Name("/a"), good, nil, nil)), ""},
-		"verity":         {verity(v3), ""},
-		"other_content":  {build.Signed("/a", []byte("other"), good), "did not make"},
-		"other_id":       {build.Signed("/a", []byte("content"), change(3, good[3]^1)), "key that is not listed"},
-		"bit":            {build.Signed("/a", []byte("content"), change(len(good)-1, good[len(good)-1]^1)), "did not make"},
-		"longer":         {build.Signed("/a", []byte("content"), append(change(0, 3), 0)), "impossible form"},
-		"shorter":        {build.Signed("/a", []byte("content"), good[:len(good)-1]), "impossible form"},
-		"head_only":      {build.Signed("/a", []byte("content"), good[:8]), "impossible form"},
-		"none":           {build.Signed("/a", []byte("content"), nil), "no digest list"},
-		"plain_hash":     {build.Signed("/a", []byte("content"), change(0, 1)), "no signature over its content"},
-		"evm":            {build.Signed("/a", []byte("content"), change(0, 5)), "no signature over its content"},
-		"version_1":      {build.Signed("/a", []byte("content"), change(1, 1)), "version that is not known"},
-		"version_3":      {build.Signed("/a", []byte("content"), change(1, 3)), "did not make"},
-		"sha1":           {build.Signed("/a", []byte("content"), change(2, 2)), "algorithm that is not accepted"},
-		"sha512":         {build.Signed("/a", []byte("content"), change(2, 6)), "another hash algorithm"},
-		"verity_as_file": {plain(v3), "another kind of digest"},
-		"file_as_verity": {verity(good), "another kind of digest"},
+		"good":             {build.Signed("/a", []byte("content"), good), ""},
+		"any_path":         {build.Signed("memfd", []byte("content"), good), ""},
+		"modsig":           {build.Measured("ima-modsig", build.Fields(build.Digest([]byte("content")), build.Name("/a"), good, nil, nil)), ""},
+		"verity":           {verity(v3), ""},
+		"other_content":    {build.Signed("/a", []byte("other"), good), "did not make"},
+		"other_id":         {build.Signed("/a", []byte("content"), change(3, good[3]^1)), "key that is not listed"},
+		"bit":              {build.Signed("/a", []byte("content"), change(len(good)-1, good[len(good)-1]^1)), "did not make"},
+		"longer":           {build.Signed("/a", []byte("content"), append(change(0, 3), 0)), "impossible form"},
+		"shorter":          {build.Signed("/a", []byte("content"), good[:len(good)-1]), "impossible form"},
+		"head_only":        {build.Signed("/a", []byte("content"), good[:8]), "impossible form"},
+		"none":             {build.Signed("/a", []byte("content"), nil), "no digest list"},
+		"plain_hash":       {build.Signed("/a", []byte("content"), change(0, 1)), "no signature over its content"},
+		"evm":              {build.Signed("/a", []byte("content"), change(0, 5)), "no signature over its content"},
+		"version_1":        {build.Signed("/a", []byte("content"), change(1, 1)), "version that is not known"},
+		"version_3":        {build.Signed("/a", []byte("content"), change(1, 3)), "did not make"},
+		"sha1":             {build.Signed("/a", []byte("content"), change(2, 2)), "algorithm that is not accepted"},
+		"sha512":           {build.Signed("/a", []byte("content"), change(2, 6)), "another hash algorithm"},
+		"verity_version_2": {verity(overRoot(t, key, id, root)), "version that is not known"},
+		"no_signature":     {build.Signed("/a", []byte("content"), append(change(0, 3)[:7:7], 0, 0)), "did not make"},
+		"verity_as_file":   {plain(v3), "another kind of digest"},
+		"file_as_verity":   {verity(good), "another kind of digest"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			f := allowed(t, rules, tc.entry)
@@ -317,9 +357,26 @@ func signedFiles(t *testing.T, key crypto.Signer) {
 			}
 		})
 	}
-	if f := allowed(t, compile(t, ima.Allow{}), build.Signed("/a", []byte("content"), good)); f.Allowed != "" || !f.Signed {
-		t.Error("a signature of nobody counts")
+	if f := allowed(t, compile(t, ima.Allow{}), build.Signed("/a", []byte("content"), good)); f.Allowed != "" || !f.Signed || !strings.Contains(f.Offence, "no digest list") {
+		t.Errorf("a signature of nobody counts: %s", f.Offence)
 	}
+	// The next file has the digest of a signed one, and no signature of its own.
+	l := build.New(build.Aggregate(firmware()), build.Signed("/a", []byte("content"), good), build.File("/b", []byte("content")))
+	if j, err := attest(t, l.Bytes(), quoted(l.Extends())).Judge(rules); err != nil || j.Denied != 1 || j.First[0].Path != "/b" {
+		t.Errorf("%+v (%v)", j, err)
+	}
+}
+
+// overRoot is a signature over the root of fs-verity itself, as version 2 would
+// have it: it could be read as one over a file's content.
+func overRoot(t *testing.T, key crypto.Signer, id uint32, root [32]byte) []byte {
+	t.Helper()
+	sig, err := key.Sign(rand.Reader, root[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := []byte{6, 2, 4, byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id), byte(len(sig) >> 8), byte(len(sig))}
+	return append(head, sig...)
 }
 
 // TestCertificateKeyID: the end of the subject key identifier, or of the hash of
@@ -333,6 +390,19 @@ func TestCertificateKeyID(t *testing.T) {
 		t.Fatal(err)
 	}
 	rules := compile(t, ima.Allow{Keys: []string{pemOf("CERTIFICATE", der)}})
+	template.SubjectKeyId = []byte{0xde, 0xad, 0xbe, 0xef}
+	brief, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	briefRules := compile(t, ima.Allow{Keys: []string{pemOf("CERTIFICATE", brief)}})
+	xattr, err := build.Xattr(rand.Reader, key, 0xdeadbeef, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := allowed(t, briefRules, build.Signed("/a", []byte("x"), xattr)); f.Allowed != "signature" {
+		t.Errorf("an identifier of four bytes: %s", f.Offence)
+	}
 	for _, id := range []uint32{id, 0xcafebabe} {
 		xattr, err := build.Xattr(rand.Reader, key, id, []byte("x"))
 		if err != nil {
@@ -439,6 +509,60 @@ func attestAfter(t *testing.T, from ima.State, q ima.Quoted) ima.Attested {
 		t.Fatal(err)
 	}
 	return a
+}
+
+// TestAggregateIsNoFile: what looks like the boot aggregate is judged as a file,
+// unless it is the boot aggregate.
+func TestAggregateIsNoFile(t *testing.T) {
+	l := build.New(build.Aggregate(firmware()), build.File("/tmp/x", concatenated()), build.File("boot_aggregate", []byte("x")), build.Aggregate(firmware()))
+	a := attest(t, l.Bytes(), quoted(l.Extends()))
+	if j, err := a.Judge(compile(t, ima.Allow{})); err != nil || j.Files != 2 || j.Denied != 2 {
+		t.Errorf("%+v (%v)", j, err)
+	}
+}
+
+// TestShownPaths: what a host names its files ends on terminals and in records.
+func TestShownPaths(t *testing.T) {
+	for path, want := range map[string]string{
+		"/a ~\x7f\\\xc3": `/a ~\x7f\x5c\xc3`, "/\x1f": `/\x1f`,
+		strings.Repeat("x", 200): strings.Repeat("x", 200), strings.Repeat("x", 201): strings.Repeat("x", 200) + "...",
+	} {
+		if f := allowed(t, nil, build.File(path, nil)); f.Path != want {
+			t.Errorf("%q is shown as %s", path, f.Path)
+		}
+	}
+}
+
+// TestAllowable: what a set would say of each entry of a trusted machine.
+func TestAllowable(t *testing.T) {
+	var sha1Field, verity = append([]byte("sha1:\x00"), make([]byte, 20)...), append([]byte("verity:"), build.Digest(nil)...)
+	l := build.New(
+		build.Aggregate(nil), build.File("/a", nil), build.File("memfd", nil), build.File("/\xff", nil), build.Violation("/v"),
+		build.Buffer("a.b", nil), build.Measured("ima-ng", build.Fields(sha1Field, build.Name("/s"))), build.Entry{PCR: 11, Template: "x", Digest: [20]byte{1}},
+		build.Measured("ima-ngv2", build.Fields(verity, build.Name("/w"))), build.Aggregate(nil),
+	)
+	list, err := ima.Parse(l.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for f, text := range list.Allowable() {
+		got = append(got, fmt.Sprint(f.Entry, " ", text, " ", f.Buffer))
+	}
+	aggregate := sha256.Sum256(make([]byte, 320))
+	want := []string{
+		"1 " + sum("") + " /a false", "2 " + sum("") + " false", "3 " + sum("") + " false", "4  false", `5 a\.b true`, "6  false", "7  false",
+		"8 verity:" + sum("") + " /w false", "9 sha256:" + hex.EncodeToString(aggregate[:]) + " false",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for range list.Allowable() {
+		break
+	}
+	for range list.Files(0, nil) {
+		break
+	}
 }
 
 // TestJudgedErr names three files and counts the rest.

@@ -2,6 +2,7 @@ package ima_test
 
 import (
 	"bytes"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
@@ -61,6 +62,29 @@ func TestParseRefuses(t *testing.T) {
 		t.Errorf("a MiB of data: %v", err)
 	}
 	wantNumber(t, append(machine(1).Bytes(), 1, 2, 3), "entry 2")
+	for what, e := range map[string]build.Entry{
+		"a_name_with_a_tilde":   {PCR: 10, Template: "x~"},
+		"a_legacy_path_of_none": build.Measured("ima", make([]byte, 20)),
+		"a_legacy_path_of_255":  build.Measured("ima", append(make([]byte, 20), strings.Repeat("x", 255)...)),
+	} {
+		if list, err := ima.Parse(build.New(e).Bytes()); err != nil || list.Len() != 1 {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// TestLegacyPadding: the path is filled up with zeros, not with what another one
+// left behind.
+func TestLegacyPadding(t *testing.T) {
+	long := build.Measured("ima", append(bytes.Repeat([]byte{7}, 20), strings.Repeat("x", 255)...))
+	short := build.Measured("ima", append(bytes.Repeat([]byte{8}, 20), "/a"...))
+	list, err := ima.Parse(build.New(long, short, long).Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := list.Appraise(); err != nil {
+		t.Error(err)
+	}
 }
 
 func wantNumber(t *testing.T, raw []byte, number string) {
@@ -83,7 +107,13 @@ func TestAppraise(t *testing.T) {
 		"modsig":              {build.Measured("ima-modsig", build.Fields(digest, build.Name("/a"), nil, digest, []byte("pkcs7"))), ""},
 		"evm":                 {build.Measured("evm-sig", build.Fields(digest, build.Name("/a"), nil, nil, nil, nil, zero[:4], zero[:4], zero[:2])), ""},
 		"buffer":              {build.Buffer("kexec-cmdline", []byte("ro")), ""},
-		"legacy":              {build.Measured("ima", append(make([]byte, 20), "/bin/sh"...)), ""},
+		"legacy":              {build.Measured("ima", append(bytes.Repeat([]byte{7}, 20), "/bin/sh"...)), ""},
+		"path_of_dots":        {file(digest, build.Name("...")), ""},
+		"digest_no_colon":     {file([]byte("hello"), build.Name("/a")), reason.IMAEncoding},
+		"nul_before_name":     {file(append([]byte("\x00sha256:\x00"), zero...), build.Name("/a")), reason.IMAEncoding},
+		"nul_first_in_path":   {file(digest, build.Name("\x00/a")), reason.IMAEncoding},
+		"newline_first":       {file(digest, build.Name("\n/a")), reason.IMAEncoding},
+		"unknown_and_newline": {file(append([]byte("unknown:\x00"), zero...), build.Name("/a\n")), reason.IMAEncoding},
 		"sha1":                {file(append([]byte("sha1:\x00"), zero[:20]...), build.Name("/a")), ""},
 		"pcr_11":              {build.Entry{PCR: 11, Template: "nobody", Digest: [20]byte{1}}, reason.IMAPCR},
 		"unknown_template":    {build.Entry{PCR: 10, Template: "d-ng|sig", Digest: [20]byte{1}}, reason.IMATemplateUnknown},
@@ -162,7 +192,9 @@ func TestReplay(t *testing.T) {
 	if r := one.Replay(ima.SHA384); !bytes.Equal(r.PCR10, want[:]) {
 		t.Errorf("sha384: %x", r.PCR10)
 	}
-	if got := one.Replay(ima.SHA1).PCR10; !bytes.Equal(got, one.Replay(ima.SHA1).Padded) || len(got) != 20 {
+	own := build.File("/a", nil).Digest
+	wantSHA1 := sha1.Sum(append(make([]byte, 20), own[:]...))
+	if got := one.Replay(ima.SHA1).PCR10; !bytes.Equal(got, one.Replay(ima.SHA1).Padded) || !bytes.Equal(got, wantSHA1[:]) {
 		t.Errorf("sha1: %s", hex.EncodeToString(got))
 	}
 	if r := one.Replay("md5"); r.PCR10 != nil || r.Entries != 0 {

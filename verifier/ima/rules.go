@@ -156,8 +156,8 @@ func digestKey(room []byte, verity bool, name, digest []byte) []byte {
 // addPattern compiles an expression so that it has to match the whole path. It
 // is parsed alone first: "a)|(b" would otherwise leave the anchors behind.
 func addPattern(to *[]*regexp.Regexp, text string) error {
-	if text == "" || len(text) > maxPattern {
-		return fmt.Errorf("an expression has 1 to %d characters", maxPattern)
+	if len(text) > maxPattern {
+		return fmt.Errorf("an expression has at most %d characters", maxPattern)
 	}
 	if _, err := syntax.Parse(text, syntax.Perl); err != nil {
 		return err
@@ -212,7 +212,7 @@ func (c *checker) allows(f *fields) string {
 		return "digest"
 	}
 	for _, p := range paths {
-		if canonical && p == string(f.path) {
+		if p == string(f.path) { // a listed path is canonical
 			return "digest and path"
 		}
 	}

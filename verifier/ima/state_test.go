@@ -1,6 +1,8 @@
 package ima_test
 
 import (
+	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -33,6 +35,7 @@ func TestStateText(t *testing.T) {
 		"more":         s + " ",
 		"other_case":   strings.Replace(s, "entries", "Entries", 1),
 		"unknown":      strings.Replace(s, "{", `{"x":1,`, 1),
+		"no_bank":      `{"reset_count":1,"restart_count":0,"entries":"1","bank":"sm3","extend":"bank","pcr":"","aggregate":"","violations":"0"}`,
 		"bank":         strings.Replace(s, `"bank":"sha256"`, `"bank":"sm3"`, 1),
 		"longer_bank":  strings.Replace(s, `"bank":"sha256"`, `"bank":"sha384"`, 1),
 		"extend":       strings.Replace(s, `"extend":"bank"`, `"extend":""`, 1),
@@ -46,8 +49,15 @@ func TestStateText(t *testing.T) {
 			t.Errorf("%s changes nothing", what)
 		}
 		got := state
-		if err := got.UnmarshalText([]byte(bad)); err == nil || got.Known() {
+		err := got.UnmarshalText([]byte(bad))
+		if err == nil || got.Known() {
 			t.Errorf("%s was read as %+v", what, got)
+		}
+		if _, syntax := errors.AsType[*json.SyntaxError](err); syntax != (what == "no_json" || what == "more_members") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if strings.Contains(err.Error(), "at most") != (what == "too_long") {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 	var none ima.State
