@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"strings"
 	"testing"
@@ -556,6 +557,13 @@ func TestAllowable(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	headless, err := ima.Parse(build.New(build.File("/first", nil)).Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files := maps.Collect(headless.Allowable()); len(files) != 1 {
+		t.Errorf("%d files of a list without a boot aggregate", len(files))
 	}
 	for range list.Allowable() {
 		break
