@@ -16,9 +16,6 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/ima"
 )
 
-// maxListFile bounds the measurement list that is read, in bytes.
-const maxListFile = 64 << 20
-
 // filesOptions of reference files.
 type filesOptions struct {
 	referenceOptions
@@ -96,12 +93,12 @@ func readList(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxListFile+1))
+	raw, err := io.ReadAll(io.LimitReader(f, ima.MaxList+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if len(raw) > maxListFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxListFile)
+	if len(raw) > ima.MaxList {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, ima.MaxList)
 	}
 	return raw, nil
 }

@@ -28,7 +28,7 @@ func judgeIMA(c *testcase) (facts, error) {
 		return nil, err
 	}
 	if len(raw) > ima.MaxList {
-		return nil, reason.New(reason.RequestTooLarge, "the measurement list is larger than 4 MiB")
+		return nil, reason.New(reason.RequestTooLarge, "the measurement list is larger than 24 MiB")
 	}
 	list, err := ima.Parse(raw)
 	if err != nil {

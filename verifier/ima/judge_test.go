@@ -536,7 +536,7 @@ func TestShownPaths(t *testing.T) {
 
 // TestAllowable: what a set would say of each entry of a trusted machine.
 func TestAllowable(t *testing.T) {
-	var sha1Field, verity = append([]byte("sha1:\x00"), make([]byte, 20)...), append([]byte("verity:"), build.Digest(nil)...)
+	sha1Field, verity := append([]byte("sha1:\x00"), make([]byte, 20)...), append([]byte("verity:"), build.Digest(nil)...)
 	l := build.New(
 		build.Aggregate(nil), build.File("/a", nil), build.File("memfd", nil), build.File("/\xff", nil), build.Violation("/v"),
 		build.Buffer("a.b", nil), build.Measured("ima-ng", build.Fields(sha1Field, build.Name("/s"))), build.Entry{PCR: 11, Template: "x", Digest: [20]byte{1}},

@@ -9,8 +9,9 @@ import (
 
 // Limits of a list.
 const (
-	// MaxList is the most bytes of one list or segment that callers hand over.
-	MaxList = 4 << 20
+	// MaxList is the most bytes of one list that offline tools hand over: some
+	// 200 000 entries. What travels in one request is bounded lower, by the contract.
+	MaxList = 24 << 20
 	// maxName is TCG_EVENT_NAME_LEN_MAX of the kernel.
 	maxName = 255
 	// maxData bounds the template data of one record. The longest that kernels

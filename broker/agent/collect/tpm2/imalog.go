@@ -10,13 +10,12 @@ const (
 	// DefaultIMALog is where Linux shows the measurement list. Its ASCII neighbour
 	// is no evidence: it leaves out what the digests are over.
 	DefaultIMALog = "/sys/kernel/security/ima/binary_runtime_measurements"
-	// MaxIMALog is the most bytes of a list that are read: some 600 000 entries. What
-	// is sent of it is bounded by the contract.
+	// MaxIMALog is the most bytes of a list that are read: some 600 000 entries, of
+	// which only what is new is sent.
 	MaxIMALog = 64 << 20
 )
 
-// ReadIMALog reads the measurement list from an entry on, counted from 0 at
-// boot, and returns where it really starts: 0 where the list has not that many
+// ReadIMALog reads the measurement list from an entry on, counted from 0 at boot, and returns where it really starts: 0 where the list has not that many
 // entries. Read it after the quote: the kernel lists a file before it extends
 // PCR 10, so that everything that is quoted then stands in it. A file that does
 // not exist is no error and gives nil.
