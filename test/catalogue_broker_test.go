@@ -260,6 +260,24 @@ func enrolsForeignAK(t *testing.T, b *brokers) error {
 	return m.refuse(m.answer(m.enrolment()))
 }
 
+// revoked is a node whose EK an operator revokes after it enrolled.
+func revoked(t *testing.T, b *brokers) *machine {
+	m := newNode(t, b.one)
+	b.one.ctl(t, nil, "node", "revoke", m.ekHash())
+	return m
+}
+
+func enrolsRevokedEK(t *testing.T, b *brokers) error {
+	m := revoked(t, b)
+	_, err := m.client.Challenge(t.Context(), m.enrolRequest())
+	return err
+}
+
+func renewsRevokedEK(t *testing.T, b *brokers) error {
+	m := revoked(t, b)
+	return m.refuse(m.answer(m.renewal()))
+}
+
 func sendsHugeBody(t *testing.T, b *brokers) error {
 	return postRaw(t, b.one, "/v1/attest", `{"token":"`+strings.Repeat("A", 3<<20)+`"}`)
 }

@@ -46,6 +46,10 @@ func catalogueOfEndorsements() []row {
 			{"not restricted", ekAttr(0, restrictedKey), reason.TPM2EKTemplate, refused},
 			{"signs", ekAttr(signKey, decryptKey), reason.TPM2EKTemplate, refused},
 		}},
+		{number: 67, name: "EK revoked after it was admitted", broker: []brokerForgery{
+			{"enrolment", enrolsRevokedEK, reason.TPM2EKRevoked},
+			{"renewal", renewsRevokedEK, reason.TPM2EKRevoked},
+		}},
 	}, catalogueOfCertificates()...)
 }
 
