@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"errors"
+
 	"github.com/zonebroker/zonebroker/verifier/akcert"
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -15,6 +17,9 @@ func (c *testcase) roots() (x509chain.Roots, error) {
 		return x509chain.Roots{}, err
 	}
 	roots, err := x509chain.NewRoots(bundles...)
+	if errors.Is(err, x509chain.ErrNoAnchor) { // a case like any other: nothing chains to it
+		return x509chain.Roots{}, nil
+	}
 	if err != nil {
 		return roots, bad("roots: %v", err)
 	}

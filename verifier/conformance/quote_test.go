@@ -370,6 +370,7 @@ func TestEKCertificate(t *testing.T) {
 	}
 	m := &machine{files: map[string]string{"ek.pem": chain, "root.pem": string(maker.PEM()), "ek.pub": string(ek.Public), "other.pub": string(evidencetest.NewEK(t).Public)}}
 	at := "time=2026-11-20T12:00:00Z"
+	m.wants(t, "ekcert.untrusted", "ekcert", "ek.pem", at+";roots=ek.pem", nil)
 	m.wants(t, "accept", "ekcert", "ek.pem", at+";roots=root.pem", nil)
 	m.wants(t, "accept", "ekcert", "ek.pem", at+";roots=root.pem;pub=ek.pub", nil)
 	m.wants(t, "ekcert.key_mismatch", "ekcert", "ek.pem", at+";roots=root.pem;pub=other.pub", nil)

@@ -16,12 +16,15 @@ type Roots struct {
 	n             int
 }
 
+// ErrNoAnchor says that certificates were given, and none that could be trusted.
+var ErrNoAnchor = errors.New("CA certificates: no self-issued certificate among them, so nothing to trust")
+
 // NewRoots reads CA certificates, each argument a PEM bundle or one DER
 // certificate. Self-issued certificates become trust anchors, all others
 // intermediates that must themselves chain to an anchor, so that the bundles of
 // manufacturers can be given as they are. Nothing given is no error and trusts
-// nobody; certificates without an anchor among them are one, as they would
-// refuse every host in silence.
+// nobody; certificates without an anchor among them are one (ErrNoAnchor), as they
+// would refuse every host in silence.
 func NewRoots(bundles ...[]byte) (Roots, error) {
 	r := Roots{anchors: x509.NewCertPool(), intermediates: x509.NewCertPool()}
 	total := 0
@@ -41,7 +44,7 @@ func NewRoots(bundles ...[]byte) (Roots, error) {
 		}
 	}
 	if total > 0 && r.n == 0 {
-		return Roots{}, errors.New("CA certificates: no self-issued certificate among them, so nothing to trust")
+		return Roots{}, ErrNoAnchor
 	}
 	return r, nil
 }
