@@ -1,6 +1,7 @@
 package tpm2collect
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +26,11 @@ func ReadEventLog(path string) ([]byte, error) {
 }
 
 // ReadUserspaceLog reads systemd's measurement log in the same way. A host without
-// systemd, or with a systemd that measures nothing, has none.
+// systemd, or with a systemd that measures nothing, has none. A last line without
+// its end is one that is being written, and is left out.
 func ReadUserspaceLog(path string) ([]byte, error) {
-	return readLog(path, logKind{name: "measurement log of systemd", flag: "--userspace-log", limit: MaxEventLog})
+	log, err := readLog(path, logKind{name: "measurement log of systemd", flag: "--userspace-log", limit: MaxEventLog})
+	return log[:bytes.LastIndexByte(log, '\n')+1], err
 }
 
 // logKind is a log that the kernel shows as a file of unknown length.

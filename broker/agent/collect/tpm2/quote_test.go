@@ -126,7 +126,14 @@ func TestContextEndsAnOperation(t *testing.T) {
 // TestReadLogs: of the firmware and of systemd's userspace.
 func TestReadLogs(t *testing.T) {
 	t.Run("firmware", func(t *testing.T) { testReadLog(t, tpm2collect.ReadEventLog) })
-	t.Run("userspace", func(t *testing.T) { testReadLog(t, tpm2collect.ReadUserspaceLog) })
+	t.Run("userspace", func(t *testing.T) {
+		testReadLog(t, tpm2collect.ReadUserspaceLog)
+		path := filepath.Join(t.TempDir(), "log")
+		writeFile(t, path, []byte("{}\n{\"pcr\":"))
+		if log, err := tpm2collect.ReadUserspaceLog(path); string(log) != "{}\n" || err != nil {
+			t.Errorf("a line that is being written: %q, %v", log, err)
+		}
+	})
 }
 
 func testReadLog(t *testing.T, read func(string) ([]byte, error)) {
@@ -139,7 +146,7 @@ func testReadLog(t *testing.T, read func(string) ([]byte, error)) {
 		}
 	})
 	t.Run("at_the_limit", func(t *testing.T) {
-		writeFile(t, path, make([]byte, tpm2collect.MaxEventLog))
+		writeFile(t, path, bytes.Repeat([]byte("\n"), tpm2collect.MaxEventLog))
 		if log, err := read(path); len(log) != tpm2collect.MaxEventLog || err != nil {
 			t.Errorf("got %d bytes, %v", len(log), err)
 		}
