@@ -98,6 +98,15 @@ func TestParseRefuses(t *testing.T) {
 		"content nested 9 deep":   {edit(`"content":{`, `"content":{"a":`+strings.Repeat("[", 9)+strings.Repeat("]", 9)+`,`), reason.RequestMalformed},
 		"content of 65 members":   {edit(`"content":{`, `"content":{`+members(65)), reason.RequestMalformed},
 		"record of 65 KiB":        {edit(`"enter-initrd"`, `"`+strings.Repeat("x", 65<<10)+`"`), reason.RequestMalformed},
+		"cut behind a comma":      {one[:strings.Index(one, `"digests"`)], reason.EventLogTruncated},
+		"cut before a number":     {one[:strings.Index(one, `11,`)], reason.EventLogTruncated},
+		"cut in what is skipped":  {one[:strings.Index(one, `"e6fd`)], reason.EventLogTruncated},
+		"cut in a skipped list":   {one[:strings.Index(one, `"content":{`)] + `"content":{"a":[1,`, reason.EventLogTruncated},
+		"cut between digests":     {one[:strings.Index(one, `},{"hashAlg"`)+2], reason.EventLogTruncated},
+		"unknown member of text":  {edit(`"pcr":11`, `"pcr":11,"x":"y"`), reason.RequestMalformed},
+		"hex and more":            {edit(digest, `{"hashAlg":"sha256","digest":"`+strings.Repeat("00", 32)+`zz"}`), reason.EventLogDigests},
+		"algorithm is a number":   {edit(digest, strings.Replace(digest, `"sha256"`, `11`, 1)), reason.RequestMalformed},
+		"record a byte too long":  {padded(one, 64<<10+1), reason.RequestMalformed},
 		"second record is broken": {one + "\n" + one[:30], reason.EventLogTruncated},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,9 +123,19 @@ func TestParseRefuses(t *testing.T) {
 			}
 		})
 	}
+	for name, raw := range map[string]string{"record of 64 KiB": padded(one, 64<<10), "PCR 23": edit(`"pcr":11`, `"pcr":23`), "content of 64 members": edit(`"content":{`, `"content":{`+members(60))} {
+		if _, err := celog.Parse([]byte(raw)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if _, err := celog.Parse([]byte(edit(`"content":{`, `"content":{"a":`+strings.Repeat("[", 8)+strings.Repeat("]", 8)+`,`))); err != nil {
 		t.Errorf("nested 8 deep: %v", err)
 	}
+}
+
+// padded makes the text of a record as long as the record has to be.
+func padded(one string, size int) string {
+	return strings.Replace(one, `"enter-initrd"`, `"enter-initrd`+strings.Repeat("x", size-len(one))+`"`, 1)
 }
 
 func members(n int) string {
