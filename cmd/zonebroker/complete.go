@@ -30,7 +30,7 @@ func places() completion.Places {
 			"maker":   offerMakers,
 			"state":   completion.Fixed(trust.StatePresent, trust.StateMissing, trust.StateExpired, trust.StateUnlisted),
 		},
-		Paths: []string{"DIR", "FILE", "dir", "env", "bundle", "credential", "save", "overrides"},
+		Paths: []string{"DIR", "FILE", "dir", "env", "bundle", "credential", "save", "overrides", "pcrs", "diff"},
 	}
 }
 

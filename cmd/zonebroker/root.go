@@ -21,6 +21,7 @@ var constructors = []func() *cobra.Command{
 	newTrustCmd,
 	newClaimCmd,
 	newVerifyCmd,
+	newInspectCmd,
 	newConformanceCmd,
 	newHealthCmd,
 	newCompletionCmd,

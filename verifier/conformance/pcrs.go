@@ -86,6 +86,15 @@ func digestOf(s string) []byte {
 	return b
 }
 
+// PCRValues reads PCR values in any of the text forms in which tools print them,
+// of one bank. What is no hex digest is an empty value.
+func PCRValues(raw []byte, bank tpm2.Bank) (map[int][]byte, error) {
+	if len(raw) > maxFile {
+		return nil, bad("the file of PCR values is larger than 32 MiB")
+	}
+	return publishedPCRs(raw, bank)
+}
+
 // publishedPCRs reads the text forms in which PCR values are published: JSON
 // (an object or list, with or without banks), the YAML of tpm2_eventlog and
 // tpm2_pcrread, and one hex line a PCR.

@@ -123,3 +123,34 @@ func Signed(ak AK, attest, signature []byte) error {
 	}
 	return verifySignature(&ak, attest, signature)
 }
+
+// PublicArea is what a TPMT_PUBLIC of an asymmetric key says, for people. Nothing
+// of it is judged: ParseAK and ParseEK do.
+type PublicArea struct {
+	Type, NameAlg uint16 // TPM_ALG_ID
+	Attributes    uint32 // TPMA_OBJECT
+	Policy        []byte
+	Scheme, Hash  uint16 // 0x0010 is NULL
+	Symmetric     uint16
+	SymmetricBits uint16
+	Bits          uint16 // RSA
+	Exponent      uint32 // RSA: 0 means 65537
+	Curve         uint16 // ECC
+	X, Y          []byte // X is the modulus of an RSA key
+}
+
+// ReadPublic decodes a TPMT_PUBLIC as strictly as ParseAK does. Slices are the
+// caller's.
+//
+// Errors: request.too_large, tpm2.version, tpm2.ak.encoding, tpm2.ak.parameters
+// (an algorithm that is not known here).
+func ReadPublic(public []byte) (PublicArea, error) {
+	p, err := parsePublic(bytes.Clone(public))
+	if err != nil {
+		return PublicArea{}, akError(err)
+	}
+	return PublicArea{
+		Type: p.kind, NameAlg: p.nameAlg, Attributes: p.attributes, Policy: p.policy, Scheme: p.scheme.alg, Hash: p.scheme.hash,
+		Symmetric: p.sym.alg, SymmetricBits: p.sym.bits, Bits: p.bits, Exponent: p.exponent, Curve: p.curve, X: p.x, Y: p.y,
+	}, nil
+}

@@ -346,3 +346,20 @@ func TestSigned(t *testing.T) {
 	wantCode(t, tpm2.Signed(by.ak(t), flip(ev.Attest, 0), ev.Signature), reason.TPM2SignatureInvalid)
 	wantCode(t, tpm2.Signed(by.ak(t), make([]byte, 1025), ev.Signature), reason.RequestTooLarge)
 }
+
+func TestReadPublic(t *testing.T) {
+	for kind, by := range akKinds(t) {
+		public := by.ak(t).Public()
+		p, err := tpm2.ReadPublic(public)
+		if err != nil || p.Attributes != akAttributes || p.NameAlg != 0x000b || p.Hash != 0x000b {
+			t.Errorf("%s: %+v, %v", kind, p, err)
+		}
+		before := bytes.Clone(p.X)
+		clear(public)
+		if !bytes.Equal(before, p.X) || len(p.X) == 0 {
+			t.Errorf("%s: the key points into the caller's bytes", kind)
+		}
+	}
+	_, err := tpm2.ReadPublic([]byte("x"))
+	wantCode(t, err, reason.TPM2AKEncoding)
+}
