@@ -99,8 +99,18 @@ func TestBlocks(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	if err := Check(); err != nil {
+	rows, err := table()
+	if err != nil {
 		t.Fatal(err)
+	}
+	for _, list := range rows {
+		for i, a := range list {
+			for _, b := range list[:i] {
+				if a.ID == b.ID && (a.open || b.before > a.from) && (b.open || a.before > b.from) {
+					t.Errorf("%s: two ranges share a version", a.ID)
+				}
+			}
+		}
 	}
 	for _, id := range []string{"CVE-2017-15361", "CVE-2018-6622", "CVE-2019-11090", "CVE-2019-16863", "CVE-2023-1017", "CVE-2025-2884", "FAULTPM"} {
 		if !Known(id) {
@@ -117,6 +127,9 @@ func TestParseRefuses(t *testing.T) {
 	if rows, err := parse(tableHead + "\n" + good + "\n"); err != nil || len(rows["ABC"]) != 1 || rows["ABC"][0].Tier != 2 || rows["ABC"][0].kind != "discrete" {
 		t.Fatalf("%+v, %v", rows, err)
 	}
+	if rows, err := parse(tableHead + "\n" + strings.Replace(good, "cap 2", "cap 0", 1) + "\n"); err != nil || rows["ABC"][0].Tier != 0 {
+		t.Errorf("a cap to tier 0: %v", err)
+	}
 	for name, change := range map[string][2]string{
 		"a field less":     {"\tbad", ""},
 		"no id":            {"CVE-1", ""},
@@ -131,6 +144,7 @@ func TestParseRefuses(t *testing.T) {
 		"a tier too high":  {"cap 2", "cap 4"},
 		"a tier below all": {"cap 2", "cap -1"},
 		"a bare tier":      {"cap 2", "2"},
+		"a tier in words":  {"cap 2", "cap two"},
 	} {
 		if _, err := parse(tableHead + "\n" + strings.Replace(good, change[0], change[1], 1) + "\n"); err == nil {
 			t.Errorf("%s: taken", name)

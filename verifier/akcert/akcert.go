@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	encoding_asn1 "encoding/asn1"
-	"errors"
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -166,9 +165,6 @@ func checkChain(c *x509.Certificate, issuers []*x509.Certificate, roots x509chai
 		if refused = opts.CRLs.Check(chain, now); refused == nil {
 			return nil
 		}
-	}
-	if errors.Is(refused, x509chain.ErrRevoked) {
-		return reason.Wrap(reason.TPM2AKCertUntrusted, "the AK certificate or an issuer of it is revoked", refused)
 	}
 	return reason.Wrap(reason.TPM2AKCertUntrusted, refused.Error(), refused)
 }
