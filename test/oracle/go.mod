@@ -1,0 +1,18 @@
+module github.com/zonebroker/zonebroker/test/oracle
+
+go 1.26.0
+
+require (
+	github.com/google/go-attestation v0.6.1
+	github.com/google/go-eventlog v0.0.2
+	github.com/zonebroker/zonebroker v0.0.0
+)
+
+require (
+	github.com/google/go-tpm v0.9.8 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
+
+replace github.com/zonebroker/zonebroker => ../..
