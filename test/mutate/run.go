@@ -165,7 +165,11 @@ func (b *binaries) try(ctx context.Context, m *mutant) {
 	m.state = survived
 	for _, t := range b.judges(m) {
 		m.Reached = true
-		err := t.run(ctx, m.Number, patience*t.baseline+2*time.Second, io.Discard)
+		limit := patience*t.baseline + 2*time.Second
+		err := t.run(ctx, m.Number, limit, io.Discard)
+		if errors.Is(err, errStuck) { // or the machine was busy: a slow run must not pass for a kill
+			err = t.run(ctx, m.Number, 5*limit, io.Discard)
+		}
 		if err != nil {
 			m.state, m.killer = killed, t.of.ImportPath
 			if errors.Is(err, errStuck) {

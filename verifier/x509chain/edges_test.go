@@ -53,6 +53,9 @@ func TestSubjectKeyIsStrict(t *testing.T) {
 		want error
 	}{
 		"nothing":                  {nil, x509chain.ErrKeyEncoding},
+		"a set":                    {der(asn1.SET, joined(sequence(rsaOID), bitString(sequence(modulus, exponent)))), x509chain.ErrKeyEncoding},
+		"an algorithm in a set":    {sequence(der(asn1.SET, joined(rsaOID)), bitString(sequence(modulus, exponent))), x509chain.ErrKeyEncoding},
+		"a key in octets":          {sequence(sequence(rsaOID), der(asn1.OCTET_STRING, joined([]byte{0}, sequence(modulus, exponent)))), x509chain.ErrKeyEncoding},
 		"a number":                 {integer(1), x509chain.ErrKeyEncoding},
 		"bytes behind":             {append(key(modulus, exponent), 0), x509chain.ErrKeyEncoding},
 		"no algorithm":             {sequence(bitString(nil)), x509chain.ErrKeyEncoding},
@@ -99,7 +102,7 @@ func TestOversizedFindsTheKey(t *testing.T) {
 		"an exponent":     {number(512), number(5), true},
 		"zeros":           {integer(0), integer(0), false},
 		"no number":       {empty, number(5), false},
-		"one number":      {number(512), empty, false},
+		"one number":      {number(513), empty, false},
 	} {
 		if got := x509chain.Oversized(whole(build(c.modulus, c.exponent))); got != c.want {
 			t.Errorf("%s: %v", name, got)
@@ -112,8 +115,25 @@ func TestOversizedFindsTheKey(t *testing.T) {
 			t.Errorf("without field %d another one is taken for the key", i)
 		}
 	}
+	for i := 1; i < 6; i++ {
+		other := append([][]byte{}, huge...)
+		if other[i] = integer(1); i == 1 {
+			other[i] = empty
+		}
+		if x509chain.Oversized(whole(other)) {
+			t.Errorf("field %d is of another kind, and a key was found behind it", i)
+		}
+	}
+	set := func(parts ...[]byte) []byte { return der(asn1.SET, joined(parts...)) }
+	algorithm, key := sequence(oid(1, 2, 840, 113549, 1, 1, 1)), sequence(number(1024), number(4))
 	for name, raw := range map[string][]byte{
-		"nothing": nil, "no sequence": integer(1), "no TBS": sequence(integer(1)),
+		"a set of a TBS":             set(sequence(huge...)),
+		"a TBS that is a set":        sequence(set(huge...)),
+		"an SPKI that is a set":      whole(append(huge[:6:6], set(algorithm, bitString(key)))),
+		"an algorithm that is a set": whole(append(huge[:6:6], sequence(set(), bitString(key)))),
+		"a key in octets":            whole(append(huge[:6:6], sequence(algorithm, der(asn1.OCTET_STRING, joined([]byte{0}, key))))),
+		"a key that is a set":        whole(append(huge[:6:6], sequence(algorithm, bitString(set(number(1024), number(4)))))),
+		"nothing":                    nil, "no sequence": integer(1), "no TBS": sequence(integer(1)),
 		"an empty key":  whole(append(huge[:6:6], sequence(empty, der(asn1.BIT_STRING, joined())))),
 		"unused bits":   whole(append(huge[:6:6], sequence(empty, der(asn1.BIT_STRING, joined([]byte{1}, sequence(number(1024), number(4))))))),
 		"no algorithm":  whole(append(huge[:6:6], sequence(bitString(sequence(number(1024), number(4)))))),
