@@ -47,7 +47,8 @@ demo: build ## show the whole story on this machine, then clean up (ARGS=... is 
 	@bin/zonebroker demo $(YES) $(ARGS)
 
 test: deps ## run all tests with a real Postgres and real software TPMs, then each fuzz target for FUZZTIME
-	@$(use_host); go test -timeout $(TIMEOUT) -json ./... | go run ./test/count
+	@$(use_host); { ok=0; go test -timeout $(TIMEOUT) -json ./... || ok=1; \
+	  go test -C test/oracle -timeout $(TIMEOUT) -json ./... || ok=1; exit $$ok; } | go run ./test/count
 	@$(MAKE) fuzz
 
 check: go-version ## format, vet, staticcheck, architecture, and the tests that need no database (30 s when warm)
@@ -55,6 +56,7 @@ check: go-version ## format, vet, staticcheck, architecture, and the tests that 
 	  if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
 	@go vet ./...
 	@go vet -tags failpoint,fetch ./...
+	@go vet -C test/oracle ./...
 	@go tool staticcheck ./...
 	@go test -run '^TestArchitecture' ./test
 	@go test $(FAST)
