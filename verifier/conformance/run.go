@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -99,6 +100,10 @@ func judgeRow(dir fs.FS, row *Row) Result {
 	by, ok := judges[c.offeredAs()]
 	if !ok {
 		out.Status, out.Detail = NotImplemented, "no verifier for this kind"
+		return out
+	}
+	if key := row.unknownKey(); key != "" {
+		out.Status, out.Detail = Broken, "context has an unknown key: "+strconv.Quote(key)
 		return out
 	}
 	got, err := by(&c)
