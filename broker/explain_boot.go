@@ -71,7 +71,7 @@ func groupByPCR(found []policy.Mismatch, seen *boot) []api.Mismatch {
 		}
 		value, _ := seen.PCR(m.PCR)
 		out = append(out, api.Mismatch{
-			PCR: m.PCR, Set: m.Set, Kind: kind, Expected: slices.Clone(m.Expected), Seen: hex.EncodeToString(value),
+			PCR: m.PCR, Set: m.Set, Kind: kind, Expected: append([]string{}, m.Expected...), Seen: hex.EncodeToString(value),
 		})
 	}
 	return out

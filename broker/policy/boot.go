@@ -51,7 +51,7 @@ func (z *zone) checkBoot(in Input) []*reason.Error {
 	for _, ask := range []struct {
 		set   string
 		code  reason.Code
-		rules func(parameter string) bool
+		rules func(parameters []string) bool
 		what  string
 	}{
 		{b.Kexec, reason.PolicyKexec, rulesOutKexec, "lockdown=integrity, ima_policy=secure_boot or sysctl.kernel.kexec_load_disabled=1"},
@@ -61,7 +61,7 @@ func (z *zone) checkBoot(in Input) []*reason.Error {
 		case ask.set != denied:
 		case !proved:
 			out = append(out, reason.Newf(ask.code, "zone %s wants a measured kernel command line that says %s, and the log proves none", z.Name, ask.what))
-		case !slices.ContainsFunc(parameters, ask.rules):
+		case !ask.rules(parameters):
 			out = append(out, reason.Newf(ask.code, "zone %s wants the kernel command line to say %s", z.Name, ask.what))
 		}
 	}
@@ -69,27 +69,40 @@ func (z *zone) checkBoot(in Input) []*reason.Error {
 }
 
 // rulesOutKexec: lockdown refuses unsigned images (kernel, security/lockdown),
-// the policy secure_boot appraises them by KEXEC_KERNEL_CHECK (IMA), and the
-// sysctl, once set, cannot be taken back. Later parameters undo none of them.
-func rulesOutKexec(parameter string) bool {
-	name, value, _ := strings.Cut(parameter, "=")
-	switch parameterName(name) {
-	case "ima_policy":
-		return slices.Contains(strings.Split(value, "|"), "secure_boot")
-	case "sysctl.kernel.kexec_load_disabled", "sysctl/kernel/kexec_load_disabled":
-		return value == "1"
+// the policy secure_boot appraises them by KEXEC_KERNEL_CHECK (IMA) while
+// appraisal is enforced, and the sysctl, once set, cannot be taken back.
+func rulesOutKexec(parameters []string) bool {
+	appraised, enforced := false, true
+	for _, p := range parameters {
+		name, value, _ := strings.Cut(p, "=")
+		switch parameterName(name) {
+		case "ima_policy":
+			appraised = appraised || slices.Contains(strings.Split(value, "|"), "secure_boot")
+		case "ima_appraise":
+			enforced = enforced && value == "enforce" // log, fix and off let everything through
+		case "sysctl.kernel.kexec_load_disabled", "sysctl/kernel/kexec_load_disabled":
+			if value == "1" {
+				return true
+			}
+		}
 	}
-	return locksDown(parameter)
+	return appraised && enforced || locksDown(parameters)
 }
 
 // rulesOutHibernation: kernel/power/hibernate.c. What is not here, as noresume,
 // holds until user space writes /sys/power/resume.
-func rulesOutHibernation(parameter string) bool {
-	return parameter == "nohibernate" || parameter == "hibernate=no" || locksDown(parameter)
+func rulesOutHibernation(parameters []string) bool {
+	return slices.Contains(parameters, "nohibernate") || slices.Contains(parameters, "hibernate=no") || locksDown(parameters)
 }
 
-func locksDown(parameter string) bool {
-	return parameter == "lockdown=integrity" || parameter == "lockdown=confidentiality"
+// locksDown: a lower level given later does not loosen it, but a list of security
+// modules without it leaves it out of kernels that do not start it early.
+func locksDown(parameters []string) bool {
+	left := slices.ContainsFunc(parameters, func(p string) bool {
+		list, ok := strings.CutPrefix(p, "lsm=")
+		return ok && !slices.Contains(strings.Split(list, ","), "lockdown")
+	})
+	return !left && (slices.Contains(parameters, "lockdown=integrity") || slices.Contains(parameters, "lockdown=confidentiality"))
 }
 
 // parameterName: the kernel takes dash and underscore for the same.

@@ -34,6 +34,11 @@ func TestBootRulesOut(t *testing.T) {
 		"lockdown_none":                  {both, "lockdown=none", "policy.kexec policy.hibernation"},
 		"part_of_a_name":                 {both, "xlockdown=integrity nohibernate2", "policy.kexec policy.hibernation"},
 		"inside_a_value":                 {both, "foo=a\x00lockdown=integrity", "policy.kexec policy.hibernation"},
+		"appraisal_that_only_logs":       {kexec, "ima_policy=secure_boot ima_appraise=log", "policy.kexec"},
+		"appraisal_turned_off_before":    {kexec, "ima_appraise=off ima_policy=secure_boot", "policy.kexec"},
+		"appraisal_enforced":             {kexec, "ima_policy=secure_boot ima-appraise=enforce", ""},
+		"modules_without_lockdown":       {both, "lockdown=integrity lsm=landlock,yama", "policy.kexec policy.hibernation"},
+		"modules_with_lockdown":          {both, "lsm=lockdown,yama lockdown=integrity", ""},
 		"not_asked":                      {zonePayments, "", ""},
 		"hibernation_alone":              {hibernation, "", "policy.hibernation"},
 	} {

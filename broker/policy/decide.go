@@ -63,7 +63,7 @@ type Mismatch struct {
 	PCR      int
 	Event    bool     // an event is missing in the log of the PCR, not the value wrong
 	Expected []string // allowed values, or the digest of the missing event; hex
-	Seen     string   // quoted value, hex; "" for an event or a PCR that was not quoted
+	Seen     string   // quoted value, hex; of an event the one that is not listed, "" for one that is missing
 }
 
 // Decision is the outcome. The zero Decision is a denial. Zone and Tier are set

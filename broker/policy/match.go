@@ -62,9 +62,16 @@ func (r *referenceSet) compare(ev Measured) []Mismatch {
 		}
 	}
 	for _, pcr := range sortedPCRs(r.Events) {
-		have := map[string]bool{}
+		have, unlisted := map[string]bool{}, ""
 		for _, d := range ev.EventDigests(pcr) {
-			have[hex.EncodeToString(d)] = true
+			digest := hex.EncodeToString(d)
+			have[digest] = true
+			if unlisted == "" && !slices.Contains(r.Events[pcr], digest) {
+				unlisted = digest
+			}
+		}
+		if unlisted != "" && slices.Contains(r.Closed, pcr) {
+			out = append(out, Mismatch{Set: r.Name, PCR: pcr, Event: true, Seen: unlisted})
 		}
 		for _, want := range r.Events[pcr] {
 			if !have[want] {
@@ -85,6 +92,8 @@ func (m Mismatch) String() string {
 	}
 	b.WriteString("PCR " + strconv.Itoa(m.PCR))
 	switch {
+	case m.Event && m.Seen != "":
+		b.WriteString(": the event log has " + m.Seen + ", which is not listed")
 	case m.Event:
 		b.WriteString(": the event log has no event " + expected)
 	case m.Seen == "":

@@ -17,8 +17,12 @@ type referenceSet struct {
 	Bank       string           `json:"bank"`
 	PCRs       map[int][]string `json:"pcrs,omitempty"`   // allowed values, hex
 	Events     map[int][]string `json:"events,omitempty"` // digests that the log of the PCR must contain, hex
-	Provenance *provenance      `json:"provenance,omitempty"`
-	Valid      *validity        `json:"valid,omitempty"`
+	// Closed are PCRs of Events whose log may hold nothing else. Without it a host
+	// that booted something else can extend what is wanted afterwards, from PCR 8
+	// on with what any program may measure.
+	Closed     []int       `json:"closed,omitempty"`
+	Provenance *provenance `json:"provenance,omitempty"`
+	Valid      *validity   `json:"valid,omitempty"`
 }
 
 type provenance struct {
@@ -46,7 +50,7 @@ type placedReference struct {
 }
 
 func (l *loader) reference(w *walker, n *yaml.Node) {
-	f := w.fields(n, "reference set", "apiVersion", "kind", "name", "bank", "pcrs", "events", "provenance", "valid")
+	f := w.fields(n, "reference set", "apiVersion", "kind", "name", "bank", "pcrs", "events", "closed", "provenance", "valid")
 	r := &referenceSet{APIVersion: apiVersion, Kind: kindReference, Bank: "sha256"}
 	p := &placedReference{set: r, w: w, node: n}
 	if r.Name, p.named = w.name(f.need("name", "zones refer to it"), "name"); p.named {
@@ -58,6 +62,19 @@ func (l *loader) reference(w *walker, n *yaml.Node) {
 	}
 	r.PCRs = w.pcrMap(f.get("pcrs"), "pcrs")
 	r.Events = w.pcrMap(f.get("events"), "events")
+	for _, item := range w.list(f.get("closed"), "closed") {
+		pcr, ok := w.number(item, "closed", 0, 23)
+		switch {
+		case !ok:
+		case r.Events[pcr] == nil:
+			w.invalid(item, "PCR %d is closed and has no list under events", pcr)
+		case slices.Contains(r.Closed, pcr):
+			w.invalid(item, "PCR %d stands twice in closed", pcr)
+		default:
+			r.Closed = append(r.Closed, pcr)
+		}
+	}
+	slices.Sort(r.Closed)
 	if n.Kind == yaml.MappingNode && f.get("pcrs") == nil && f.get("events") == nil {
 		w.invalid(p.node, "reference set has neither pcrs nor events: it would accept every machine")
 	}

@@ -16,7 +16,8 @@ func nodeAnnounceCmd() *cobra.Command {
 		Long: `Announce expects one reboot of a node. A zone that says announced_reboots: true
 denies a machine that rebooted when nobody expected it (node.reboot_unannounced):
 a reset of the TPM alone would let software build its PCRs anew. The first
-accepted attestation after the reboot uses the announcement up.`,
+accepted attestation after the reboot uses the announcement up, however many
+resets lie between: firmware updates reset a machine more than once.`,
 		Example: `  zonebroker node announce abcdefghijklmnopqrstuvwxyz --within 30m --note "kernel update"`,
 		Args:    cobra.ExactArgs(1),
 	}

@@ -126,6 +126,7 @@ type referenceDocument struct {
 	Bank       string           `yaml:"bank"`
 	PCRs       map[int][]string `yaml:"pcrs,omitempty"`
 	Events     map[int][]string `yaml:"events,omitempty"`
+	Closed     []int            `yaml:"closed,omitempty,flow"`
 	Provenance struct {
 		LearntFrom string `yaml:"learnt_from"`
 		Boot       string `yaml:"boot"`
@@ -138,7 +139,7 @@ func (o *referenceOptions) document(m api.ReferenceMaterial) ([]byte, error) {
 	d.Provenance.LearntFrom, d.Provenance.Boot, d.Provenance.ApprovedBy = m.Node, m.AttestationID, o.approvedBy
 	for _, pcr := range byEvents {
 		if digests := m.Events[strconv.Itoa(pcr)]; len(digests) > 0 {
-			d.Events[pcr] = unique(digests)
+			d.Events[pcr], d.Closed = unique(digests), append(d.Closed, pcr)
 		}
 	}
 	for key, value := range m.PCRs {
