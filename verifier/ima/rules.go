@@ -197,9 +197,10 @@ func canonicalPath(path []byte) bool {
 // checker is one run of rules over files; it is not safe for concurrent use.
 type checker struct {
 	*Rules
-	why    string // of the last file that was not allowed
-	forged int    // signatures that did not verify
-	room   [80]byte
+	why      string                     // of the last file that was not allowed
+	forged   int                        // signatures that did not verify
+	verified map[[sha256.Size]byte]bool // by signatureID
+	room     [80]byte
 }
 
 func (r *Rules) checker() *checker { return &checker{Rules: r} }

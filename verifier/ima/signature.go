@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha1" // key ids; no signature counts by it
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -25,6 +26,10 @@ const (
 	// maxForged ends the checking of signatures that do not verify: each costs what
 	// a host that floods the list would have us pay.
 	maxForged = 64
+
+	// maxVerified bounds what a checker remembers, to half a megabyte. A request's
+	// list has room for hardly more signed entries.
+	maxVerified = 1 << 14
 
 	minRSA = 2048 // bits
 	maxRSA = 8192
@@ -46,7 +51,7 @@ var hashes = map[byte]struct {
 // identifier, and the end of SHA-1 over the key's bit string.
 type key struct {
 	ids    [2]uint32
-	public crypto.PublicKey
+	verify func(hash crypto.Hash, digest, sig []byte) bool
 }
 
 // addKey reads one PEM block.
@@ -69,19 +74,23 @@ func (r *Rules) addKey(text string) error {
 	default:
 		return errors.New("a PEM block of type " + clipped(block.Type) + "; wanted CERTIFICATE or PUBLIC KEY")
 	}
-	var err error
-	if k.public, err = x509.ParsePKIXPublicKey(spki); err != nil {
+	public, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
 		return errors.New("the PEM block holds no public key that can be read")
 	}
-	switch pub := k.public.(type) {
+	switch pub := public.(type) {
 	case *rsa.PublicKey:
 		if n := pub.N.BitLen(); n < minRSA || n > maxRSA {
 			return errors.New("an RSA key must have 2048 to 8192 bits")
+		}
+		k.verify = func(hash crypto.Hash, digest, sig []byte) bool {
+			return rsa.VerifyPKCS1v15(pub, hash, digest, sig) == nil
 		}
 	case *ecdsa.PublicKey:
 		if pub.Curve != elliptic.P256() && pub.Curve != elliptic.P384() {
 			return errors.New("an ECDSA key must be on P-256 or P-384")
 		}
+		k.verify = func(_ crypto.Hash, digest, sig []byte) bool { return ecdsa.VerifyASN1(pub, digest, sig) }
 	default:
 		return errors.New("only RSA and ECDSA keys can sign files")
 	}
@@ -140,23 +149,21 @@ func (c *checker) signed(f *fields) string {
 
 func (c *checker) verify(id uint32, hash crypto.Hash, digest, sig []byte) string {
 	tried := false
-	for _, k := range c.keys {
+	for i, k := range c.keys {
 		if k.ids[0] != id && k.ids[1] != id {
 			continue
+		}
+		seen := signatureID(i, hash, digest, sig)
+		if c.verified[seen] {
+			return ""
 		}
 		if c.forged >= maxForged {
 			return "has a signature, and too many before it did not verify"
 		}
 		tried = true
-		switch pub := k.public.(type) {
-		case *rsa.PublicKey:
-			if rsa.VerifyPKCS1v15(pub, hash, digest, sig) == nil {
-				return ""
-			}
-		case *ecdsa.PublicKey:
-			if ecdsa.VerifyASN1(pub, digest, sig) {
-				return ""
-			}
+		if k.verify(hash, digest, sig) {
+			c.remember(seen)
+			return ""
 		}
 		c.forged++
 	}
@@ -164,4 +171,24 @@ func (c *checker) verify(id uint32, hash crypto.Hash, digest, sig []byte) string
 		return "has a signature that the listed key of its id did not make"
 	}
 	return "is signed by a key that is not listed"
+}
+
+// signatureID names one verification. The hash fixes the length of the digest, so
+// that no two share a name.
+func signatureID(key int, hash crypto.Hash, digest, sig []byte) [sha256.Size]byte {
+	var room [1 << 9]byte
+	b := binary.BigEndian.AppendUint32(room[:0], uint32(key))
+	b = append(append(append(b, byte(hash)), digest...), sig...)
+	return sha256.Sum256(b)
+}
+
+// remember has a copy of a good record cost a look-up: a host can fill its list
+// with one that verifies, and each verification costs up to half a millisecond.
+func (c *checker) remember(id [sha256.Size]byte) {
+	if c.verified == nil {
+		c.verified = map[[sha256.Size]byte]bool{}
+	}
+	if len(c.verified) < maxVerified {
+		c.verified[id] = true
+	}
 }
