@@ -13,6 +13,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/broker/policy"
 	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
@@ -107,6 +108,9 @@ func (b *Broker) sealFresh(c *challenge, p *activePolicy, node policy.Node, ttl 
 func (b *Broker) challengeEnrol(ctx context.Context, req api.ChallengeRequest, p *activePolicy) (api.Challenge, error) {
 	e := req.Enrol
 	ek, err := tpm2.ParseEK(e.EKPublic)
+	if err == nil {
+		err = ekcert.CheckKey(ek.SPKI())
+	}
 	if err != nil {
 		return api.Challenge{}, err
 	}

@@ -13,6 +13,8 @@ import (
 // Canonical returns bytes that two appraisals share exactly if they say the same:
 // JSON with fixed member order, 64-bit numbers as strings, bytes in hex. The
 // history records their hash, and judging the stored evidence again must give it.
+// Advisories are left out: their table changes with releases. Those that refused
+// stand in the reasons of the record, as policy does.
 func (a Appraisal) Canonical() ([]byte, error) {
 	w := canonicalWriter{out: make([]byte, 0, 2<<10)}
 	w.text(`{"format":`, a.format)
@@ -60,10 +62,15 @@ func (w *canonicalWriter) findings(name string, findings []Finding) {
 		return
 	}
 	w.out = append(w.out, '[')
-	for i, f := range findings {
-		if i > 0 {
+	first := true
+	for _, f := range findings {
+		if f.Check == checkAdvisory {
+			continue
+		}
+		if !first {
 			w.out = append(w.out, ',')
 		}
+		first = false
 		w.text(`{"check":`, f.Check)
 		w.text(`,"code":`, string(f.Code))
 		w.text(`,"detail":`, f.Detail)

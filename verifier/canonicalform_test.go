@@ -40,6 +40,10 @@ func TestCanonicalIsWhatTheLibraryWrites(t *testing.T) {
 			sameForm(t, verifier.MadeUp("f", "k", "m", n == 0, clock, n, []verifier.Finding{
 				{Check: s, Code: reason.Code(s), Detail: s}, verifier.Denial(s, s, "a"+s), {},
 			}))
+			sameForm(t, verifier.MadeUp("f", "k", "m", n == 0, clock, n, []verifier.Finding{
+				{Check: "advisory", Detail: s}, {Check: s}, {Check: "advisory"}, {Check: "key", Detail: s},
+			}))
+			sameForm(t, verifier.MadeUp("f", "k", "m", n == 0, clock, n, []verifier.Finding{{Check: "advisory", Detail: s}}))
 		}
 	}
 }

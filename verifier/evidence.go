@@ -60,7 +60,8 @@ type Expectation struct {
 	// issuer of it, is past its validity; EKExpired then says so, and the zone has
 	// to allow it. It is set where some zone does.
 	AllowExpired bool
-	// Manufacturer as verified at enrolment, for renewals, which send no EK.
+	// Manufacturer as verified at an enrolment of this EK, "" for none: for
+	// renewals, which send no EK, and for enrolments that send no certificate.
 	Manufacturer string
 	TPM          TPMFacts // verified at the same time
 

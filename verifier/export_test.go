@@ -4,8 +4,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 
+	"github.com/zonebroker/zonebroker/verifier/advisory"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
@@ -22,6 +24,13 @@ func MadeUp(format, key, manufacturer string, yes bool, clock tpm2.Clock, firmwa
 // Denial returns a Finding that denies.
 func Denial(check, code, detail string) Finding {
 	return Finding{Check: check, Code: reason.Code(code), Detail: detail, Outcome: reason.Refused}
+}
+
+// Against returns the appraisal as another table of advisories would have it.
+func Against(a Appraisal, table []advisory.Advisory) Appraisal {
+	a.findings = slices.DeleteFunc(slices.Clone(a.findings), func(f Finding) bool { return f.Check == checkAdvisory })
+	a.advise(table)
+	return a
 }
 
 // CanonicalByLibrary is Canonical as encoding/json writes it.
@@ -64,7 +73,13 @@ func CanonicalByLibrary(a Appraisal) ([]byte, error) {
 	for i, v := range a.PCRs() {
 		out.PCRs[strconv.Itoa(i)] = hex.EncodeToString(v)
 	}
+	if len(a.findings) > 0 {
+		out.Findings = []finding{}
+	}
 	for _, f := range a.findings {
+		if f.Check == checkAdvisory {
+			continue
+		}
 		out.Findings = append(out.Findings, finding{f.Check, string(f.Code), f.Detail, f.Outcome == reason.Refused})
 	}
 	return json.Marshal(out)

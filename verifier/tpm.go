@@ -18,9 +18,10 @@ type TPMFacts struct {
 	Expired bool   // certificate or chain were past their validity when they were verified
 }
 
-// judgeMachine verifies the EK certificate at enrolment. Where an operator
-// vouched for the EK by its hash, a certificate that does not verify is a note;
-// a certificate for another key is a lie in any case.
+// judgeMachine judges the EK and its certificate at enrolment; a renewal knows
+// what was found then. A weak EK is refused whoever vouches for it: an operator
+// who admits a hash sees nothing of the key, and whoever factors it enrols as
+// that machine.
 func (a *Appraisal) judgeMachine(e *TPM2Evidence, want *Expectation, trust *Trust, now time.Time) {
 	if a.lab() { // whatever certificate comes along, these keys are nobody's hardware
 		if want.RequireGenuine {
@@ -29,19 +30,41 @@ func (a *Appraisal) judgeMachine(e *TPM2Evidence, want *Expectation, trust *Trus
 		return
 	}
 	if want.Purpose != PurposeEnrol {
-		a.manufacturer, a.genuine, a.tpm = want.Manufacturer, want.Manufacturer != "", want.TPM
-		a.judgeAdvisories()
-		return
+		a.recall(want)
+	} else {
+		ek, err := tpm2.ParseEK(e.EKPublic)
+		if err == nil {
+			err = ekcert.CheckKey(ek.SPKI())
+		}
+		if err != nil {
+			a.refuse("ekcert", err)
+			return
+		}
+		a.judgeCertificate(e, &ek, want, trust, now)
 	}
-	ek, err := tpm2.ParseEK(e.EKPublic)
-	if err != nil {
-		a.refuse("ekcert", err)
-		return
+	maker, model := a.manufacturer, a.tpm.Model
+	if maker == "" { // a certificate that no longer verifies makes no flaw go away
+		maker, model = want.Manufacturer, want.TPM.Model
 	}
+	a.advise(advisory.Lookup(maker, ekcert.Kind(maker, model), advisory.Version(a.firmware)))
+}
+
+// recall takes what a certificate of the same EK proved at an enrolment before.
+func (a *Appraisal) recall(want *Expectation) {
+	a.manufacturer, a.genuine, a.tpm = want.Manufacturer, want.Manufacturer != "", want.TPM
+}
+
+// judgeCertificate: where an operator vouched for the EK by its hash, a
+// certificate that does not verify is a note; one for another key is a lie in any
+// case. Leaving it out takes nothing back that it proved before: what is known
+// against a maker would be dodged by that.
+func (a *Appraisal) judgeCertificate(e *TPM2Evidence, ek *tpm2.EK, want *Expectation, trust *Trust, now time.Time) {
 	if len(e.EKCertificate) == 0 {
 		if want.RequireGenuine {
 			a.refuse("ekcert", reason.New(reason.EKCertUntrusted, "no EK certificate was sent, and nobody vouched for this EK by its hash"))
+			return
 		}
+		a.recall(want)
 		return
 	}
 	opts := ekcert.Options{ExtraVendors: trust.ExtraVendors, CRLs: trust.CRLs, AllowExpired: want.AllowExpired}
@@ -50,7 +73,6 @@ func (a *Appraisal) judgeMachine(e *TPM2Evidence, want *Expectation, trust *Trus
 		a.manufacturer, a.genuine = cert.Manufacturer(), true
 		a.tpm = TPMFacts{Model: cert.Model(), Version: cert.FirmwareVersion(), Expired: cert.Expired()}
 		a.noteCertificate(cert)
-		a.judgeAdvisories()
 		return
 	}
 	if want.RequireGenuine || reason.Of(err) == reason.EKCertKeyMismatch {
@@ -68,13 +90,16 @@ func (a *Appraisal) noteCertificate(cert ekcert.Certificate) {
 	a.pass("ekcert", "chain verified")
 }
 
-// judgeAdvisories looks up what is known of this maker and firmware. The version
-// is plain: the AK is a primary key of the endorsement hierarchy, or the quote
-// would not have verified.
-func (a *Appraisal) judgeAdvisories() {
-	a.advisories = advisory.Lookup(a.manufacturer, a.TPMKind(), advisory.Version(a.firmware))
-	for _, adv := range a.advisories {
-		a.event("advisory", reason.TPM2Advisory, adv.String())
+// checkAdvisory names the findings that say what is published against a TPM.
+const checkAdvisory = "advisory"
+
+// advise notes what is known of this maker and firmware. The version is plain:
+// the AK is a primary key of the endorsement hierarchy, or the quote would not
+// have verified. Canonical leaves these findings out.
+func (a *Appraisal) advise(known []advisory.Advisory) {
+	a.advisories = known
+	for _, adv := range known {
+		a.event(checkAdvisory, reason.TPM2Advisory, adv.String())
 	}
 }
 

@@ -1,13 +1,16 @@
 package verifier_test
 
 import (
+	"bytes"
 	"crypto/x509"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/advisory"
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
+	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -90,6 +93,10 @@ func TestAdvisories(t *testing.T) {
 	if !got.Advisories()[0].Deny {
 		t.Error("the slice is not the caller's")
 	}
+	if other, _ := a.appraise(); !bytes.Equal(canonicalOf(t, got), canonicalOf(t, verifier.Against(other, advisory.Lookup("NTC", ekcert.KindDiscrete, 7<<48|2<<32)))) ||
+		!bytes.Equal(canonicalOf(t, got), canonicalOf(t, verifier.Against(other, nil))) {
+		t.Error("judged again by a release with another table, it is another appraisal")
+	}
 	a.tpm.Firmware = 73<<48 | 64<<32
 	a.moveOn(t, got)
 	if got := mustAppraise(t, a); len(got.Advisories()) != 1 {
@@ -114,4 +121,71 @@ func TestAppraiseRevoked(t *testing.T) {
 	if _, err := a.appraise(); err != nil {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestWeakEKWithoutItsCertificate: whoever factors an EK is that machine, so that
+// nobody's word and no leave lets one in.
+func TestWeakEKWithoutItsCertificate(t *testing.T) {
+	for name, change := range map[string]func(a *attempt){
+		"no certificate":               func(a *attempt) { a.tpm.EKCertificate = nil },
+		"certificate of another maker": func(a *attempt) { a.trust.EKRoots = evidencetest.NewMaker(t).Roots(t) },
+		"known by a certificate from before": func(a *attempt) {
+			a.tpm.EKCertificate, a.want.Manufacturer = nil, "STM"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newEnrol(t)
+			a.tpm.EK = evidencetest.FactorableEK(t)
+			a.maker.Endorse(t, a.tpm)
+			change(a)
+			a.answer(t)
+			got, err := a.appraise()
+			if reason.Of(err) != reason.EKCertWeakKey || !got.Authentic() || got.Genuine() {
+				t.Errorf("%v, authentic %t, genuine %t", err, got.Authentic(), got.Genuine())
+			}
+			a.tpm.EK = evidencetest.RSAEK(t)
+			a.tpm.EKCertificate = nil
+			a.answer(t)
+			mustAppraise(t, a)
+		})
+	}
+}
+
+// TestAdvisoriesWithoutTheCertificate: an enrolment that leaves the certificate
+// out knows what was proved of this EK before, and one that no longer verifies
+// ends what it proved and nothing that is known against the maker.
+func TestAdvisoriesWithoutTheCertificate(t *testing.T) {
+	old := verifier.TPMFacts{Model: "ST33", Version: "id:00490004", Expired: true}
+	a := newEnrol(t)
+	a.tpm.Firmware = 73<<48 | 4<<32
+	a.answer(t)
+	a.want.Manufacturer, a.want.TPM = "STM", old
+	a.ev.TPM2.EKCertificate = nil
+	if got := mustAppraise(t, a); len(got.Advisories()) != 2 || !got.Genuine() || got.Manufacturer() != "STM" || got.TPM() != old {
+		t.Errorf("left out: %v, genuine %t, %q, %+v", got.Advisories(), got.Genuine(), got.Manufacturer(), got.TPM())
+	}
+	a.want.RequireGenuine = true
+	if got, err := a.appraise(); reason.Of(err) != reason.EKCertUntrusted || got.Genuine() {
+		t.Errorf("left out where it is needed: %v, genuine %t", err, got.Genuine())
+	}
+	a.want.RequireGenuine = false
+	a.ev.TPM2.EKCertificate = a.tpm.EKCertificate
+	a.trust.CRLs = a.maker.Revoking(t, 77)
+	if got := mustAppraise(t, a); len(got.Advisories()) != 2 || got.Genuine() || got.Manufacturer() != "" || got.TPM() != (verifier.TPMFacts{}) {
+		t.Errorf("revoked since: %v, genuine %t, %q, %+v", got.Advisories(), got.Genuine(), got.Manufacturer(), got.TPM())
+	}
+	a.want.Manufacturer, a.want.TPM = "NTC", verifier.TPMFacts{}
+	a.trust = verifier.Trust{EKRoots: a.maker.Roots(t)}
+	if got := mustAppraise(t, a); got.Manufacturer() != "STM" || got.Advisories()[0].ID != "CVE-2019-16863" {
+		t.Errorf("a certificate that verifies now counts: %q, %v", got.Manufacturer(), got.Advisories())
+	}
+}
+
+func canonicalOf(t *testing.T, a verifier.Appraisal) []byte {
+	t.Helper()
+	b, err := a.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

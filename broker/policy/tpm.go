@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -161,5 +162,5 @@ func advisoryRefusal(z *zone, a advisory.Advisory, ev Evidence) *reason.Error {
 		cost = "tier " + strconv.Itoa(a.Tier) + " is the highest that is earned"
 	}
 	return reason.Newf(reason.TPM2Advisory, "%s: %s (%s TPM, firmware %s); %s, zone %s has tier %d; see %s",
-		a.ID, a.Summary, ev.Manufacturer(), advisory.Version(ev.FirmwareVersion()), cost, z.Name, z.Tier, a.Source)
+		a.ID, a.Summary, cmp.Or(ev.Manufacturer(), "this"), advisory.Version(ev.FirmwareVersion()), cost, z.Name, z.Tier, a.Source)
 }

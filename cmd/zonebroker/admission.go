@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
@@ -77,8 +78,7 @@ func ekHashOf(path string) (string, error) {
 		raw = text
 	}
 	if _, spki, err := x509chain.SubjectKey(raw); err == nil {
-		sum := sha256.Sum256(spki)
-		return hex.EncodeToString(sum[:]), nil
+		return strongHash(path, spki)
 	}
 	public := raw
 	if len(raw) > 2 && int(binary.BigEndian.Uint16(raw)) == len(raw)-2 { // TPM2B_PUBLIC
@@ -88,7 +88,15 @@ func ekHashOf(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s: neither a public key in DER or PEM nor the public area of an EK: %w", path, err)
 	}
-	sum := ek.RootHash()
+	return strongHash(path, ek.SPKI())
+}
+
+// strongHash refuses a key that whoever factors it could enrol with.
+func strongHash(path string, spki []byte) (string, error) {
+	if err := ekcert.CheckKey(spki); err != nil {
+		return "", fmt.Errorf("%s: no broker takes this EK: %w", path, err)
+	}
+	sum := sha256.Sum256(spki)
 	return hex.EncodeToString(sum[:]), nil
 }
 

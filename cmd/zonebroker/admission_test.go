@@ -7,9 +7,11 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/zonebroker/zonebroker/verifier/evidencetest"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // TestEKHashOf: the forms in which a key is handed around lead to one hash.
@@ -48,5 +50,19 @@ func TestEKHashOf(t *testing.T) {
 	}
 	if _, err := ekHashOf(filepath.Join(t.TempDir(), "nowhere")); err == nil {
 		t.Error("a file that is not there has a hash")
+	}
+}
+
+// TestEKHashOfAWeakKey: nobody admits by accident a key that can be factored.
+func TestEKHashOfAWeakKey(t *testing.T) {
+	ek := evidencetest.FactorableEK(t)
+	for form, content := range map[string][]byte{"der": ek.SPKI(t), "tpmt": ek.Public} {
+		path := filepath.Join(t.TempDir(), "ek")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ekHashOf(path); got != "" || reason.Of(err) != reason.EKCertWeakKey || !strings.Contains(err.Error(), "CVE-2017-15361") {
+			t.Errorf("%s: %q, %v", form, got, err)
+		}
 	}
 }

@@ -113,6 +113,16 @@ func SubjectKey(raw []byte) ([]byte, error) {
 	return spki, err
 }
 
+// CheckKey judges an endorsement key by itself, certificate or not; spki is as
+// Verify takes it. Errors: ekcert.encoding, ekcert.key_type, ekcert.weak_key.
+func CheckKey(spki []byte) error {
+	key, _, err := subjectKeyOf(spki)
+	if err != nil {
+		return err
+	}
+	return checkStrength(key)
+}
+
 func checkSizes(raw []byte, chain [][]byte) error {
 	if len(raw) > x509chain.MaxCertificate {
 		return reason.New(reason.RequestTooLarge, "the EK certificate is longer than 4096 bytes")
@@ -148,7 +158,11 @@ func errEncoding() error {
 }
 
 func subjectKey(c *x509.Certificate) (crypto.PublicKey, []byte, error) {
-	key, spki, err := x509chain.SubjectKey(c.RawSubjectPublicKeyInfo)
+	return subjectKeyOf(c.RawSubjectPublicKeyInfo)
+}
+
+func subjectKeyOf(raw []byte) (crypto.PublicKey, []byte, error) {
+	key, spki, err := x509chain.SubjectKey(raw)
 	switch {
 	case errors.Is(err, x509chain.ErrKeyType):
 		return nil, nil, reason.New(reason.EKCertKeyType, err.Error())

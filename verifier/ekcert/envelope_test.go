@@ -2,6 +2,7 @@ package ekcert_test
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -236,6 +237,24 @@ func TestROCAFingerprint(t *testing.T) {
 	}
 	if ekcert.ROCA(new(big.Int).Mul(big.NewInt(11), rsaKey().N)) {
 		t.Error("a multiple of 11 has the fingerprint")
+	}
+}
+
+// TestCheckKey: the key alone, as an enrolment without a certificate shows it.
+func TestCheckKey(t *testing.T) {
+	short := new(big.Int).SetBit(big.NewInt(1), 2046, 1)
+	for what, tt := range map[string]struct {
+		spki []byte
+		want reason.Code
+	}{
+		"weak":   {spkiOf(t, &rsa.PublicKey{N: rocaModulus(), E: 65537}), reason.EKCertWeakKey},
+		"short":  {spkiOf(t, &rsa.PublicKey{N: short, E: 65537}), reason.EKCertWeakKey},
+		"strong": {spkiOf(t, &rsaKey().PublicKey), ""},
+		"no key": {[]byte{0x30, 0}, reason.EKCertEncoding},
+	} {
+		if err := ekcert.CheckKey(tt.spki); reason.Of(err) != tt.want {
+			t.Errorf("%s: %v, want %q", what, err, tt.want)
+		}
 	}
 }
 

@@ -64,6 +64,21 @@ func EKOfModulus(t testing.TB, n *big.Int) *EK {
 	return &EK{Public: rsaEK(t, n), private: &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: 65537}}}
 }
 
+// FactorableEK is an EK whose modulus has the structure of CVE-2017-15361 (ROCA):
+// modulo each prime up to 701 it is a power of 65537.
+func FactorableEK(t testing.TB) *EK {
+	t.Helper()
+	product := big.NewInt(1)
+	for p := int64(2); p <= 701; p++ {
+		if big.NewInt(p).ProbablyPrime(0) {
+			product.Mul(product, big.NewInt(p))
+		}
+	}
+	n := new(big.Int).Exp(big.NewInt(65537), big.NewInt(1_000_003), product)
+	factor := new(big.Int).Lsh(big.NewInt(1), uint(2048-product.BitLen()))
+	return EKOfModulus(t, n.Add(n, factor.Mul(factor, product)))
+}
+
 func rsaEK(t testing.TB, n *big.Int) []byte {
 	t.Helper()
 	w := ekHead(t, algRSA)
