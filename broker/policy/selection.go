@@ -11,10 +11,11 @@ func (s *Set) Selection() tpm2.Selection {
 		for _, r := range s.references {
 			pcrs = append(append(pcrs, sortedPCRs(r.PCRs)...), sortedPCRs(r.Events)...)
 		}
-		// Where loaders measure the command line: GRUB, systemd-boot and stub.
+		// Where loaders measure the command line: GRUB, a unified kernel image,
+		// systemd-boot and stub. One that is not quoted may hold another line.
 		for _, z := range s.zones {
 			if z.Requires.Boot != nil {
-				pcrs = append(pcrs, 8, 9, 12)
+				pcrs = append(pcrs, 8, 9, 11, 12)
 			}
 		}
 	}

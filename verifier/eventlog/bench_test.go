@@ -1,6 +1,8 @@
 package eventlog_test
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
@@ -77,6 +79,23 @@ func BenchmarkHostileLog(b *testing.B) {
 	events := make([]build.Event, (1<<20-specIDSize)/record)
 	for i := range events {
 		events[i] = separator(i % 8)
+	}
+	raw, quoted := build.New(events...).Bytes(), extend(events)
+	b.SetBytes(int64(len(raw)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := explain(raw, quoted); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkHostileGRUB is 1 MiB whose events are compared with the files of a
+// command line: sixteen words that end as the names of all of them.
+func BenchmarkHostileGRUB(b *testing.B) {
+	events := grubOf("initrd " + strings.Repeat(strings.Repeat("a", 1000)+" ", 16))
+	for range 480 {
+		events = append(events, measured(9, eventlog.TypeIPL, bytes.Repeat([]byte("a"), 2000)))
 	}
 	raw, quoted := build.New(events...).Bytes(), extend(events)
 	b.SetBytes(int64(len(raw)))

@@ -48,9 +48,12 @@ type Fact struct {
 	// Userspace: Event counts the lines of the userspace log.
 	Userspace bool
 	// Proved: what was measured is a thing of this kind. Otherwise the log says so,
-	// and the digest alone is proved.
+	// and the digest alone is proved. Of an image of PCR 4 and of what stands behind
+	// the separator of PCR 7 it does not say when: root can extend such an event
+	// after the boot.
 	Proved bool
-	// TextProved: the digest covers Text, or the events that do are proved.
+	// TextProved: the digest covers Text, or the events that do are proved, and it
+	// was measured in the boot.
 	TextProved bool
 	// Why says what a claim lacks; "" where Proved and TextProved.
 	Why string
@@ -156,8 +159,10 @@ type bootReader struct {
 	bank      Bank
 	known     [PCRs]bool
 	boot      Boot
+	ofKind    map[Kind]int
 	separated [8]bool // the separator of the PCR is behind, by its digest
 	versions  int
+	levels    int    // SBAT levels
 	authority string // last one before the next application
 	authBad   bool   // an authority whose data its digest does not cover
 	grub      grub
@@ -166,20 +171,15 @@ type bootReader struct {
 }
 
 func newBootReader(l *Log, known [PCRs]bool) *bootReader {
-	return &bootReader{log: l, bank: l.bank, known: known}
+	return &bootReader{log: l, bank: l.bank, known: known, ofKind: map[Kind]int{}}
 }
 
 func (r *bootReader) add(f Fact) {
-	n := 0
-	for i := range r.boot.facts {
-		if r.boot.facts[i].Kind == f.Kind {
-			n++
-		}
-	}
-	if n >= maxFactsOfKind {
+	if r.ofKind[f.Kind] >= maxFactsOfKind {
 		r.boot.omitted++
 		return
 	}
+	r.ofKind[f.Kind]++
 	r.boot.facts = append(r.boot.facts, f)
 }
 
@@ -214,7 +214,7 @@ func (r *bootReader) finish(x *explained) Boot {
 	r.firmwareStanding(x)
 	r.grub.finish(r, x)
 	r.uki.finish(r, x)
-	r.loader.finish()
+	r.loader.finish(r)
 	r.commandLine()
 	slices.SortStableFunc(r.boot.facts, func(a, b Fact) int { return kindOrder(a.Kind) - kindOrder(b.Kind) })
 	r.boot.digest = digestOf(r.boot.digest, r.boot.facts, r.boot.omitted)

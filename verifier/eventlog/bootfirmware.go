@@ -60,7 +60,7 @@ func (r *bootReader) application(e *Event) {
 	}
 	f := Fact{
 		Kind: KindApplication, Text: printable(imagePath(e.Data)), Authority: r.authority,
-		Digest: e.Digest, PCR: 4, Event: e.Index, Why: "the digest of an image does not cover its path",
+		Digest: e.Digest, PCR: 4, Event: e.Index, Why: perhapsLater + "; the digest of an image does not cover its path",
 	}
 	r.authority = ""
 	r.add(f)
@@ -104,17 +104,22 @@ func (r *bootReader) keys(e *Event, v variable, covered bool) {
 	r.add(f)
 }
 
+// perhapsLater is what facts lack that stand behind a separator, or have none:
+// root can extend their PCR at any time with an event that hashes.
+const perhapsLater = "measured, perhaps after the boot"
+
 // vouched reads EV_EFI_VARIABLE_AUTHORITY: the entry of db, MokList or shim's own
 // certificate that an image was verified with, or a setting of shim's.
 func (r *bootReader) vouched(e *Event, v variable, covered bool) {
 	name := printable(utf16Text(v.name))
-	f := Fact{Kind: KindAuthority, Name: name, Digest: e.Digest, PCR: 7, Event: e.Index, Proved: covered, TextProved: covered}
+	f := Fact{Kind: KindAuthority, Name: name, Digest: e.Digest, PCR: 7, Event: e.Index, Proved: covered, Why: perhapsLater}
 	if !covered {
 		f.Why = "its digest does not cover the entry, as from some versions of shim"
 	}
 	switch {
 	case v.named("SbatLevel"):
 		f.Kind, f.Text = KindRevocations, sbatLevel(v.data)
+		r.levels++
 	case v.named("MokListTrusted"), v.named("MokListX"), v.named("MokSBState"):
 		f.Kind, f.Text = KindMOK, fmt.Sprintf("%d bytes", len(v.data))
 	default:
@@ -181,6 +186,7 @@ func (r *bootReader) firmwareStanding(x *explained) {
 			if f.PCR == 7 {
 				r.weaken(f, x.secureBoot == "", "the grammar of PCR 7 does not hold")
 				r.weaken(f, r.authBad, "another authority is not covered by its digest")
+				r.weaken(f, f.Kind == KindRevocations && r.levels > 1, "PCR 7 holds more than one SBAT level")
 			}
 		case KindApplication:
 			f.Proved = x.sound(4)

@@ -7,9 +7,17 @@ import (
 	"unicode/utf16"
 )
 
-// maxCommandLine bounds a command line in bytes: the kernel takes 2048 on x86 and
-// 4096 on most others.
+// maxCommandLine bounds the bytes of a command line that is shown: the largest
+// COMMAND_LINE_SIZE of common kernels.
 const maxCommandLine = 4096
+
+// reachesKernel is COMMAND_LINE_SIZE of x86 with the closing zero (Linux,
+// arch/x86/include/asm/setup.h). What stands behind was measured, and never
+// reached the kernel.
+const (
+	reachesKernel = 2048
+	tooLong       = "the command line is longer than what reaches every kernel: 2047 bytes"
+)
 
 // CommandLine is what a log says the kernel was started with.
 type CommandLine struct {
@@ -27,7 +35,8 @@ type CommandLine struct {
 func (c CommandLine) Known() bool { return c.known }
 
 // Proved reports whether the text is what was measured, and the only command
-// line that was. See Boot for what that means in PCR 8 to 15.
+// line that was: PCR 8, 11 and 12 are quoted, and those that do not hold it hold
+// nothing that could be another one. See Boot for what that means in PCR 8 to 15.
 func (c CommandLine) Proved() bool { return c.proved }
 
 // Why says what a command line that is not proved lacks; "" for one that is.
@@ -91,6 +100,28 @@ func unquote(s string) string {
 	return s
 }
 
+// besides takes the proof of a command line back where another PCR may hold a
+// second one. Types and data are whatever the sender calls them, so that an event
+// there is a possible command line, whatever the log says it is.
+func (r *bootReader) besides(c *CommandLine) {
+	why := ""
+	switch {
+	case !c.proved:
+		return
+	case !r.known[8] || !r.known[11] || !r.known[12]:
+		why = "PCR 8, 11 and 12 are not all quoted: any of them may hold another one"
+	case c.pcr != 8 && r.grub.events > 0:
+		why = "PCR 8 holds events: one of them may be the command line"
+	case c.pcr != 12 && r.loader.events > 0:
+		why = "PCR 12 holds events: one of them may be the command line"
+	case r.uki.events > 0:
+		why = "PCR 11 holds events: a unified kernel image may have a command line of its own"
+	default:
+		return
+	}
+	c.proved, c.why = false, why
+}
+
 // commandLine chooses among what GRUB, a loader and a UKI measured. Two that
 // differ are a boot of which nobody can tell which one was used.
 func (r *bootReader) commandLine() {
@@ -121,7 +152,12 @@ func (r *bootReader) commandLine() {
 // utf16Line reads UTF-16LE without its closing zeros; clean is false where the
 // text cannot be shown as it is.
 func utf16Line(data []byte) (text string, clean bool) {
-	data = data[:len(data)&^1]
+	if n := len(data); n%2 != 0 { // a real log of Arch closes so
+		if data[n-1] != 0 {
+			return "", false
+		}
+		data = data[:n-1]
+	}
 	for len(data) >= 2 && data[len(data)-1] == 0 && data[len(data)-2] == 0 {
 		data = data[:len(data)-2]
 	}

@@ -113,6 +113,9 @@ func (x Explained) Boot() Boot {
 	}
 	b := x.base.boot
 	if x.user != nil {
+		if x.user.doubt != "" {
+			b = b.doubting(x.user.doubt)
+		}
 		b.facts = slices.Concat(b.facts, x.user.facts)
 		b.digest = digestOf(b.digest, x.user.facts, 0)
 	}

@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -13,12 +14,14 @@ import (
 // The prefix is no evidence: root can extend PCR 8 with a command line of choice
 // and call GRUB's own one a command. What cannot be changed is the sequence of
 // texts. So a command line is proved only if every event of PCR 8 is a text that
-// hashes, exactly one of them starts a kernel under whatever prefix, and exactly
-// one is what that command hands over.
+// hashes, exactly one of them starts a kernel under whatever prefix, exactly one
+// begins with a file as a command line does, it is what that command hands over,
+// and no command ended the measuring.
 type grub struct {
 	events  int
 	broken  string // why PCR 8 is not a sequence of texts
 	starts  []grubText
+	handed  []byte // what the first of starts hands over, without quotes
 	lines   []grubText
 	initrd  grubText
 	initrds int
@@ -51,13 +54,20 @@ func (g *grub) observe(r *bootReader, e *Event) {
 	word, _, _ := bytes.Cut(text, []byte(" "))
 	switch string(word) {
 	case "linux", "linuxefi", "linux16", "chainloader", "multiboot", "multiboot2", "xen_hypervisor", "kfreebsd",
-		"knetbsd", "kopenbsd", "xnu_kernel", "xnu_kernel64", "ntldr", "freedos", "plan9": // make something else run
-		g.starts = appendBounded(g.starts, t)
+		"knetbsd", "kopenbsd", "xnu_kernel", "xnu_kernel64", "ntldr", "freedos", "plan9",
+		"legacy_kernel", "uki", "pxechain", "appleloader": // make something else run
+		if g.starts = appendBounded(g.starts, t); len(g.starts) == 1 {
+			g.handed = unquoted(handedOver(text))
+		}
+	case "exit", "rmmod", "write_byte", "write_word", "write_dword":
+		// The firmware's next boot option, a GRUB without its tpm module, or another
+		// line in memory: what runs then is not what was measured.
+		g.doubt("PCR 8 holds a command behind which GRUB does not measure what runs")
 	case "initrd", "initrdefi", "initrd16":
 		g.initrd = t
 		g.initrds++
 	}
-	if isLine || len(g.starts) > 0 && sameWords(text, handedOver(g.starts[0].text)) {
+	if isLine || beginsWithFile(text) || len(g.starts) > 0 && sameWords(text, g.handed) {
 		g.lines = appendBounded(g.lines, t)
 	}
 }
@@ -91,22 +101,41 @@ func handedOver(command []byte) []byte {
 	return bytes.TrimLeft(rest, " ")
 }
 
-// sameWords compares without quotes and backslashes: GRUB's log of a command has
-// none, the line that it hands over has them where an argument holds a blank.
-func sameWords(a, b []byte) bool {
-	for {
-		a, b = skipQuotes(a), skipQuotes(b)
-		if len(a) == 0 || len(b) == 0 {
-			return len(a) == len(b)
+// sameWords compares a text with words that are unquoted: GRUB's log of a command
+// has no quotes, the line that it hands over has them where an argument holds a
+// blank. It costs as much as the text is long, however long the words are.
+func sameWords(text, words []byte) bool {
+	n := 0
+	for _, c := range text {
+		if isQuote(c) {
+			continue
 		}
-		if a[0] != b[0] {
+		if n == len(words) || words[n] != c {
 			return false
 		}
-		a, b = a[1:], b[1:]
+		n++
 	}
+	return n == len(words)
 }
 
-func skipQuotes(s []byte) []byte { return bytes.TrimLeft(s, `"\`) }
+func isQuote(c byte) bool { return c == '"' || c == '\\' }
+
+func unquoted(s []byte) []byte {
+	return slices.DeleteFunc(slices.Clone(s), isQuote)
+}
+
+// beginsWithFile reports a text that no command begins like: a path, with or
+// without its device, or a list of blocks ("(hd0)+8", "0+8"). Some commands hand
+// over a line without naming "linux" (legacy_kernel): called a command, it would
+// hide behind another line.
+func beginsWithFile(text []byte) bool {
+	for _, c := range text {
+		if !isQuote(c) {
+			return c == '/' || c == '(' || c == '+' || c >= '0' && c <= '9'
+		}
+	}
+	return false
+}
 
 // other is an event of PCR 8 that is not GRUB's: systemd-boot before version 251
 // measured its options here, as UTF-16.
@@ -153,50 +182,73 @@ func (g *grub) finish(r *bootReader, x *explained) {
 	case why != "":
 	case len(g.starts) != 1:
 		why = "PCR 8 does not hold exactly one command that starts a kernel"
-	case len(g.lines) != 1 || !sameWords(g.lines[0].text, handedOver(g.starts[0].text)):
+	case !bytes.HasPrefix(g.starts[0].text, []byte("linux")):
+		why = "what GRUB starts is no Linux kernel: the command line is that of a hypervisor or loader"
+	case len(g.lines) != 1 || !sameWords(g.lines[0].text, g.handed):
 		why = "PCR 8 does not hold exactly one command line, that of the kernel it starts"
 	case g.lines[0].index < g.starts[0].index:
 		why = "the command line stands before the command that starts the kernel"
 	case !x.sound(4):
 		why = "the grammar of PCR 4 does not hold"
 	}
-	path := ""
-	if len(g.lines) > 0 {
-		path = g.commandLineOf(g.lines[0], why)
-		g.name(r, KindKernel, path, g.line.proved)
+	if len(g.lines) == 0 {
+		return
 	}
-	if g.initrds == 1 {
-		for _, file := range strings.Fields(string(handedOver(g.initrd.text))) {
-			g.name(r, KindInitrd, file, g.line.proved)
-		}
+	path := g.commandLineOf(g.lines[0], why)
+	r.besides(&g.line)
+	if g.line.proved {
+		g.files(r, path)
 	}
 }
+
+// maxInitrds bounds the files of one initrd command: each is compared with each
+// event of PCR 9.
+const maxInitrds = 16
 
 // commandLineOf takes the path of the kernel off the line, and returns it.
 func (g *grub) commandLineOf(t grubText, why string) (path string) {
 	path, rest, _ := strings.Cut(string(t.text), " ")
 	text, clean := cleanLine(strings.TrimLeft(rest, " "))
-	if why == "" && !clean {
+	switch {
+	case why != "":
+	case !clean:
 		why = "the command line is too long or holds bytes that cannot be shown"
+	case len("BOOT_IMAGE=")+len(t.text) >= reachesKernel: // GRUB puts that before the path
+		why = tooLong
 	}
 	g.line = CommandLine{text: text, digest: t.digest, pcr: 8, event: t.index, known: clean, proved: why == "", why: why}
 	return path
 }
 
-// name finds the file of PCR 9 that the log gives this path. Which of the digests
-// is the file's, is a claim: no digest covers a path.
-func (g *grub) name(r *bootReader, kind Kind, path string, pathProved bool) {
-	text, clean := printableText(path)
+// files finds kernel and initrd in PCR 9, in one walk, where PCR 8 proves their
+// paths. Which of the digests is the file's, is a claim: no digest covers a path.
+func (g *grub) files(r *bootReader, kernel string) {
+	wanted := []Fact{{Kind: KindKernel, Text: kernel}}
+	if g.initrds == 1 {
+		for file := range strings.FieldsSeq(string(handedOver(g.initrd.text))) {
+			if len(wanted) > maxInitrds {
+				break
+			}
+			wanted = append(wanted, Fact{Kind: KindInitrd, Text: file})
+		}
+	}
 	for w := r.log.walk(); r.known[9] && w.next(); {
 		e := &w.event
-		if e.PCR != 9 || e.Type != TypeIPL || !isPath(e.Data, path) {
+		if e.PCR != 9 || e.Type != TypeIPL {
 			continue
 		}
-		r.add(Fact{
-			Kind: kind, Text: text, Digest: e.Digest, PCR: 9, Event: e.Index, TextProved: pathProved && clean,
-			Why: "the digest of a file does not cover its path",
-		})
-		return
+		for i := range wanted {
+			if f := &wanted[i]; f.Event == 0 && isPath(e.Data, f.Text) {
+				f.PCR, f.Event, f.Digest = 9, e.Index, e.Digest
+			}
+		}
+	}
+	for _, f := range wanted {
+		if f.Event > 0 {
+			f.Text, f.TextProved = printableText(f.Text)
+			f.Why = "the digest of a file does not cover its path"
+			r.add(f)
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ const (
 type loader struct {
 	command CommandLine
 	lines   int
-	others  int // events of PCR 12 that are neither known archives nor a command line
+	events  int // of PCR 12
 }
 
 // archives are the names that systemd-stub gives to what it packs for the initrd.
@@ -25,12 +25,14 @@ type loader struct {
 var archives = [...]string{"Credentials initrd", "Global credentials initrd", "System extension initrd", "Configuration extension initrd"}
 
 func (l *loader) observe(r *bootReader, e *Event) {
+	if e.PCR == 12 {
+		l.events++
+	}
 	if e.Type == TypeEventTag {
 		l.tagged(r, e)
 		return
 	}
 	if e.Type != TypeIPL || e.PCR == 5 {
-		l.count(e)
 		return
 	}
 	text, clean := utf16Line(e.Data)
@@ -41,17 +43,10 @@ func (l *loader) observe(r *bootReader, e *Event) {
 		}
 	}
 	if e.PCR != 12 || !coversLine(r.bank, e) {
-		l.count(e)
 		return
 	}
 	l.lines++
 	l.command = CommandLine{text: text, digest: e.Digest, pcr: 12, event: e.Index, known: clean, proved: clean}
-}
-
-func (l *loader) count(e *Event) {
-	if e.PCR == 12 {
-		l.others++
-	}
 }
 
 func (l *loader) tagged(r *bootReader, e *Event) {
@@ -59,7 +54,6 @@ func (l *loader) tagged(r *bootReader, e *Event) {
 	id := rd.u32()
 	text := rd.take(uint64(rd.u32()))
 	if rd.short {
-		l.count(e)
 		return
 	}
 	f := Fact{Kind: KindConfig, Digest: e.Digest, PCR: e.PCR, Event: e.Index, Why: "the digest of a tagged event does not cover its name"}
@@ -73,13 +67,14 @@ func (l *loader) tagged(r *bootReader, e *Event) {
 	case tagDeviceTree, tagInitrdAddon, tagUcodeAddon:
 		f.Text = "addon " + printable(utf16Text(text))
 	default:
-		l.count(e)
 		return
 	}
 	r.add(f)
 }
 
-func (l *loader) finish() {
+// finish: archives and addons in PCR 12 have digests that do not cover their
+// names, so that each of them may be the real command line under a false one.
+func (l *loader) finish(r *bootReader) {
 	c := &l.command
 	if l.lines == 0 {
 		return
@@ -89,9 +84,12 @@ func (l *loader) finish() {
 		c.proved, c.why = false, "PCR 12 holds more than one command line"
 	case !c.known:
 		c.proved, c.why = false, "the command line is too long or holds bytes that cannot be shown"
-	case l.others > 0:
-		c.proved, c.why = false, "PCR 12 holds events that are not systemd's"
+	case len(c.text) >= reachesKernel:
+		c.proved, c.why = false, tooLong
+	case l.events > 1:
+		c.proved, c.why = false, "PCR 12 holds other events: one of them may be the command line"
 	}
+	r.besides(c)
 }
 
 // sectionNames are the PE sections that systemd-stub measures, in the order of
@@ -105,6 +103,7 @@ var sectionNames = [...]string{
 // content. The names are known by their digests, so that what the log says of
 // them does not matter.
 type uki struct {
+	events   int
 	names    [len(sectionNames)]value
 	ready    bool
 	pending  int // index into sectionNames of a name whose content follows, plus 1
@@ -116,11 +115,9 @@ type uki struct {
 }
 
 func (u *uki) observe(r *bootReader, e *Event) {
+	u.events++
 	if !u.ready {
-		for i, name := range sectionNames {
-			u.names[i] = r.bank.hash([]byte(name + "\x00"))
-		}
-		u.ready = true
+		u.names, u.ready = sectionDigests(r.bank), true
 	}
 	if u.pending > 0 {
 		u.section(e)
@@ -138,6 +135,13 @@ func (u *uki) observe(r *bootReader, e *Event) {
 	default:
 		u.pending = at + 1
 	}
+}
+
+func sectionDigests(b Bank) (out [len(sectionNames)]value) {
+	for i, name := range sectionNames {
+		out[i] = b.hash([]byte(name + "\x00"))
+	}
+	return out
 }
 
 func (u *uki) doubt(event int, why string) {

@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"maps"
 	"slices"
 
@@ -10,15 +11,16 @@ import (
 )
 
 // userspacePCRs are those that systemd extends after the firmware's log has ended,
-// and what an administrator's own systemd-pcrextend may use. PCR 10 is IMA's; PCR
-// 0 to 7 have a grammar that a second log would go round.
-var userspacePCRs = [PCRs]bool{8: true, 9: true, 11: true, 12: true, 13: true, 14: true, 15: true}
+// and what an administrator's own systemd-pcrextend may use. PCR 10 is IMA's, 8 is
+// GRUB's, 14 shim's; PCR 0 to 7 have a grammar that a second log would go round.
+var userspacePCRs = [PCRs]bool{9: true, 11: true, 12: true, 13: true, 15: true}
 
 // userspace is what a log of systemd's userspace adds to what the firmware's log
 // proves. It belongs to one quote: hosts share a firmware's log, not a machine id.
 type userspace struct {
 	digests [PCRs][]byte // that were extended, one after the other
 	facts   []Fact
+	doubt   string // why no command line is proved with these records, "" otherwise
 }
 
 // ExplainWith is Explain with the log of systemd's userspace beside that of the
@@ -69,6 +71,7 @@ func (l *Log) compareWith(p *replayed, quoted map[int][]byte, user celog.Log) ([
 		return room, nil, err
 	}
 	u.read(l.bank, user)
+	u.hides(l.bank)
 	return known, u, nil
 }
 
@@ -133,4 +136,39 @@ func (u *userspace) read(b Bank, user celog.Log) {
 		f.TextProved = f.Proved
 		u.facts = append(u.facts, f)
 	}
+}
+
+// hides looks for events that a loader measured and that the sender moved out of
+// the firmware's log into this one: a bare digest there may be a command line.
+func (u *userspace) hides(b Bank) {
+	if len(u.digests[12]) > 0 {
+		u.doubt = "userspace records explain PCR 12: one of them may be the command line"
+	}
+	names := sectionDigests(b)
+	for digest := range slices.Chunk(u.digests[11], b.Size()) {
+		if slices.ContainsFunc(names[:], func(v value) bool { return bytes.Equal(v[:b.Size()], digest) }) {
+			u.doubt = "userspace records hold a section of a unified kernel image, which may have a command line of its own"
+		}
+	}
+}
+
+// doubting returns a boot whose command line is a claim, and with it the paths
+// that it proves. Facts are shared by quotes, so they are copied.
+func (b Boot) doubting(why string) Boot {
+	if !b.command.proved {
+		return b
+	}
+	b.command.proved, b.command.why = false, why
+	b.facts = slices.Clone(b.facts)
+	for i := range b.facts {
+		f := &b.facts[i]
+		switch {
+		case f.Kind == KindCommandLine:
+			f.Proved, f.TextProved, f.Why = false, false, why
+		case f.PCR == 9 && (f.Kind == KindKernel || f.Kind == KindInitrd):
+			f.TextProved = false
+		}
+	}
+	b.digest = digestOf([sha256.Size]byte{}, b.facts, b.omitted)
+	return b
 }
