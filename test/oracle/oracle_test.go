@@ -1,17 +1,13 @@
-// Package oracle compares the readers of event logs with those of other
-// projects. It is a module of its own, so that nothing of them can reach the
+// Package oracle compares the readers of event logs and the verifier of quotes
+// with those of other projects. It is a module of its own, so that nothing of them can reach the
 // product.
 package oracle
 
 import (
 	"bytes"
 	"crypto"
-	"crypto/sha256"
 	"fmt"
 	"maps"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,11 +16,9 @@ import (
 	"github.com/google/go-eventlog/register"
 	"github.com/google/go-eventlog/tcg"
 
-	"github.com/zonebroker/zonebroker/verifier/conformance"
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
 	"github.com/zonebroker/zonebroker/verifier/reason"
-	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
 
 // Why ours is other.
@@ -58,13 +52,8 @@ const generated = 2
 func logs(t *testing.T) map[string][]byte {
 	t.Helper()
 	out := map[string][]byte{"generated": build.Machine{}.Log().Bytes(), "generated, other kernel": build.Machine{KernelVersion: "6.9"}.Log().Bytes()}
-	dir := os.Getenv("ZONEBROKER_VECTORS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "vectors")
-	}
-	dir = filepath.Join(dir, "tpm")
-	raw, err := os.ReadFile(filepath.Join(dir, "MANIFEST.tsv"))
-	if err != nil {
+	dir, raw := vectorDir()
+	if raw == nil {
 		t.Logf("no vectors: %s is absent; only generated logs are compared", dir)
 		return out
 	}
@@ -73,9 +62,7 @@ func logs(t *testing.T) map[string][]byte {
 		if f[1] != "eventlog" {
 			continue
 		}
-		if out[f[0]], err = os.ReadFile(filepath.Join(dir, f[0])); err != nil {
-			t.Fatal(err)
-		}
+		out[f[0]] = readVector(t, dir, f[0])
 	}
 	return out
 }
@@ -186,64 +173,4 @@ func TestPCRWithoutEvents(t *testing.T) {
 	if _, err := tcg.ParseAndReplay(raw, mrs, tcg.ParseOpts{}); err != nil {
 		t.Errorf("go-eventlog refuses by now: %v", err)
 	}
-}
-
-// TestTPM2EventLog compares the replayed values with those of tpm2_eventlog.
-func TestTPM2EventLog(t *testing.T) {
-	program, err := exec.LookPath("tpm2_eventlog")
-	if err != nil {
-		t.Skip("tpm2_eventlog is not there: zonebroker deps fetches tpm2-tools")
-	}
-	compared, noActions := 0, 0
-	for name, raw := range logs(t) {
-		list, err := eventlog.Inspect(raw)
-		if err != nil || !slices.Contains(list.Banks, eventlog.SHA256) {
-			continue
-		}
-		file := filepath.Join(t.TempDir(), "log")
-		if err := os.WriteFile(file, raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		out, err := exec.Command(program, file).Output()
-		if err != nil {
-			t.Errorf("%s: tpm2_eventlog: %v", name, err)
-			continue
-		}
-		_, pcrs, ok := bytes.Cut(out, []byte("\npcrs:\n"))
-		if !ok {
-			t.Errorf("%s: tpm2_eventlog prints no PCRs", name)
-			continue
-		}
-		theirs, err := conformance.PCRValues(append([]byte("pcrs:\n"), pcrs...), tpm2.BankSHA256)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		values, _ := list.Replay(eventlog.SHA256)
-		for pcr, v := range theirs {
-			compared++
-			// tpm2_eventlog 5.4 extends EV_NO_ACTION records, which extend nothing;
-			// the published values of these machines are ours.
-			if !bytes.Equal(values[pcr], v) && bytes.Equal(withNoAction(list, pcr), v) {
-				noActions++
-				continue
-			}
-			if !bytes.Equal(values[pcr], v) {
-				t.Errorf("%s: PCR %d is %x, tpm2_eventlog says %x", name, pcr, values[pcr], v)
-			}
-		}
-	}
-	t.Logf("%d values compared, %d of them with EV_NO_ACTION extended", compared, noActions)
-}
-
-// withNoAction replays a PCR as if EV_NO_ACTION records extended it.
-func withNoAction(list eventlog.Listing, pcr int) []byte {
-	value := make([]byte, sha256.Size)
-	for _, e := range list.Events(eventlog.SHA256) {
-		if e.PCR == pcr {
-			sum := sha256.Sum256(append(value, e.Digest...))
-			value = sum[:]
-		}
-	}
-	return value
 }
