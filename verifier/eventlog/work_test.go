@@ -109,6 +109,9 @@ func TestInitrdsAreBounded(t *testing.T) {
 	if len(found) != 16 || found[15].Text != "/ppp" || !found[15].TextProved || len(boot.Of(eventlog.KindKernel)) != 1 {
 		t.Errorf("%d files: %+v", len(found), found)
 	}
+	if first := measured(9, 0, []byte("/aaa")); string(found[0].Digest) != string(first.SHA256[:]) {
+		t.Errorf("not the first that has the path: event %d", found[0].Event)
+	}
 	unquoted := extend(events)
 	delete(unquoted, 9)
 	if boot := mustExplain(t, events, unquoted).Boot(); len(boot.Of(eventlog.KindInitrd)) != 0 || !boot.CommandLine().Proved() {
