@@ -100,6 +100,8 @@ func printFacts(w io.Writer, m marks, facts []eventlog.Fact) {
 		mark, how := m.passed, ""
 		if !f.Proved || f.Text != "" && !f.TextProved {
 			mark, how = m.unchecked, " (claimed"+tail(": ", f.Why)+")"
+		} else if f.Why != "" {
+			how = " (" + f.Why + ")"
 		}
 		line := mark + " " + string(f.Kind) + tail(" ", f.Name) + tail(": ", f.Text)
 		if f.Text == "" && len(f.Digest) > 0 {
