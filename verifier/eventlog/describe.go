@@ -105,7 +105,7 @@ func imagePath(data []byte) string {
 		if size < 4 || size > len(path) {
 			break
 		}
-		if path[0] == 0x04 && path[1] == 0x04 && out.Len() < maxDescription {
+		if path[0] == 0x04 && path[1] == 0x04 {
 			out.WriteString(utf16Text(path[4:size]))
 		}
 		path = path[size:]
@@ -113,16 +113,17 @@ func imagePath(data []byte) string {
 	return out.String()
 }
 
-// utf16Text decodes UTF-16LE up to its closing zero, at most as much as a
-// description shows.
+// utf16Text decodes UTF-16LE up to its closing zero, at most four bytes for each
+// character that a description shows.
 func utf16Text(raw []byte) string {
-	units := make([]uint16, 0, min(len(raw)/2, maxDescription+1))
-	for len(raw) >= 2 && len(units) <= maxDescription {
-		u := binary.LittleEndian.Uint16(raw)
+	size := min(len(raw), 4*(maxDescription+1))
+	units := make([]uint16, 0, size/2)
+	for rest := raw[:size]; len(rest) >= 2; rest = rest[2:] {
+		u := binary.LittleEndian.Uint16(rest)
 		if u == 0 {
 			break
 		}
-		units, raw = append(units, u), raw[2:]
+		units = append(units, u)
 	}
 	return string(utf16.Decode(units))
 }

@@ -1,6 +1,7 @@
 package eventlog_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strings"
 	"testing"
@@ -72,6 +73,11 @@ func TestDescribeIsHarmless(t *testing.T) {
 		"node_of_no_length": {eventlog.TypeBootServicesApp, image(node(0, "abc")...), ""},
 		"node_past_the_end": {eventlog.TypeBootServicesApp, image(node(400, "abc")...), ""},
 		"two_nodes":         {eventlog.TypeBootServicesDriver, image(append(node(8, "ab"), node(8, "cd")...)...), "abcd"},
+		"node_of_no_path":   {eventlog.TypeBootServicesApp, image(append([]byte{1, 1, 4, 0}, node(6, "x")...)...), "x"},
+		"not_of_media":      {eventlog.TypeBootServicesApp, image(append([]byte{1, 4, 6, 0, 'n', 0}, node(6, "x")...)...), "x"},
+		"not_of_a_file":     {eventlog.TypeBootServicesApp, image(append([]byte{4, 1, 6, 0, 'n', 0}, node(6, "x")...)...), "x"},
+		"surrogates":        {eventlog.TypeSCRTMVersion, bytes.Repeat([]byte{0x3d, 0xd8, 0x00, 0xde}, 300), strings.Repeat("?", 200)},
+		"tilde":             {eventlog.TypeIPL, []byte("a~b\x7f"), "a~b?"},
 		"other_node":        {eventlog.TypeRuntimeServicesDriver, image(append([]byte{1, 1, 6, 0, 9, 9}, node(6, "x")...)...), "x"},
 		"variable_cut":      {eventlog.TypeVariableBoot, make([]byte, 20), ""},
 		"blob_of_odd_size":  {eventlog.TypePlatformFirmwareBlob, make([]byte, 15), ""},

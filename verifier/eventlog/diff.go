@@ -71,7 +71,7 @@ type match struct{ a, b int }
 // common is a longest common subsequence, nil where the table would be too large.
 func common(a, b []*Event) []match {
 	w := len(b) + 1
-	if len(a) == 0 || len(b) == 0 || (len(a)+1)*w > maxTable {
+	if (len(a)+1)*w > maxTable {
 		return nil
 	}
 	best := make([]int32, (len(a)+1)*w) // of the tails from i and j

@@ -140,3 +140,44 @@ func TestDiffOfLargeLogs(t *testing.T) {
 		t.Errorf("%d changes", n)
 	}
 }
+
+// TestDiffUpToTheTable: as long as the table holds both, what they have in common
+// is found in the middle of them too.
+func TestDiffUpToTheTable(t *testing.T) {
+	middle := func(name string, n int) []eventlog.Event {
+		out := make([]eventlog.Event, n)
+		for i := range out {
+			text := fmt.Sprint(name, i)
+			if i == n/2 {
+				text = "common"
+			}
+			d := sha256.Sum256([]byte(text))
+			out[i] = eventlog.Event{Index: i + 1, PCR: 8, Type: eventlog.TypeIPL, Digest: d[:]}
+		}
+		return out
+	}
+	// A table of n events by n has a row and a column more.
+	for n, want := range map[int]int{1023: 1022, 1024: 1024} {
+		if got := len(eventlog.Diff(middle("a", n), middle("b", n))); got != want {
+			t.Errorf("%d changes among %d events, want %d", got, n, want)
+		}
+	}
+}
+
+// TestDiffLeavesOutWhatExtendsNothing: no PCR differs by it.
+func TestDiffLeavesOutWhatExtendsNothing(t *testing.T) {
+	d := sha256.Sum256(nil)
+	for name, e := range map[string]eventlog.Event{
+		"EV_NO_ACTION": {PCR: 0, Type: eventlog.TypeNoAction, Digest: make([]byte, 32)},
+		"PCR -1":       {PCR: -1, Type: eventlog.TypeIPL, Digest: d[:]},
+		"PCR 24":       {PCR: eventlog.PCRs, Type: eventlog.TypeIPL, Digest: d[:]},
+	} {
+		if got := eventlog.Diff(nil, []eventlog.Event{e}); len(got) != 0 {
+			t.Errorf("%s: %v", name, says(got))
+		}
+	}
+	last := []eventlog.Event{{PCR: 23, Type: eventlog.TypeIPL, Digest: d[:]}}
+	if got := eventlog.Diff(nil, last); len(got) != 1 || got[0].PCR != 23 {
+		t.Errorf("PCR 23: %v", says(got))
+	}
+}

@@ -48,9 +48,6 @@ type explained struct {
 
 // of returns the digests of a PCR, one after the other.
 func (x *explained) of(pcr int) []byte {
-	if pcr < 0 || pcr > maxPCR {
-		return nil
-	}
 	from := 0
 	if pcr > 0 {
 		from = x.ends[pcr-1]
@@ -59,15 +56,15 @@ func (x *explained) of(pcr int) []byte {
 }
 
 // EventDigests returns the digests that were extended into a PCR, in log order,
-// in the bank of the log: those of the firmware's log, then those of userspace. They are proved: the quoted value has no other
-// preimage. Nil where the PCR was not quoted or has no event. The slices are the
-// caller's.
+// in the bank of the log: those of the firmware's log, then those of userspace.
+// They are proved: the quoted value has no other preimage. Nil where the PCR was
+// not quoted or has no event. The slices are the caller's.
 func (x Explained) EventDigests(pcr int) [][]byte {
-	if x.base == nil {
+	if x.base == nil || pcr < 0 || pcr > maxPCR {
 		return nil
 	}
 	all := bytes.Clone(x.base.of(pcr))
-	if x.user != nil && pcr >= 0 && pcr <= maxPCR {
+	if x.user != nil {
 		all = append(all, x.user.digests[pcr]...)
 	}
 	if len(all) == 0 {

@@ -13,8 +13,8 @@ type reader struct {
 // take returns the next n bytes without copying them. n is 64 bits wide so that
 // a length field of the log can be passed without a conversion that wraps.
 func (r *reader) take(n uint64) []byte {
-	if r.short || n > uint64(len(r.rest)) {
-		r.short = true
+	if n > uint64(len(r.rest)) {
+		r.short, r.rest = true, nil
 		return nil
 	}
 	out := r.rest[:n:n]

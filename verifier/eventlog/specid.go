@@ -44,14 +44,11 @@ func (s *specID) find(id uint16) int {
 // every log, and tells which form the others have.
 func (r *reader) header() (specID, error) {
 	all := r.rest
-	pcr, typ, digest := r.u32(), r.u32(), r.take(20)
-	data := r.take(uint64(r.u32()))
-	if r.short {
-		if len(all) < legacyHeader {
-			return specID{}, reason.New(reason.EventLogTruncated, "the log ends inside its first record")
-		}
-		return specID{}, refuseForm(all, "the first record is not a Spec ID record")
+	if len(all) < legacyHeader {
+		return specID{}, reason.New(reason.EventLogTruncated, "the log ends inside its first record")
 	}
+	pcr, typ, digest := r.u32(), r.u32(), r.take(20)
+	data := r.take(uint64(r.u32())) // none where the log ends before: no Spec ID record either
 	if typ != TypeNoAction || !bytes.HasPrefix(data, []byte(specID03)) {
 		if bytes.HasPrefix(data, []byte(specIDPrefix)) && !legacySpecID(data) {
 			return specID{}, reason.New(reason.EventLogSpecID, "unknown signature of the Spec ID record")
@@ -106,7 +103,7 @@ func parseSpecID(data []byte) (specID, error) {
 	r.take(4 + 3) // platform class, spec version minor, major, errata
 	uintn := r.u8()
 	count := r.u32()
-	if r.short || uintn != 1 && uintn != 2 {
+	if uintn != 1 && uintn != 2 {
 		return specID{}, reason.New(reason.EventLogSpecID, "the Spec ID record is too short or names an impossible UINTN size")
 	}
 	if count == 0 || count > maxAlgorithms {

@@ -20,7 +20,7 @@ func parseVariable(data []byte) (variable, bool) {
 	r := reader{rest: data}
 	v := variable{guid: r.take(16)}
 	chars, size := r.u64(), r.u64()
-	if r.short || chars > uint64(len(r.rest))/2 {
+	if chars > uint64(len(r.rest))/2 {
 		return variable{}, false
 	}
 	v.name = r.take(2 * chars)
@@ -64,10 +64,11 @@ func (v variable) holdsSignatures() bool {
 // there (GHSA-9r4w-jg96-92mv).
 func validSignatureLists(data []byte) bool {
 	for len(data) > 0 {
+		// A header that is cut short has no list length, or one beyond the data.
 		r := reader{rest: data}
 		r.take(16) // signature type
 		list, head, each := uint64(r.u32()), r.u32(), uint64(r.u32())
-		if r.short || list < listHeader || list > uint64(len(data)) || head != 0 || each < ownerSize {
+		if list < listHeader || list > uint64(len(data)) || head != 0 || each < ownerSize {
 			return false
 		}
 		if (list-listHeader)%each != 0 {
