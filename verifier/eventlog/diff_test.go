@@ -181,3 +181,14 @@ func TestDiffLeavesOutWhatExtendsNothing(t *testing.T) {
 		t.Errorf("PCR 23: %v", says(got))
 	}
 }
+
+// TestDiffOfTwoThatChangedPlaces: the one that came first before is what moved; a
+// pair of logs has one story.
+func TestDiffOfTwoThatChangedPlaces(t *testing.T) {
+	a, b := grubText("set a=1"), grubText("set b=1")
+	before, after := parsed(t, []build.Event{a, b}), parsed(t, []build.Event{b, a})
+	want := []string{"8 removed -grub_cmd: set a=1", "8 added +grub_cmd: set a=1"}
+	if diff := cmp.Diff(want, says(eventlog.Diff(before, after))); diff != "" {
+		t.Error(diff)
+	}
+}
