@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
@@ -237,6 +236,3 @@ func readTable(file string, raw []byte, header []string, required int) ([]line, 
 	}
 	return out, problems.join()
 }
-
-// sortRows orders results as people read them: by path, then by line.
-func byLine(a, b Result) int { return cmp.Compare(a.Line, b.Line) }

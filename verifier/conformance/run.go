@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -90,7 +89,6 @@ func Run(dir fs.FS, overrides []Override) (Report, error) {
 	if err := override(results, overrides); err != nil {
 		return Report{}, err
 	}
-	slices.SortStableFunc(results, byLine)
 	return Report{Results: results, Companions: companions}, nil
 }
 
