@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -174,17 +175,26 @@ func judgeAttest(c *testcase) (facts, error) {
 	return nil, c.bareQuote(raw)
 }
 
+// checkBound compares extraData with what the row says was asked for, where it
+// says so; another value is refused by code.
+func (c *testcase) checkBound(extraData []byte, code reason.Code) error {
+	want, given, err := c.bound("qualifying", "nonce", "report_data")
+	if err != nil {
+		return err
+	}
+	if given && (len(want) == 0 || !bytes.Equal(extraData, want)) {
+		return reason.New(code, "extraData is not what was asked for")
+	}
+	return nil
+}
+
 func (c *testcase) bareQuote(raw []byte) error {
 	s, err := tpm2.ReadAttest(raw, tpm2.KindQuote)
 	if err != nil {
 		return err
 	}
-	want, given, err := c.bound("qualifying", "nonce", "report_data")
-	if err != nil {
+	if err := c.checkBound(s.ExtraData, reason.TPM2QuoteNonceMismatch); err != nil {
 		return err
-	}
-	if given && (len(want) == 0 || !bytes.Equal(s.ExtraData, want)) {
-		return reason.New(reason.TPM2QuoteNonceMismatch, "extraData is not what was asked for")
 	}
 	bank, err := c.bank()
 	if err != nil {
@@ -202,12 +212,8 @@ func (c *testcase) bareCertify(raw []byte) error {
 	if err != nil {
 		return err
 	}
-	want, given, err := c.bound("qualifying", "nonce", "report_data")
-	if err != nil {
+	if err := c.checkBound(s.ExtraData, reason.TPM2CertifyNonceMismatch); err != nil {
 		return err
-	}
-	if given && (len(want) == 0 || !bytes.Equal(s.ExtraData, want)) {
-		return reason.New(reason.TPM2CertifyNonceMismatch, "extraData is not what was asked for")
 	}
 	public, err := c.certified()
 	if err != nil || public == nil {
@@ -226,17 +232,18 @@ func (c *testcase) certified() ([]byte, error) {
 	if err != nil || raw == nil {
 		return nil, err
 	}
-	if int(raw0(raw)) == len(raw)-2 {
+	if sizePrefix(raw) == len(raw)-2 {
 		return raw[2:], nil
 	}
 	return raw, nil
 }
 
-func raw0(b []byte) uint16 {
+// sizePrefix reads the 2-byte size of a TPM2B, big-endian; 0 where there is none.
+func sizePrefix(b []byte) int {
 	if len(b) < 2 {
 		return 0
 	}
-	return uint16(b[0])<<8 | uint16(b[1])
+	return int(binary.BigEndian.Uint16(b))
 }
 
 // judgeCertify judges the answer of TPM2_Certify over an SVID key.
