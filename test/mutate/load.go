@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ type plan struct {
 	targets []pkg // mutated
 	also    []pkg // judge too
 	mutants []*mutant
+	tried   []*mutant         // those of the files that are asked for
 	sources map[string][]byte // instrumented, by absolute path
 }
 
@@ -75,6 +77,14 @@ func load(ctx context.Context, opts options) (*plan, error) {
 		if err := p.addPackage(fset, imports, t); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.ImportPath, err)
 		}
+	}
+	for _, m := range p.mutants {
+		if len(opts.files) == 0 || slices.Contains(opts.files, path.Base(m.File)) {
+			p.tried = append(p.tried, m)
+		}
+	}
+	if len(p.tried) == 0 {
+		return nil, errors.New("no mutant to try")
 	}
 	return p, nil
 }

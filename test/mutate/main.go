@@ -6,6 +6,7 @@
 // the reason why it changes nothing.
 //
 //	go run ./test/mutate -pkgs ./verifier/tpm2
+//	go run ./test/mutate -pkgs ./verifier/eventlog -files "grub.go cmdline.go"
 //	go run ./test/mutate -o json > mutants.json
 //	go run ./test/mutate -run 17
 //
@@ -35,6 +36,7 @@ func main() {
 	flag.StringVar(&opts.dir, "C", ".", "root of the module")
 	pkgs := flag.String("pkgs", "./verifier/...", "packages to mutate, by space")
 	also := flag.String("also", "./verifier ./verifier/conformance ./verifier/ekcert ./verifier/akcert", "packages whose tests judge what the own tests let live, by space")
+	files := flag.String("files", "", "try only the mutants of the files of these names, by space")
 	flag.StringVar(&opts.list, "equivalent", "test/mutate/equivalent.tsv", "list of the survivors that change nothing, below the root")
 	flag.IntVar(&opts.only, "run", 0, "try this mutant alone and show its output")
 	flag.IntVar(&opts.workers, "workers", 2, "test binaries at a time")
@@ -48,7 +50,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	opts.pkgs, opts.also = strings.Fields(*pkgs), strings.Fields(*also)
+	opts.pkgs, opts.also, opts.files = strings.Fields(*pkgs), strings.Fields(*also), strings.Fields(*files)
 	// A run takes all of a machine for minutes; whatever else runs goes first.
 	_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, 15)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -68,6 +70,7 @@ func main() {
 type options struct {
 	dir        string
 	pkgs, also []string
+	files      []string // without directory; none for all
 	list       string
 	only       int
 	workers    int

@@ -15,7 +15,7 @@ import (
 )
 
 // tiny runs the tool over the module in testdata with a list of equivalents.
-func tiny(t *testing.T, list string) *report {
+func tiny(t *testing.T, list string, files ...string) *report {
 	t.Helper()
 	dir, err := filepath.Abs("testdata/tiny")
 	if err != nil {
@@ -29,7 +29,7 @@ func tiny(t *testing.T, list string) *report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := options{dir: dir, pkgs: []string{"."}, also: []string{"./other"}, list: rel, workers: 2}
+	opts := options{dir: dir, pkgs: []string{"."}, also: []string{"./other"}, files: files, list: rel, workers: 2}
 	p, err := load(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +71,8 @@ func TestSurvivors(t *testing.T) {
 	}
 	// Admit: if, ||'s two sides, two limits, return. Sum: for, limit, two
 	// statements. First: return. pick: case, limit, return; Unwatched: three.
-	if c := r.Total; c.Mutants != 17 || c.Killed != 13 || c.Stuck == 0 || c.Survivors != 4 || c.Equivalent != 0 {
+	// Even: if, return.
+	if c := r.Total; c.Mutants != 19 || c.Killed != 15 || c.Stuck == 0 || c.Survivors != 4 || c.Equivalent != 0 {
 		t.Errorf("%+v", c)
 	}
 	if m := r.Survivors[0]; m.File != "tiny.go" || m.Line != 9 || m.Reached {
@@ -96,6 +97,19 @@ func TestList(t *testing.T) {
 	r := tiny(t, strings.Join(append(list, gone, dead, elsewhere), "\n"))
 	if r.Clean || len(r.Stale) != 2 || !strings.HasPrefix(r.Stale[0], "gone: ") || !strings.HasPrefix(r.Stale[1], "killed by example.org/tiny: ") {
 		t.Errorf("stale: %q", r.Stale)
+	}
+}
+
+// TestFiles: of a file that is not asked for nothing is tried, so that nothing
+// is said about what is listed of it.
+func TestFiles(t *testing.T) {
+	live := "tiny.go\tAdmit\tage < 18\tmove the comparison by one\twould be stale if it were tried\n"
+	r := tiny(t, live, "more.go")
+	if c := r.Total; c.Mutants != 2 || c.Killed != 2 || !r.Clean {
+		t.Errorf("%+v, stale: %q", r.Total, r.Stale)
+	}
+	if _, err := load(t.Context(), options{dir: "testdata/tiny", pkgs: []string{"."}, files: []string{"none.go"}}); err == nil {
+		t.Error("a run that tries nothing is no success")
 	}
 }
 
@@ -149,7 +163,7 @@ func TestInstrumentedText(t *testing.T) {
 func TestReport(t *testing.T) {
 	m := &mutant{Number: 3, Package: "p", File: "a.go", Line: 4, Function: "F", Kind: skip, Text: "x = 1", state: survived}
 	done := &mutant{Number: 4, Package: "p", File: "a.go", Line: 5, Function: "F", Kind: skip, Text: "y = 1", state: killed}
-	r := judge(&plan{mutants: []*mutant{m, done}}, nil)
+	r := judge(&plan{mutants: []*mutant{m, done}, tried: []*mutant{m, done}}, nil)
 	var table, object bytes.Buffer
 	if err := r.print(&table, "table"); err != nil {
 		t.Fatal(err)

@@ -69,6 +69,7 @@ func judge(p *plan, listed []entry) *report {
 		switch m := byKey[e.key]; {
 		case m == nil && ofFile[filepath.Dir(file)]:
 			r.Stale = append(r.Stale, "gone: "+e.key)
+		case m != nil && m.state == untried:
 		case m != nil && m.state != survived:
 			r.Stale = append(r.Stale, "killed by "+m.killer+": "+e.key)
 		case m != nil:
@@ -76,7 +77,7 @@ func judge(p *plan, listed []entry) *report {
 		}
 	}
 	counts := map[string]*count{}
-	for _, m := range p.mutants {
+	for _, m := range p.tried {
 		c := counts[m.Package]
 		if c == nil {
 			c = &count{Package: m.Package}

@@ -196,9 +196,9 @@ func (b *binaries) tryAll(ctx context.Context, p *plan, workers int, progress io
 		})
 	}
 	begin := time.Now()
-	for i, m := range p.mutants {
+	for i, m := range p.tried {
 		if i%100 == 99 {
-			fmt.Fprintf(progress, "%d of %d mutants, %s\n", i+1, len(p.mutants), time.Since(begin).Round(time.Second))
+			fmt.Fprintf(progress, "%d of %d mutants, %s\n", i+1, len(p.tried), time.Since(begin).Round(time.Second))
 		}
 		queue <- m
 	}

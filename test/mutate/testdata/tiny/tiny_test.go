@@ -21,3 +21,12 @@ func TestFirst(t *testing.T) {
 		t.Error(n, err)
 	}
 }
+
+func TestEven(t *testing.T) {
+	if n, err := Even(4); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	if _, err := Even(5); err == nil {
+		t.Error("5 is even")
+	}
+}
