@@ -96,6 +96,9 @@ type Snapshot struct {
 	Found bool
 	Node  Node
 	State NodeState
+	// Open is the interval that the last accepted attestation began or renewed;
+	// nil where there is none. It stands outside the HMACs and grants nothing.
+	Open *Interval
 }
 
 // Admission answers "is this host ours?". A granting row with an HMAC.
@@ -187,6 +190,16 @@ type Commit struct {
 	SVIDs     []IssuedSVID
 	Drift     []Drift
 	DriftZone string // that the drift counts for
+	// LastGood is the accepted attestation before: what drifted did so since.
+	LastGood time.Time
+
+	// Interval is what the node earns from now on: it replaces the open one. Nil
+	// where the node is in no zone any more. Closed is the one that this commit
+	// ends, nil for none. Both are ignored where State is nil.
+	Interval, Closed *Interval
+	Measurement      *Measurement // of Interval; nil where it is known to be stored already
+	// Keep is the retention group of the record's zone.
+	Keep int16
 
 	// Grants written beside the record; nil where none.
 	Admission    *Admission

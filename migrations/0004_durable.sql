@@ -1,0 +1,129 @@
+-- The history in its lasting form: bodies packed, evidence with the record that
+-- it belongs to, intervals instead of scans, and rows that retention can drop by
+-- zone and kind. Programs that know schema 3 go on working on this one: every
+-- new column has a default, and nothing that they write has moved.
+
+-- keep is the retention group of a row's zone, 0 for what no group names. Week
+-- partitions made from now on are split by it, so that a group's week can go.
+ALTER TABLE attestation ADD COLUMN keep smallint NOT NULL DEFAULT 0;
+ALTER TABLE evidence_part ADD COLUMN keep smallint NOT NULL DEFAULT 0;
+ALTER TABLE svid ADD COLUMN keep smallint NOT NULL DEFAULT 0;
+ALTER TABLE drift_event ADD COLUMN keep smallint NOT NULL DEFAULT 0;
+
+-- The body is packed (first byte: codec and dictionary) or, in older rows, text.
+ALTER TABLE attestation ALTER COLUMN body DROP NOT NULL;
+ALTER TABLE attestation ADD COLUMN packed bytea;
+ALTER TABLE attestation ADD CONSTRAINT attestation_body CHECK (num_nonnulls(body, packed) = 1);
+ALTER TABLE attestation ALTER COLUMN packed SET STORAGE EXTERNAL;
+
+-- Of the attestation that showed the state before: detection took no longer than
+-- from then to recorded_at.
+ALTER TABLE drift_event ADD COLUMN last_good timestamptz;
+
+-- Evidence that belongs to one record alone (quote, signature, proof of the key)
+-- stands beside it: one row a record, ord 0, kind 'inline', packed.
+ALTER TABLE evidence_part ADD COLUMN packed bytea;
+ALTER TABLE evidence_part ALTER COLUMN packed SET STORAGE EXTERNAL;
+
+-- Evidence that hosts share, by content, once a week and retention group: a week
+-- can be dropped, because the next one has its own.
+CREATE TABLE evidence_content (
+    recorded_at timestamptz NOT NULL, -- Monday of the week
+    keep        smallint NOT NULL,
+    digest      bytea NOT NULL CHECK (octet_length(digest) = 32),
+    kind        text NOT NULL,
+    size        integer NOT NULL,     -- unpacked
+    packed      bytea NOT NULL,
+    PRIMARY KEY (digest, recorded_at, keep)
+) PARTITION BY RANGE (recorded_at);
+ALTER TABLE evidence_content ALTER COLUMN packed SET STORAGE EXTERNAL;
+
+-- What a machine measured, as facts: a few thousand sets a fleet.
+CREATE TABLE measurement_set (
+    digest     bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
+    facts      text NOT NULL, -- RFC 8785 object name -> value; digest is its SHA-256
+    first_seen timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE measurement_fact (
+    name   text NOT NULL,
+    value  text NOT NULL,
+    digest bytea NOT NULL REFERENCES measurement_set,
+    PRIMARY KEY (name, value, digest)
+);
+
+-- Spans in which a node earned one zone with one measurement under one policy.
+-- The open one stands in node_state; it comes here when it ends, and at the end
+-- of a week, so that no span is longer than one.
+CREATE TABLE measurement_interval (
+    recorded_at    timestamptz NOT NULL, -- of the record that ended it
+    log_id         text NOT NULL,
+    log_idx        bigint NOT NULL,
+    keep           smallint NOT NULL DEFAULT 0,
+    node_id        text NOT NULL,
+    zone           text NOT NULL,
+    measured       bytea NOT NULL CHECK (octet_length(measured) = 32),
+    policy_version bigint NOT NULL,
+    valid_from     timestamptz NOT NULL, -- decision of the first attestation
+    valid_until    timestamptz NOT NULL, -- fresh_until of the last, or when it was ended
+    expires_at     timestamptz NOT NULL, -- latest notAfter of its SVIDs
+    first_record   uuid NOT NULL,
+    last_record    uuid NOT NULL,
+    renewals       bigint NOT NULL,
+    ended          text NOT NULL CHECK (ended IN ('changed', 'denied', 'lapsed', 'split'))
+) PARTITION BY RANGE (recorded_at);
+CREATE INDEX measurement_interval_zone ON measurement_interval (zone, valid_from);
+CREATE INDEX measurement_interval_node ON measurement_interval (node_id, valid_from);
+CREATE INDEX measurement_interval_set ON measurement_interval (measured, valid_from);
+CREATE INDEX measurement_interval_policy ON measurement_interval (policy_version, valid_from);
+
+-- The open interval. It grants nothing and can be made again from the records, so
+-- it stands outside the row's HMAC; span_last tells whether a program of schema 3
+-- went over it.
+ALTER TABLE node_state
+    ADD COLUMN span_zone     text,
+    ADD COLUMN span_measured bytea,
+    ADD COLUMN span_policy   bigint,
+    ADD COLUMN span_from     timestamptz,
+    ADD COLUMN span_first    uuid,
+    ADD COLUMN span_until    timestamptz,
+    ADD COLUMN span_expires  timestamptz,
+    ADD COLUMN span_last     uuid,
+    ADD COLUMN span_renewals bigint;
+CREATE INDEX node_state_zone ON node_state (zone, node_id);
+CREATE INDEX node_state_span ON node_state (span_zone, node_id) WHERE span_zone IS NOT NULL;
+CREATE INDEX node_state_measured ON node_state (span_measured) WHERE span_measured IS NOT NULL;
+
+-- Attestations an hour, counted in the commit that records them. One row a
+-- writer, so that writers never wait for one another.
+CREATE TABLE attest_hourly (
+    hour    timestamptz NOT NULL,
+    zone    text NOT NULL,
+    verdict text NOT NULL,
+    reason  text NOT NULL,
+    writer  text NOT NULL,
+    n       bigint NOT NULL CHECK (n > 0),
+    PRIMARY KEY (hour, zone, verdict, reason, writer)
+) WITH (fillfactor = 50);
+
+-- The machines that there should be, as imported last.
+CREATE TABLE inventory (
+    machine  text PRIMARY KEY,
+    model    text NOT NULL,
+    site     text NOT NULL,
+    ek_hash  bytea CHECK (octet_length(ek_hash) = 32),
+    import   uuid NOT NULL -- record of the import
+);
+
+DO $$
+DECLARE t text;
+BEGIN
+    FOREACH t IN ARRAY ARRAY['evidence_content', 'measurement_set', 'measurement_fact', 'measurement_interval'] LOOP
+        EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION refuse_change()', t);
+        EXECUTE format('CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON %I EXECUTE FUNCTION refuse_change()', t);
+    END LOOP;
+END $$;
+
+GRANT SELECT ON evidence_content, measurement_set, measurement_fact, measurement_interval, attest_hourly, inventory TO zb_writer, zb_reader;
+GRANT INSERT ON evidence_content, measurement_set, measurement_fact, measurement_interval, attest_hourly, inventory TO zb_writer;
+GRANT UPDATE ON attest_hourly TO zb_writer;
+GRANT DELETE ON inventory TO zb_writer;
