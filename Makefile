@@ -47,8 +47,10 @@ demo: build ## show the whole story on this machine, then clean up (ARGS=... is 
 	@bin/zonebroker demo $(YES) $(ARGS)
 
 test: deps ## run all tests with a real Postgres and real software TPMs, then each fuzz target for FUZZTIME
-	@$(use_host); { ok=0; go test -timeout $(TIMEOUT) -json ./... || ok=1; \
-	  go test -C test/oracle -timeout $(TIMEOUT) -json ./... || ok=1; exit $$ok; } | go run ./test/count
+	@$(use_host); for dir in . test/oracle; do \
+	    code=0; go test -C $$dir -timeout $(TIMEOUT) -json ./... || code=$$?; \
+	    echo "{\"Action\":\"exit\",\"Output\":\"$$code\"}"; \
+	  done | go run ./test/count -again 3
 	@$(MAKE) fuzz
 
 check: go-version ## format, vet, staticcheck, architecture, and the tests that need no database (30 s when warm)

@@ -1,18 +1,25 @@
 // Command count reads the output of go test -json, shows what go test would
 // show (one line a package, all of a failed test) and why tests were skipped,
 // and closes with the number of tests that passed, failed and were skipped.
+//
+// With -again, up to so many tests that failed are run once more, each alone:
+// tests that give real processes a time to answer may miss it where a machine
+// does something else at that moment. One that passes alone counts as passed and
+// is named as unsteady; one that fails twice has failed.
 package main
 
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 )
 
-// event is one line of go test -json (go doc test2json).
+// event is one line of go test -json (go doc test2json). After each run the
+// Makefile adds one with Action "exit" and the run's exit code as Output.
 type event struct {
 	Action, Package, ImportPath, Test, Output string
 }
@@ -23,18 +30,29 @@ type tally struct {
 	output                  map[string]*strings.Builder
 	blamed                  map[string]bool // packages in which a test failed
 	passed, failed, skipped int
+
+	failures []failure // top-level tests
+	ended    bool      // something failed without a test to blame
+	seen     int       // failures up to the end of the run before
 }
 
 func main() {
-	t := &tally{out: os.Stdout, output: map[string]*strings.Builder{}, blamed: map[string]bool{}}
+	again := flag.Int("again", 0, "run up to so many failed tests once more, each alone")
+	flag.Parse()
+	t := newTally(os.Stdout)
 	if err := t.read(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "count:", err)
 		os.Exit(1)
 	}
+	t.retry(*again)
 	fmt.Fprintf(t.out, "%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
 	if t.failed > 0 || t.passed == 0 {
 		os.Exit(1)
 	}
+}
+
+func newTally(out io.Writer) *tally {
+	return &tally{out: out, output: map[string]*strings.Builder{}, blamed: map[string]bool{}}
 }
 
 func (t *tally) read(r io.Reader) error {
@@ -61,6 +79,8 @@ func (t *tally) take(line []byte) {
 	}
 	key := e.Package + " " + e.Test
 	switch {
+	case e.Action == "exit":
+		t.exit(e.Output)
 	case e.Action == "build-output":
 		fmt.Fprint(t.out, e.Output)
 	case e.Action == "output" && e.Test == "":
@@ -75,6 +95,16 @@ func (t *tally) take(line []byte) {
 	case e.Action == "fail":
 		t.died(e.Package)
 	}
+}
+
+// exit ends a run: one that failed and blamed nothing counts as a failure.
+func (t *tally) exit(code string) {
+	if code != "0" && t.failed == t.seen {
+		t.failed++
+		t.ended = true
+		fmt.Fprintf(t.out, "go test ended with %s and named no test\n", code)
+	}
+	t.seen = t.failed
 }
 
 // packageLine drops what says nothing beyond the count.
@@ -95,6 +125,7 @@ func (t *tally) end(key string, e event) {
 	case "fail":
 		t.failed++
 		t.blamed[e.Package] = true
+		t.blame(e)
 		fmt.Fprint(t.out, text)
 	case "skip":
 		t.skipped++
@@ -110,6 +141,7 @@ func (t *tally) end(key string, e event) {
 func (t *tally) died(pkg string) {
 	if !t.blamed[pkg] {
 		t.failed++
+		t.ended = true
 	}
 	for key, b := range t.output {
 		if strings.HasPrefix(key, pkg+" ") {
