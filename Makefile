@@ -50,7 +50,7 @@ test: deps ## run all tests with a real Postgres and real software TPMs, then ea
 	@$(use_host); for dir in . test/oracle; do \
 	    code=0; go test -C $$dir -timeout $(TIMEOUT) -json ./... || code=$$?; \
 	    echo "{\"Action\":\"exit\",\"Output\":\"$$code\"}"; \
-	  done | go run ./test/count -again 3
+	  done | go run ./test/count -again 3 go test
 	@$(MAKE) fuzz
 
 check: go-version ## format, vet, staticcheck, architecture, and the tests that need no database (30 s when warm)
@@ -79,7 +79,9 @@ build: go-version ## build bin/zonebroker and bin/zoneagent
 	@go build -trimpath -o bin/ ./cmd/...
 
 race: deps ## run the packages with concurrency under the race detector (needs a C compiler)
-	@$(use_host); CGO_ENABLED=1 go test -timeout $(TIMEOUT) -race $(CONCURRENT)
+	@$(use_host); export CGO_ENABLED=1; { code=0; go test -json -timeout $(TIMEOUT) -race $(CONCURRENT) || code=$$?; \
+	    echo "{\"Action\":\"exit\",\"Output\":\"$$code\"}"; \
+	  } | CGO_ENABLED=0 go run ./test/count -again 3 env CGO_ENABLED=1 go test -race
 
 mutate: go-version ## look for checks of the verifier that no test would miss (PKGS names packages; minutes; exit 3 with survivors)
 	@go run ./test/mutate -pkgs '$(PKGS)' -o $(OUTPUT)

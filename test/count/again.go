@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -27,13 +28,13 @@ func (t *tally) blame(e event) {
 
 // retry runs what failed once more, where that is little: many failures, or a
 // package that died, are no matter of time.
-func (t *tally) retry(limit int) {
-	if t.ended || len(t.failures) > limit {
+func (t *tally) retry(limit int, command []string) {
+	if t.ended || len(t.failures) > limit || len(command) == 0 {
 		return
 	}
 	for _, f := range t.failures {
 		fmt.Fprintf(t.out, "once more, alone: %s %s\n", f.pkg, f.test)
-		if !t.passesAlone(f) {
+		if !t.passesAlone(f, command) {
 			continue
 		}
 		t.failed -= f.count
@@ -42,8 +43,9 @@ func (t *tally) retry(limit int) {
 	}
 }
 
-func (t *tally) passesAlone(f failure) bool {
-	cmd := exec.Command("go", "test", "-count=1", "-json", "-run", "^"+f.test+"$", f.pkg)
+func (t *tally) passesAlone(f failure, command []string) bool {
+	args := append(slices.Clone(command[1:]), "-count=1", "-json", "-run", "^"+f.test+"$", f.pkg)
+	cmd := exec.Command(command[0], args...)
 	cmd.Stderr = os.Stderr
 	answer, err := cmd.StdoutPipe()
 	if err != nil || cmd.Start() != nil {

@@ -2,7 +2,8 @@
 // show (one line a package, all of a failed test) and why tests were skipped,
 // and closes with the number of tests that passed, failed and were skipped.
 //
-// With -again, up to so many tests that failed are run once more, each alone:
+// With -again, up to so many tests that failed are run once more, each alone, by
+// the command that follows, such as go test -race:
 // tests that give real processes a time to answer may miss it where a machine
 // does something else at that moment. One that passes alone counts as passed and
 // is named as unsteady; one that fails twice has failed.
@@ -44,7 +45,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "count:", err)
 		os.Exit(1)
 	}
-	t.retry(*again)
+	t.retry(*again, flag.Args())
 	fmt.Fprintf(t.out, "%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
 	if t.failed > 0 || t.passed == 0 {
 		os.Exit(1)

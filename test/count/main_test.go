@@ -44,9 +44,9 @@ func TestRetryLimit(t *testing.T) {
 	var out bytes.Buffer
 	c := newTally(&out)
 	c.failed, c.failures = 2, []failure{{pkg: "p", test: "A", count: 1}, {pkg: "p", test: "B", count: 1}}
-	c.retry(1)
+	c.retry(1, []string{"false"})
 	c.ended = true
-	c.retry(5)
+	c.retry(5, []string{"false"})
 	if c.failed != 2 || out.Len() != 0 {
 		t.Errorf("failed %d: %s", c.failed, &out)
 	}
