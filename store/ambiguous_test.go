@@ -6,12 +6,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/store"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // commitProxy stands between a writer and Postgres, and breaks the connection
@@ -20,6 +22,10 @@ type commitProxy struct {
 	server string // socket of Postgres
 	mode   atomic.Pointer[string]
 	broken atomic.Int64
+	// between runs after a commit was broken and before the writer can reach
+	// Postgres again; nil for nothing. It is set before the first commit.
+	between func()
+	gate    sync.Mutex // held meanwhile
 }
 
 // startProxy returns the DSN of w's database through a proxy.
@@ -60,7 +66,9 @@ func startProxy(t *testing.T, dsn string) (*commitProxy, string) {
 
 func (p *commitProxy) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
+	p.gate.Lock()
 	server, err := net.Dial("unix", p.server)
+	p.gate.Unlock()
 	if err != nil {
 		return
 	}
@@ -93,6 +101,15 @@ func (p *commitProxy) serve(client net.Conn) {
 		if mode := p.mode.Load(); mode != nil && bytes.Contains(buf[:n], []byte("COMMIT\x00")) && p.mode.CompareAndSwap(mode, nil) {
 			deaf.Store(true)
 			p.broken.Add(1)
+			if p.between != nil {
+				p.gate.Lock()
+				defer func() {
+					// The connection that was broken must not hold the log's lock.
+					_, _ = server.Close(), client.Close()
+					p.between()
+					p.gate.Unlock()
+				}()
+			}
 			switch *mode {
 			case "before": // the commit never arrives
 			case "after": // it is done, and nobody hears of it
@@ -146,4 +163,68 @@ func TestAmbiguousCommit(t *testing.T) {
 			w.verify("")
 		})
 	}
+}
+
+// TestAmbiguousCommitWithAnotherBetween: while a writer does not know whether its
+// batch was committed, another one commits, so that the head of the log says
+// nothing about the first any more.
+func TestAmbiguousCommitWithAnotherBetween(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"before", "after", "late"} {
+		for _, what := range []string{"event", "same_node"} {
+			t.Run(mode+"/"+what, func(t *testing.T) { testBetween(t, mode, what == "same_node") })
+		}
+	}
+}
+
+func testBetween(t *testing.T, mode string, sameNode bool) {
+	w := newWorld(t)
+	snap := w.enrol(1)
+	p, dsn := startProxy(t, w.db.WriterDSN)
+	var other ledger.Position
+	p.between = func() {
+		c := event(t)
+		if sameNode {
+			// Whichever version the broken commit left.
+			now, err := w.s.NodeByID(t.Context(), snap.Node.ID)
+			if err != nil {
+				t.Error(err)
+			}
+			c = attestation(t, now, ledger.VerdictAllow)
+		}
+		var err error
+		if other, err = w.s.Append(t.Context(), c); err != nil {
+			t.Errorf("the writer in between: %v", err)
+		}
+	}
+	s := w.db.Open(t, func(c *store.Config) { c.DSN, c.Writer = dsn, "behind-proxy" })
+	if _, err := s.Append(t.Context(), event(t)); err != nil {
+		t.Fatal(err)
+	}
+	p.mode.Store(&mode)
+	c := attestation(t, snap, ledger.VerdictAllow)
+	pos, err := s.Append(t.Context(), c)
+	// Indices: two of the enrolment, one event, then these two.
+	first, second, rows := int64(3), int64(4), 1
+	switch {
+	case mode != "before":
+		if err != nil || pos.Index != first || other.Index != second {
+			t.Errorf("committed at %d and acknowledged at %d (%v), the other at %d", first, pos.Index, err, other.Index)
+		}
+	case sameNode:
+		// It was never committed, and the node moved on meanwhile.
+		wantCode(t, err, reason.ChallengeSpent)
+		rows = 0
+	default:
+		if err != nil || pos.Index != second || other.Index != first {
+			t.Errorf("acknowledged at %d (%v), the other at %d", pos.Index, err, other.Index)
+		}
+	}
+	if p.broken.Load() != 1 {
+		t.Error("the proxy broke no commit")
+	}
+	if n := countRecord(t, w.db, c.Record.ID); n != rows {
+		t.Errorf("the record stands %d times, want %d", n, rows)
+	}
+	w.verify("")
 }

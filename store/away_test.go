@@ -51,25 +51,31 @@ func newLine(t *testing.T, dsn string) *line {
 	q.Set("host", dir)
 	u.RawQuery = q.Encode()
 	l := &line{dsn: u.String()}
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			s, err := net.Dial("unix", server)
-			if err != nil || l.down.Load() {
-				_ = c.Close()
-				continue
-			}
-			l.mu.Lock()
-			l.open = append(l.open, c, s)
-			l.mu.Unlock()
-			go l.pump(c, s)
-			go l.pump(s, c)
-		}
-	}()
+	go l.accept(ln, server)
 	return l
+}
+
+func (l *line) accept(ln net.Listener, server string) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		s, err := net.Dial("unix", server)
+		if err != nil || l.down.Load() {
+			_ = c.Close()
+			continue
+		}
+		if tcp, ok := c.(*net.TCPConn); ok {
+			// Closing it sends a reset.
+			_ = tcp.SetLinger(0)
+		}
+		l.mu.Lock()
+		l.open = append(l.open, c, s)
+		l.mu.Unlock()
+		go l.pump(c, s)
+		go l.pump(s, c)
+	}
 }
 
 func (l *line) pump(from, to net.Conn) {

@@ -26,7 +26,7 @@ import (
 // The child is a broker process: this binary, started again. Its environment
 // says what it does.
 const (
-	childRole = "ZONEBROKER_STORE_CHILD" // "freeze" or "kill"
+	childRole = "ZONEBROKER_STORE_CHILD" // "freeze", "kill" or "load"
 	childDSN  = "ZONEBROKER_STORE_DSN"
 	childStep = "ZONEBROKER_STORE_STEP" // where it stops or dies
 	childNode = "ZONEBROKER_STORE_NODE" // the node that a frozen child attests
@@ -36,18 +36,19 @@ const (
 func childMain() int {
 	ctx := context.Background()
 	var passed atomic.Int64
+	role := os.Getenv(childRole)
 	cfg := store.Config{DSN: os.Getenv(childDSN), RowKey: [32]byte{1, 2, 3}, LogID: "main", Writer: "child"}
 	cfg.Step = func(name string) {
 		if name != os.Getenv(childStep) {
 			return
 		}
 		switch n := passed.Add(1); {
-		case os.Getenv(childRole) == "freeze" && n == 1:
+		case role == "freeze" && n == 1:
 			fmt.Println("stopping")
 			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 			// Another thread may take the signal: this one must not run on.
 			time.Sleep(100 * time.Millisecond)
-		case os.Getenv(childRole) == "kill" && n == killAfter:
+		case role != "freeze" && n == killAfter:
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
@@ -58,8 +59,11 @@ func childMain() int {
 		return 1
 	}
 	go func() { _ = s.Run(ctx) }()
-	if os.Getenv(childRole) == "freeze" {
+	switch role {
+	case "freeze":
 		return childFreeze(ctx, s)
+	case "load":
+		return childLoad(ctx, s, cfg.LogID)
 	}
 	return childAppend(ctx, s)
 }

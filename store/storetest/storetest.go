@@ -187,8 +187,13 @@ func removeAfterExit(dir string) error {
 	}
 	// The pipe stays open for as long as this process lives; without a reference
 	// the collector would close it.
-	held.Store(w)
+	held.Lock()
+	defer held.Unlock()
+	held.pipes = append(held.pipes, w)
 	return r.Close()
 }
 
-var held atomic.Pointer[os.File]
+var held struct {
+	sync.Mutex
+	pipes []*os.File // guarded by Mutex
+}
