@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"encoding/pem"
 	"strings"
@@ -44,6 +45,7 @@ func TestRowsThatCannotBeJudged(t *testing.T) {
 		{"quote", "quote", m.with("log=gone"), "gone does not exist"},
 		{"quote", "quote", m.with("bank=sha3"), "bank has to be"},
 		{"quote", "quote", m.with("select=zzzzzz"), "six hex digits"},
+		{"quote", "quote", m.context + ";pcr.x=00", "pcr.x"},
 		{"ekcert", "gone", at, "gone does not exist"},
 		{"ekcert", "ak.pem", at + ";roots=gone", "gone does not exist"},
 		{"ekcert", "ak.pem", at + ";pub=gone", "gone does not exist"},
@@ -229,15 +231,48 @@ func TestQuoteOfNoSelection(t *testing.T) {
 	m := newMachine(t)
 	quote := m.files["quote"]
 	body := len(quote) - 2 - 32 - 6
-	for name, content := range map[string]string{
-		"no selection":  quote[:body-4] + "\x00\x00\x00\x00" + quote[body+6:],
-		"mask of two":   quote[:body+2] + "\x02" + quote[body+3:body+5] + quote[body+6:],
-		"mask of four":  quote[:body+2] + "\x04" + quote[body+3:body+6] + "\x00" + quote[body+6:],
-		"mask of eight": quote[:body+2] + "\x08" + quote[body+3:body+6] + strings.Repeat("\x00", 5) + quote[body+6:],
+	for name, c := range map[string]struct {
+		content string
+		want    reason.Code
+	}{
+		"no selection":       {quote[:body-4] + "\x00\x00\x00\x00" + quote[body+6:], reason.TPM2QuoteSelection},
+		"mask of two":        {quote[:body+2] + "\x02" + quote[body+3:body+5] + quote[body+6:], reason.TPM2QuoteSelectSize},
+		"mask of four":       {quote[:body+2] + "\x04" + quote[body+3:body+6] + "\x00" + quote[body+6:], reason.TPM2QuoteSelectSize},
+		"mask of four zeros": {quote[:body+2] + "\x04\x00\x00\x00\x00" + quote[body+6:], reason.TPM2QuoteSelectSize},
+		"mask of eight":      {quote[:body+2] + "\x08" + quote[body+3:body+6] + strings.Repeat("\x00", 5) + quote[body+6:], reason.TPM2QuoteSelectSize},
 	} {
-		r := one(t, "bare\tattest\taccept\t\t", map[string]string{"bare": content})
-		if r.Status != conformance.Differs || !strings.HasPrefix(r.Got, "tpm2.quote.select") {
+		r := one(t, "bare\tattest\taccept\t\t", map[string]string{"bare": c.content})
+		if r.Status != conformance.Differs || r.Got != string(c.want) {
 			t.Errorf("%s: %+v", name, r)
 		}
+	}
+}
+
+// TestCertifyByAKOfAnotherPlace: captures hold AKs that are children of a storage
+// key or primary keys of the owner. What such a key signed counts; what it did
+// not sign is a damaged signature as long as the structure names that key, and
+// the word of another AK where it names somebody else.
+func TestCertifyByAKOfAnotherPlace(t *testing.T) {
+	m := newMachine(t)
+	ak, named := m.tpm.AK, func(signer []byte) string {
+		return m.files["certify"][:8] + string(signer) + m.files["certify"][8+len(signer):]
+	}
+	name := func(b ...byte) []byte {
+		sum := sha256.Sum256(b)
+		return append([]byte{0, 0x0b}, sum[:]...)
+	}
+	owner := named(name(append([]byte{0x40, 0, 0, 1}, ak.Name()...)...))
+	child := named(name([]byte("under a storage key")...))
+	alone := pemOf("PUBLIC KEY", ak.SPKI(t))
+	for _, c := range []struct{ want, certify, sig, ak string }{
+		{"accept", owner, string(ak.Sign(t, []byte(owner))), m.files["ak.pub"]},
+		{"accept", child, string(ak.Sign(t, []byte(child))), m.files["ak.pub"]},
+		{"accept", child, string(ak.Sign(t, []byte(child))), alone},
+		{"tpm2.signature.invalid", owner, m.files["certify.sig"], m.files["ak.pub"]},
+		{"tpm2.certify.mismatch", child, m.files["certify.sig"], m.files["ak.pub"]},
+		{"tpm2.signature.invalid", child, m.files["certify.sig"], alone},
+	} {
+		m.wants(t, c.want, "certify", "certify", "ak=ak.pub;sig=certify.sig;pub=key.pub;qualifying="+nonce,
+			map[string]string{"certify": c.certify, "certify.sig": c.sig, "ak.pub": c.ak})
 	}
 }

@@ -189,3 +189,17 @@ func TestFileOfAnotherSum(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestTotalsInOrder: two runs over the same vectors print the same table.
+func TestTotalsInOrder(t *testing.T) {
+	var r conformance.Report
+	for i := range 20 {
+		r.Results = append(r.Results, conformance.Result{Kind: string(rune('t' - i/2)), Wanted: []string{"reject", conformance.Accept}[i%2]})
+	}
+	for i, got := range r.Totals() {
+		want := conformance.Total{Kind: string(rune('k' + i/2)), Verdict: []string{conformance.Accept, conformance.Reject}[i%2], Cases: 1}
+		if got != want {
+			t.Errorf("%d: %+v, want %+v", i, got, want)
+		}
+	}
+}
