@@ -205,7 +205,7 @@ func TestTimeline(t *testing.T) {
 			t.Errorf("page of %q", page.Node)
 		}
 		all = append(page.Entries, all...)
-		if page.NextCursor == 0 {
+		if page.NextCursor == "" {
 			break
 		}
 		q.Cursor = page.NextCursor

@@ -157,15 +157,13 @@ func (b *Broker) part(ctx context.Context, digest string) ([]byte, error) {
 // learnt from.
 func (b *Broker) acceptedBoots(ctx context.Context, r *ledger.Stored, reference policy.Reference) ([]*boot, error) {
 	var records []ledger.Stored
-	if r.Index > 0 {
-		last, err := b.cfg.Store.Records(ctx, ledger.Query{
-			Node: r.Node, Type: ledger.TypeAttestation, Verdict: ledger.VerdictAllow, Before: r.Index, Limit: 1,
-		})
-		if err != nil {
-			return nil, err
-		}
-		records = append(records, last...)
+	last, err := b.cfg.Store.Records(ctx, ledger.Query{
+		Node: r.Node, Type: ledger.TypeAttestation, Verdict: ledger.VerdictAllow, After: r.Place(), Limit: 1,
+	})
+	if err != nil {
+		return nil, err
 	}
+	records = append(records, last...)
 	if id, err := uuid.Parse(reference.Boot); err == nil {
 		learnt, err := b.cfg.Store.Record(ctx, id)
 		if err != nil {

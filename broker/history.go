@@ -16,10 +16,14 @@ import (
 
 // History returns a page of records, newest first.
 func (b *Broker) History(ctx context.Context, _ Caller, q api.HistoryQuery) (api.HistoryPage, error) {
+	after, err := parseCursor(q.Cursor)
+	if err != nil {
+		return api.HistoryPage{}, err
+	}
 	limit := pageSize(q.Limit)
 	rows, err := b.cfg.Store.Records(ctx, ledger.Query{
 		Node: ledger.NodeID(q.Node), Zone: q.Zone, Verdict: q.Verdict, Type: q.Type, Reason: q.Reason,
-		Since: q.Since, Until: q.Until, Before: q.Cursor, Limit: limit,
+		Since: q.Since, Until: q.Until, After: after, Limit: limit,
 	})
 	if err != nil {
 		return api.HistoryPage{}, err
@@ -29,9 +33,19 @@ func (b *Broker) History(ctx context.Context, _ Caller, q api.HistoryQuery) (api
 		page.Entries = append(page.Entries, wireEntry(r, false))
 	}
 	if len(rows) == limit {
-		page.NextCursor = rows[len(rows)-1].Index
+		page.NextCursor = rows[len(rows)-1].Place().String()
 	}
 	return page, nil
+}
+
+// parseCursor reads the cursor of a list; one that no broker gave is
+// request.malformed.
+func parseCursor(text string) (ledger.Place, error) {
+	p, err := ledger.ParsePlace(text)
+	if err != nil {
+		return p, reason.New(reason.RequestMalformed, "cursor: not one that a page of this list ended with")
+	}
+	return p, nil
 }
 
 // Entry returns one record with its body and drift.
@@ -60,7 +74,7 @@ func (b *Broker) storedRecord(ctx context.Context, id string) (*ledger.Stored, e
 
 func wireEntry(r ledger.Stored, whole bool) api.Entry {
 	e := api.Entry{
-		Index: r.Index, ID: r.ID.String(), Type: r.Type, RecordedAt: r.RecordedAt,
+		Log: r.LogID, Index: r.Index, ID: r.ID.String(), Type: r.Type, RecordedAt: r.RecordedAt,
 		Node: string(r.Node), Zone: r.Zone, Verdict: r.Verdict, Reason: r.Reason,
 	}
 	for _, d := range r.Drift {

@@ -5,15 +5,14 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
-	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // Drift returns a page of what changed on the nodes, newest first. A cursor that
 // this broker did not give is request.malformed.
 func (b *Broker) Drift(ctx context.Context, _ Caller, q api.DriftQuery) (api.DriftPage, error) {
-	after, err := ledger.ParseDriftKey(q.Cursor)
+	after, err := parseCursor(q.Cursor)
 	if err != nil {
-		return api.DriftPage{}, reason.New(reason.RequestMalformed, "cursor: not one of a page of drift")
+		return api.DriftPage{}, err
 	}
 	limit := pageSize(q.Limit)
 	rows, err := b.cfg.Store.Drift(ctx, ledger.DriftQuery{
@@ -25,12 +24,12 @@ func (b *Broker) Drift(ctx context.Context, _ Caller, q api.DriftQuery) (api.Dri
 	page := api.DriftPage{Changes: make([]api.Drift, 0, len(rows))}
 	for _, r := range rows {
 		page.Changes = append(page.Changes, api.Drift{
-			Index: r.Key.Index, ID: r.Record.String(), RecordedAt: r.RecordedAt, Node: string(r.Node), Zone: r.Zone,
+			Log: r.LogID, Index: r.Index, ID: r.Record.String(), RecordedAt: r.RecordedAt, Node: string(r.Node), Zone: r.Zone,
 			Kind: r.Kind, Before: r.Before, After: r.After,
 		})
 	}
 	if len(rows) == limit {
-		page.NextCursor = rows[len(rows)-1].Key.String()
+		page.NextCursor = rows[len(rows)-1].Place.String()
 	}
 	return page, nil
 }

@@ -36,7 +36,7 @@ func TestNodesAndHistoryArePaged(t *testing.T) {
 	r.must(err)
 	second, err := r.b.History(t.Context(), operator, api.HistoryQuery{Type: ledger.TypeAttestation, Limit: 2, Cursor: first.NextCursor})
 	r.must(err)
-	if len(first.Entries) != 2 || len(second.Entries) != 1 || second.NextCursor != 0 || first.Entries[0].Index <= first.Entries[1].Index || first.Entries[1].Index <= second.Entries[0].Index {
+	if len(first.Entries) != 2 || len(second.Entries) != 1 || second.NextCursor != "" || first.Entries[0].Index <= first.Entries[1].Index || first.Entries[1].Index <= second.Entries[0].Index {
 		t.Errorf("pages %+v, %+v", first, second)
 	}
 	if e := first.Entries[0]; e.Verdict != "allow" || e.Zone != "lab" || e.Body != nil || e.RecordedAt.IsZero() || e.Node == "" {

@@ -15,9 +15,13 @@ import (
 // denials, what drifted, the SVIDs that were issued, and what operators did. A
 // node that the broker does not know is request.not_found.
 func (b *Broker) Timeline(ctx context.Context, _ Caller, q api.TimelineQuery) (api.TimelinePage, error) {
+	after, err := parseCursor(q.Cursor)
+	if err != nil {
+		return api.TimelinePage{}, err
+	}
 	limit := pageSize(q.Limit)
 	rows, err := b.cfg.Store.Records(ctx, ledger.Query{
-		Node: ledger.NodeID(q.Node), Since: q.Since, Until: q.Until, Before: q.Cursor, Limit: limit,
+		Node: ledger.NodeID(q.Node), Since: q.Since, Until: q.Until, After: after, Limit: limit,
 	})
 	if err != nil {
 		return api.TimelinePage{}, err
@@ -41,7 +45,7 @@ func (b *Broker) Timeline(ctx context.Context, _ Caller, q api.TimelineQuery) (a
 		page.Entries = append(page.Entries, e)
 	}
 	if len(rows) == limit {
-		page.NextCursor = rows[len(rows)-1].Index
+		page.NextCursor = rows[len(rows)-1].Place().String()
 	}
 	return page, nil
 }
@@ -60,7 +64,7 @@ func timelineEntry(r ledger.Stored) (api.TimelineEntry, error) {
 		return api.TimelineEntry{}, reason.Wrap(reason.StoreRowForged, "a record of the node does not parse; run zonebroker history verify", err)
 	}
 	e := api.TimelineEntry{
-		Index: r.Index, ID: r.ID.String(), RecordedAt: r.RecordedAt, Type: r.Type, Verdict: r.Verdict, Zone: r.Zone,
+		Log: r.LogID, Index: r.Index, ID: r.ID.String(), RecordedAt: r.RecordedAt, Type: r.Type, Verdict: r.Verdict, Zone: r.Zone,
 		Tier: body.Tier, Reasons: wireReasons(body.Reasons), Events: nonNil(body.Events), Drift: wireDrift(r.Drift),
 		SVIDs: make([]api.TimelineSVID, 0, len(body.SVIDs)), By: body.By, Note: body.Note,
 	}

@@ -25,13 +25,13 @@ func (m *memStore) Drift(ctx context.Context, q ledger.DriftQuery) ([]ledger.Dri
 		_ = json.Unmarshal(r.Body, &body) // of another kind: without drift
 		zone := body.DriftZone()
 		for i, d := range r.Drift {
-			if q.After.Set && (r.Index > q.After.Index || r.Index == q.After.Index && i <= q.After.Ord) {
+			if !q.After.IsZero() && (r.Index > q.After.Index || r.Index == q.After.Index && i <= q.After.Ord) {
 				continue
 			}
 			if (q.Node == "" || r.Node == q.Node) && (q.Kind == "" || d.Kind == q.Kind) && (q.Zone == "" || zone == q.Zone) &&
 				inTime(r.RecordedAt, q.Since, q.Until) && len(out) < q.Limit {
 				out = append(out, ledger.DriftRow{
-					Key: ledger.DriftKey{Index: r.Index, Ord: i, Set: true}, Record: r.ID, RecordedAt: r.RecordedAt,
+					Place: ledger.Place{RecordedAt: r.RecordedAt, Index: r.Index, LogID: r.LogID, Ord: i}, Record: r.ID,
 					Node: r.Node, Zone: zone, Drift: d,
 				})
 			}

@@ -146,7 +146,7 @@ func (m *memStore) apply(c ledger.Commit) ledger.Position {
 	pos := ledger.Position{Index: m.frontier.Size(), RecordedAt: at}
 	m.frontier.Append(entry.Leaf())
 	pos.Size = m.frontier.Size()
-	m.records = append(m.records, ledger.Stored{Record: c.Record, Index: pos.Index, RecordedAt: at, Drift: c.Drift})
+	m.records = append(m.records, ledger.Stored{Record: c.Record, LogID: "main", Index: pos.Index, RecordedAt: at, Drift: c.Drift})
 	m.commits = append(m.commits, c)
 	if c.State != nil {
 		snap := m.nodes[c.State.Node]
@@ -377,8 +377,8 @@ func (m *memStore) Records(ctx context.Context, q ledger.Query) ([]ledger.Stored
 	defer m.mu.Unlock()
 	var out []ledger.Stored
 	for _, r := range slices.Backward(m.records) {
-		if (q.Before == 0 || r.Index < q.Before) && (q.Node == "" || r.Node == q.Node) && (q.Verdict == "" || r.Verdict == q.Verdict) &&
-			(q.Zone == "" || r.Zone == q.Zone) && (q.Type == "" || r.Type == q.Type) && (q.Reason == "" || r.Reason == q.Reason) && inTime(r.RecordedAt, q.Since, q.Until) && len(out) < q.Limit {
+		if (q.After.IsZero() || r.Index < q.After.Index) && (q.Node == "" || r.Node == q.Node) && (q.Verdict == "" || r.Verdict == q.Verdict) &&
+			(q.Zone == "" || r.Zone == q.Zone) && (q.Type == "" && r.Type != ledger.TypeHistoryRead || r.Type == q.Type) && (q.Reason == "" || r.Reason == q.Reason) && inTime(r.RecordedAt, q.Since, q.Until) && len(out) < q.Limit {
 			out = append(out, r)
 		}
 	}

@@ -16,6 +16,22 @@ ALTER TABLE attestation ADD COLUMN packed bytea;
 ALTER TABLE attestation ADD CONSTRAINT attestation_body CHECK (num_nonnulls(body, packed) = 1);
 ALTER TABLE attestation ALTER COLUMN packed SET STORAGE EXTERNAL;
 
+-- Lists span all logs: newest first by time, then by index and log. Rows of one
+-- time are few (a batch), so that an index needs the time alone. Who reads the
+-- history is recorded there and must not bury what was decided.
+DROP INDEX attestation_node, attestation_denied, attestation_reason, attestation_grant, attestation_zone, attestation_time;
+CREATE INDEX attestation_recorded ON attestation (recorded_at) WHERE type <> 'history.read';
+CREATE INDEX attestation_node ON attestation (node_id, recorded_at) WHERE node_id <> '';
+CREATE INDEX attestation_zone ON attestation (zone, recorded_at) WHERE zone <> '';
+CREATE INDEX attestation_denied ON attestation (recorded_at) WHERE verdict = 'deny';
+CREATE INDEX attestation_reason ON attestation (reason, recorded_at) WHERE verdict = 'deny';
+CREATE INDEX attestation_grant ON attestation (type, recorded_at) WHERE type NOT IN ('attestation', 'svid.issued');
+DROP INDEX drift_event_node, drift_event_kind, drift_event_zone;
+CREATE INDEX drift_event_recorded ON drift_event (recorded_at DESC, log_idx DESC, log_id DESC, ord);
+CREATE INDEX drift_event_node ON drift_event (node_id, recorded_at DESC, log_idx DESC, log_id DESC, ord);
+CREATE INDEX drift_event_kind ON drift_event (kind, recorded_at DESC, log_idx DESC, log_id DESC, ord);
+CREATE INDEX drift_event_zone ON drift_event (zone, recorded_at DESC, log_idx DESC, log_id DESC, ord);
+
 -- Of the attestation that showed the state before: detection took no longer than
 -- from then to recorded_at.
 ALTER TABLE drift_event ADD COLUMN last_good timestamptz;

@@ -45,7 +45,7 @@ func TestAppendReadsBack(t *testing.T) {
 	if err != nil || r == nil {
 		t.Fatal(r, err)
 	}
-	want := ledger.Stored{Record: c.Record, Index: 2, RecordedAt: p.RecordedAt, Drift: c.Drift}
+	want := ledger.Stored{Record: c.Record, LogID: "main", Index: 2, RecordedAt: p.RecordedAt, Drift: c.Drift}
 	if diff := cmp.Diff(want, *r); diff != "" {
 		t.Error(diff)
 	}

@@ -74,14 +74,14 @@ func TestDriftPagesAndFilters(t *testing.T) {
 		if len(page) < q.Limit {
 			break
 		}
-		q.After = page[len(page)-1].Key
+		q.After = page[len(page)-1].Place
 	}
 	if diff := cmp.Diff([]string{"6", "4", "5", "1", "2", "3"}, got); diff != "" {
 		t.Errorf("page by page: %s", diff)
 	}
 	want := ledger.DriftRow{
-		Key: ledger.DriftKey{Index: first.Index, Ord: 1, Set: true}, Record: firstID, RecordedAt: first.RecordedAt.UTC(),
-		Node: a.Node.ID, Zone: "payments", Drift: change("pcr.8", 2),
+		Place:  ledger.Place{RecordedAt: first.RecordedAt.UTC(), Index: first.Index, LogID: "main", Ord: 1},
+		Record: firstID, Node: a.Node.ID, Zone: "payments", Drift: change("pcr.8", 2),
 	}
 	if diff := cmp.Diff(want, list(ledger.DriftQuery{Kind: "pcr.8"})[0]); diff != "" {
 		t.Error(diff)

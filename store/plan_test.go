@@ -38,44 +38,45 @@ func TestListsUseTheirIndex(t *testing.T) {
 		FROM generate_series(0, 60000 - 1) i`,
 		`ANALYZE attestation`, `ANALYZE drift_event`)
 	middle := start.Add(planRows / 3 * 10 * time.Second)
+	page := ledger.Place{RecordedAt: start.Add(planRows / 2 * 10 * time.Second), Index: planRows / 2, LogID: "main"}
 	for name, tc := range map[string]struct {
 		q     ledger.Query
 		index []string
 	}{
-		"newest":      {ledger.Query{}, []string{"attestation_idx"}},
-		"page":        {ledger.Query{Before: 30_000}, []string{"attestation_idx"}},
+		"newest":      {ledger.Query{}, []string{"attestation_recorded"}},
+		"page":        {ledger.Query{After: page}, []string{"attestation_recorded"}},
 		"node":        {ledger.Query{Node: "node3"}, []string{"attestation_node"}},
 		"zone":        {ledger.Query{Zone: "zone3"}, []string{"attestation_zone"}},
 		"denied":      {ledger.Query{Verdict: ledger.VerdictDeny}, []string{"attestation_denied"}},
-		"allowed":     {ledger.Query{Verdict: ledger.VerdictAllow}, []string{"attestation_idx"}},
+		"allowed":     {ledger.Query{Verdict: ledger.VerdictAllow}, []string{"attestation_recorded"}},
 		"reason":      {ledger.Query{Reason: "reason.3"}, []string{"attestation_reason"}},
 		"grants":      {ledger.Query{Type: ledger.TypeNodeApproved}, []string{"attestation_grant"}},
-		"issuance":    {ledger.Query{Type: ledger.TypeIssuance}, []string{"attestation_idx"}},
-		"until":       {ledger.Query{Until: middle}, []string{"attestation_idx"}},
-		"since":       {ledger.Query{Since: middle}, []string{"attestation_idx"}},
+		"issuance":    {ledger.Query{Type: ledger.TypeIssuance}, []string{"attestation_recorded"}},
+		"until":       {ledger.Query{Until: middle}, []string{"attestation_recorded"}},
+		"since":       {ledger.Query{Since: middle}, []string{"attestation_recorded"}},
 		"zone_denied": {ledger.Query{Zone: "zone1", Verdict: ledger.VerdictDeny}, []string{"attestation_zone", "attestation_denied"}},
 		"node_allowed_before": {
-			ledger.Query{Node: "node3", Type: ledger.TypeAttestation, Verdict: ledger.VerdictAllow, Before: 30_000},
+			ledger.Query{Node: "node3", Type: ledger.TypeAttestation, Verdict: ledger.VerdictAllow, After: page},
 			[]string{"attestation_node"},
 		},
 		"all_of_them": {
-			ledger.Query{Node: "node1", Zone: "zone1", Reason: "reason.1", Verdict: ledger.VerdictDeny, Type: ledger.TypeAttestation, Since: start, Until: middle, Before: 30_000},
+			ledger.Query{Node: "node1", Zone: "zone1", Reason: "reason.1", Verdict: ledger.VerdictDeny, Type: ledger.TypeAttestation, Since: start, Until: middle, After: page},
 			[]string{"attestation_node", "attestation_reason"},
 		},
 	} {
 		t.Run("records/"+name, func(t *testing.T) {
 			tc.q.Limit = 50
-			sql, args := store.RecordsQuery("main", tc.q)
+			sql, args := store.RecordsQuery(tc.q)
 			expectPlan(t, db, tc.index, sql, args)
 		})
 	}
-	after := ledger.DriftKey{Index: 7_000, Ord: 1, Set: true}
+	after := ledger.Place{RecordedAt: start.Add(7_000 * 40 * time.Second), Index: 7_000, LogID: "main", Ord: 1}
 	for name, tc := range map[string]struct {
 		q     ledger.DriftQuery
 		index []string
 	}{
-		"newest":    {ledger.DriftQuery{}, []string{"drift_event_idx"}},
-		"page":      {ledger.DriftQuery{After: after}, []string{"drift_event_idx"}},
+		"newest":    {ledger.DriftQuery{}, []string{"drift_event_recorded"}},
+		"page":      {ledger.DriftQuery{After: after}, []string{"drift_event_recorded"}},
 		"node":      {ledger.DriftQuery{Node: "node3"}, []string{"drift_event_node"}},
 		"kind":      {ledger.DriftQuery{Kind: "pcr.3"}, []string{"drift_event_kind"}},
 		"zone":      {ledger.DriftQuery{Zone: "zone3"}, []string{"drift_event_zone"}},
@@ -87,7 +88,7 @@ func TestListsUseTheirIndex(t *testing.T) {
 	} {
 		t.Run("drift/"+name, func(t *testing.T) {
 			tc.q.Limit = 50
-			sql, args := store.DriftQuery("main", tc.q)
+			sql, args := store.DriftQuery(tc.q)
 			expectPlan(t, db, tc.index, sql, args)
 		})
 	}

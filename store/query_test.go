@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/store"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -30,13 +31,21 @@ func TestRecordsPagesAndFilters(t *testing.T) {
 		}
 		return out
 	}
+	place := func(index int64) ledger.Place {
+		t.Helper()
+		rows, err := w.s.Records(t.Context(), ledger.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows[len(rows)-1-int(index)].Place()
+	}
 	for name, tc := range map[string]struct {
 		q    ledger.Query
 		want []int64
 	}{
 		"all":        {ledger.Query{}, []int64{4, 3, 2, 1, 0}},
 		"page":       {ledger.Query{Limit: 2}, []int64{4, 3}},
-		"next_page":  {ledger.Query{Limit: 2, Before: 3}, []int64{2, 1}},
+		"next_page":  {ledger.Query{Limit: 2, After: place(3)}, []int64{2, 1}},
 		"node":       {ledger.Query{Node: a.Node.ID}, []int64{4, 1}},
 		"other_node": {ledger.Query{Node: b.Node.ID}, []int64{3}},
 		"denied":     {ledger.Query{Verdict: ledger.VerdictDeny}, []int64{4}},
@@ -46,7 +55,7 @@ func TestRecordsPagesAndFilters(t *testing.T) {
 		"other_zone": {ledger.Query{Zone: "vault'; DROP TABLE node"}, nil},
 		"since":      {ledger.Query{Since: last.RecordedAt}, []int64{4}},
 		"until":      {ledger.Query{Until: last.RecordedAt}, []int64{3, 2, 1, 0}},
-		"both":       {ledger.Query{Node: a.Node.ID, Verdict: ledger.VerdictAllow, Zone: "payments", Type: ledger.TypeAttestation, Before: 4}, []int64{1}},
+		"both":       {ledger.Query{Node: a.Node.ID, Verdict: ledger.VerdictAllow, Zone: "payments", Type: ledger.TypeAttestation, After: place(4)}, []int64{1}},
 	} {
 		if diff := cmp.Diff(tc.want, indexes(tc.q)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
@@ -72,6 +81,84 @@ func TestRecordsPagesAndFilters(t *testing.T) {
 	w.append(c)
 	if r, err := w.s.Record(t.Context(), old); r == nil || err != nil {
 		t.Errorf("record %s is not found: %v", old, err)
+	}
+}
+
+// TestListsSpanLogs: records and drift of two logs in one database come in one
+// order, page by page, those of one time too, and any record is found by its id.
+func TestListsSpanLogs(t *testing.T) {
+	w := newWorld(t)
+	other := &world{t: t, db: w.db, s: w.db.Open(t, func(c *store.Config) { c.LogID, c.Writer = "a-second", "other" })}
+	logs := []*world{w, other}
+	for i := range 3 {
+		for _, log := range logs {
+			snap := log.enrol(i + 10*slices.Index(logs, log))
+			log.drifted(&snap, ledger.VerdictAllow, ledger.Drift{Kind: "pcr.4", Before: "a", After: "b"}, ledger.Drift{Kind: "pcr.7", Before: "a", After: "b"})
+		}
+	}
+	// As two logs that commit in the same µs, at the same index.
+	w.db.Exec(t, freely+`UPDATE attestation SET recorded_at = date_trunc('hour', recorded_at) WHERE log_idx > 2`,
+		freely+`UPDATE drift_event SET recorded_at = date_trunc('hour', recorded_at) WHERE log_idx > 2`)
+	all, err := w.s.Records(t.Context(), ledger.Query{})
+	if err != nil || len(all) != 18 {
+		t.Fatal(len(all), err)
+	}
+	for i, r := range all {
+		if p, q := r.Place(), all[max(i, 1)-1].Place(); i > 0 && (p.RecordedAt.After(q.RecordedAt) || p == q) {
+			t.Errorf("%+v stands behind %+v", p, q)
+		}
+		if got, err := w.s.Record(t.Context(), r.ID); err != nil || got == nil || cmp.Diff(r, *got) != "" {
+			t.Errorf("record %s of log %s: %+v, %v", r.ID, r.LogID, got, err)
+		}
+	}
+	var paged []ledger.Stored
+	for q := (ledger.Query{Limit: 2}); ; {
+		page, err := other.s.Records(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if paged = append(paged, page...); len(page) < 2 {
+			break
+		}
+		q.After = page[1].Place()
+	}
+	if diff := cmp.Diff(all, paged); diff != "" {
+		t.Errorf("page by page: %s", diff)
+	}
+	var drift []ledger.DriftRow
+	for q := (ledger.DriftQuery{Limit: 1}); ; {
+		page, err := other.s.Drift(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if drift = append(drift, page...); len(page) == 0 {
+			break
+		}
+		q.After = page[0].Place
+	}
+	want, err := w.s.Drift(t.Context(), ledger.DriftQuery{})
+	if diff := cmp.Diff(want, drift); diff != "" || err != nil || len(want) != 12 {
+		t.Errorf("drift page by page: %s, %v", diff, err)
+	}
+}
+
+// TestReadingIsListedWhenAskedFor: who asks often must not hide what was decided.
+func TestReadingIsListedWhenAskedFor(t *testing.T) {
+	w := newWorld(t)
+	w.append(event(t))
+	for range 3 {
+		c := event(t)
+		g := ledger.Grant{Type: ledger.TypeHistoryRead, ID: c.Record.ID, By: "uid:0"}
+		var err error
+		if c.Record, err = g.Record(salt()); err != nil {
+			t.Fatal(err)
+		}
+		w.append(c)
+	}
+	for kind, want := range map[string]int{"": 1, ledger.TypeHistoryRead: 3} {
+		if rows, err := w.s.Records(t.Context(), ledger.Query{Type: kind}); err != nil || len(rows) != want {
+			t.Errorf("of type %q: %d, %v", kind, len(rows), err)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // maxPage bounds a page of anything.
 const maxPage = 500
 
-const selectRecord = `SELECT recorded_at, log_idx, record_id, type, node_id, zone, verdict, reason, attested_at, fresh_until,
+const selectRecord = `SELECT recorded_at, log_id, log_idx, record_id, type, node_id, zone, verdict, reason, attested_at, fresh_until,
 	policy_version, salt, body FROM attestation `
 
 func scanRecord(row pgx.CollectableRow) (ledger.Stored, error) {
@@ -24,7 +24,7 @@ func scanRecord(row pgx.CollectableRow) (ledger.Stored, error) {
 	var node, body string
 	var salt []byte
 	var attested, fresh pgtype.Timestamptz
-	err := row.Scan(&r.RecordedAt, &r.Index, &r.ID, &r.Type, &node, &r.Zone, &r.Verdict, &r.Reason, &attested, &fresh,
+	err := row.Scan(&r.RecordedAt, &r.LogID, &r.Index, &r.ID, &r.Type, &node, &r.Zone, &r.Verdict, &r.Reason, &attested, &fresh,
 		&r.PolicyVersion, &salt, &body)
 	r.RecordedAt, r.Node, r.Body = r.RecordedAt.UTC(), ledger.NodeID(node), []byte(body)
 	r.AttestedAt, r.FreshUntil = timeOf(attested), timeOf(fresh)
@@ -32,18 +32,18 @@ func scanRecord(row pgx.CollectableRow) (ledger.Stored, error) {
 	return r, err
 }
 
-// Record returns one record with its index, time and drift; nil where there is
-// none. The time in the id narrows the search to a partition or two; an id with
+// Record returns one record of any log with its index, time and drift; nil where
+// there is none. The time in the id narrows the search to a partition or two; an id with
 // a wrong time is still found, by looking into all.
 func (s *Store) Record(ctx context.Context, id uuid.UUID) (*ledger.Stored, error) {
-	const near = selectRecord + `WHERE log_id = $1 AND record_id = $2 AND recorded_at >= $3 AND recorded_at < $4 ORDER BY log_idx LIMIT 1`
-	const anywhere = selectRecord + `WHERE log_id = $1 AND record_id = $2 ORDER BY log_idx LIMIT 1`
+	const near = selectRecord + `WHERE record_id = $1 AND recorded_at >= $2 AND recorded_at < $3 ORDER BY recorded_at LIMIT 1`
+	const anywhere = selectRecord + `WHERE record_id = $1 ORDER BY recorded_at LIMIT 1`
 	var out *ledger.Stored
 	err := s.read(ctx, "read record", func(ctx context.Context, c *pgxpool.Conn) error {
 		at := ledger.RecordTime(id)
-		found, err := collectRecords(ctx, c, near, s.cfg.LogID, id, at.Add(-time.Hour), at.Add(24*time.Hour))
+		found, err := collectRecords(ctx, c, near, id, at.Add(-time.Hour), at.Add(24*time.Hour))
 		if err == nil && len(found) == 0 {
-			found, err = collectRecords(ctx, c, anywhere, s.cfg.LogID, id)
+			found, err = collectRecords(ctx, c, anywhere, id)
 		}
 		if err != nil || len(found) == 0 {
 			return err
@@ -65,9 +65,9 @@ func collectRecords(ctx context.Context, c *pgxpool.Conn, query string, args ...
 	return pgx.CollectRows(rows, scanRecord)
 }
 
-// Records returns a page of records, newest first, by index.
+// Records returns a page of the records of all logs, newest first.
 func (s *Store) Records(ctx context.Context, q ledger.Query) ([]ledger.Stored, error) {
-	query, args := recordsQuery(s.cfg.LogID, q)
+	query, args := recordsQuery(q)
 	var out []ledger.Stored
 	err := s.read(ctx, "list records", func(ctx context.Context, c *pgxpool.Conn) error {
 		var err error
@@ -84,8 +84,8 @@ func (s *Store) Records(ctx context.Context, q ledger.Query) ([]ledger.Stored, e
 
 // recordsQuery names only the filters that are set, so that each shape gets its
 // index. Nothing of q ends up in the text.
-func recordsQuery(logID string, q ledger.Query) (string, []any) {
-	f := newFilter(logID)
+func recordsQuery(q ledger.Query) (string, []any) {
+	var f filter
 	f.add(q.Node != "", "node_id = ? AND node_id <> ''", string(q.Node))
 	f.add(q.Zone != "", "zone = ? AND zone <> ''", q.Zone)
 	// Only denials have a reason. The planner takes an index of denials alone
@@ -95,22 +95,18 @@ func recordsQuery(logID string, q ledger.Query) (string, []any) {
 	f.add(q.Reason != "", "reason = ?", q.Reason)
 	f.add(q.Type != "", "type = ?", q.Type)
 	f.add(q.Type != "" && q.Type != ledger.TypeAttestation && q.Type != ledger.TypeIssuance, "type NOT IN ('attestation', 'svid.issued')")
-	f.add(!q.Since.IsZero(), "recorded_at >= ? AND log_idx >= "+firstSince, q.Since, logID, q.Since, q.Since)
-	f.add(!q.Until.IsZero(), "recorded_at < ? AND log_idx <= "+lastBefore, q.Until, logID, q.Until, q.Until)
-	f.add(q.Before > 0, "log_idx < ?", q.Before)
-	return f.query(selectRecord, "log_idx DESC", q.Limit)
+	// Who asks every minute would bury what was decided under what was read.
+	f.add(q.Type != ledger.TypeHistoryRead, "type <> 'history.read'")
+	f.between(q.Since, q.Until)
+	f.add(!q.After.IsZero(), "(recorded_at, log_idx, log_id) < (?, ?, ?)", q.After.RecordedAt, q.After.Index, q.After.LogID)
+	return f.query(selectRecord, "recorded_at DESC, log_idx DESC, log_id DESC", q.Limit)
 }
 
-// Times of the log never go back, so a time bounds the index too, and a page that
-// begins in the middle of a partition need not walk there from its end. The
-// sum keeps the planner from walking the index after all. A quarter of an hour
-// without any record gives no bound: then little was written.
-const (
-	firstSince = `COALESCE((SELECT min(log_idx + 0) FROM attestation WHERE log_id = ?
-		AND recorded_at >= ? AND recorded_at < ?::timestamptz + interval '15 minutes'), 0)`
-	lastBefore = `COALESCE((SELECT max(log_idx + 0) FROM attestation WHERE log_id = ?
-		AND recorded_at >= ?::timestamptz - interval '15 minutes' AND recorded_at < ?), 9223372036854775807)`
-)
+// inLog names a record within all logs.
+type inLog struct {
+	log   string
+	index int64
+}
 
 // addDrift fills in what changed, for a page at a time.
 func (s *Store) addDrift(ctx context.Context, c *pgxpool.Conn, page []ledger.Stored) error {
@@ -118,11 +114,11 @@ func (s *Store) addDrift(ctx context.Context, c *pgxpool.Conn, page []ledger.Sto
 		return nil
 	}
 	indexes := make([]int64, len(page))
-	at := make(map[int64]*ledger.Stored, len(page))
+	at := make(map[inLog]*ledger.Stored, len(page))
 	from, to := page[0].RecordedAt, page[0].RecordedAt
 	for i := range page {
 		r := &page[i]
-		indexes[i], at[r.Index] = r.Index, r
+		indexes[i], at[inLog{r.LogID, r.Index}] = r.Index, r
 		if r.RecordedAt.Before(from) {
 			from = r.RecordedAt
 		}
@@ -130,16 +126,19 @@ func (s *Store) addDrift(ctx context.Context, c *pgxpool.Conn, page []ledger.Sto
 			to = r.RecordedAt
 		}
 	}
-	const query = `SELECT log_idx, kind, before_value, after_value FROM drift_event
-		WHERE log_id = $1 AND log_idx = ANY ($2) AND recorded_at BETWEEN $3 AND $4 ORDER BY log_idx, ord`
-	rows, err := c.Query(ctx, query, s.cfg.LogID, indexes, from, to)
+	// Other logs have records at these indices as well.
+	const query = `SELECT log_id, log_idx, kind, before_value, after_value FROM drift_event
+		WHERE log_idx = ANY ($1) AND recorded_at BETWEEN $2 AND $3 ORDER BY log_idx, ord`
+	rows, err := c.Query(ctx, query, indexes, from, to)
 	if err != nil {
 		return err
 	}
-	var idx int64
+	var key inLog
 	var d ledger.Drift
-	_, err = pgx.ForEachRow(rows, []any{&idx, &d.Kind, &d.Before, &d.After}, func() error {
-		at[idx].Drift = append(at[idx].Drift, d)
+	_, err = pgx.ForEachRow(rows, []any{&key.log, &key.index, &d.Kind, &d.Before, &d.After}, func() error {
+		if r := at[key]; r != nil {
+			r.Drift = append(r.Drift, d)
+		}
 		return nil
 	})
 	return err

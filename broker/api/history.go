@@ -70,7 +70,8 @@ type DriftPage struct {
 
 // Drift is one change of one node, with what stood before and after it.
 type Drift struct {
-	Index      int64     `json:"index"` // of the record, in the log
+	Log        string    `json:"log"`   // name of the log
+	Index      int64     `json:"index"` // of the record, in that log
 	ID         string    `json:"id"`    // of the record that brought it
 	RecordedAt time.Time `json:"recorded_at"`
 	Node       string    `json:"node"`
@@ -85,21 +86,22 @@ type TimelineQuery struct {
 	Node   string
 	Since  time.Time
 	Until  time.Time
-	Cursor int64 // records with a smaller index; 0 starts at the newest
-	Limit  int   // default 50, at most 500
+	Cursor string // NextCursor of the page before, "" starts at the newest
+	Limit  int    // default 50, at most 500
 }
 
 // TimelinePage is a page of a node's life. The newest page comes first, and
 // within a page the oldest entry, as one reads a log; NextCursor leads to the
-// page before it, 0 at the beginning.
+// page before it, "" at the beginning.
 type TimelinePage struct {
 	Node       string          `json:"node"`
 	Entries    []TimelineEntry `json:"entries"`
-	NextCursor int64           `json:"next_cursor"`
+	NextCursor string          `json:"next_cursor"`
 }
 
 // TimelineEntry is one thing that happened to a node.
 type TimelineEntry struct {
+	Log        string         `json:"log"` // name of the log
 	Index      int64          `json:"index"`
 	ID         string         `json:"id"`
 	RecordedAt time.Time      `json:"recorded_at"`

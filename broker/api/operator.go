@@ -104,7 +104,8 @@ type Node struct {
 
 // Entry is one record of the history.
 type Entry struct {
-	Index      int64           `json:"index"`
+	Log        string          `json:"log"`   // name of the log
+	Index      int64           `json:"index"` // in that log
 	ID         string          `json:"id"`
 	Type       string          `json:"type"`
 	RecordedAt time.Time       `json:"recorded_at"`
@@ -132,14 +133,14 @@ type HistoryQuery struct {
 	Reason  string // first code of a denial
 	Since   time.Time
 	Until   time.Time
-	Cursor  int64 // entries with a smaller index; 0 starts at the newest
-	Limit   int   // default 50, at most 500
+	Cursor  string // NextCursor of the page before, "" starts at the newest
+	Limit   int    // default 50, at most 500
 }
 
-// HistoryPage is a page of entries, newest first. NextCursor is 0 at the end.
+// HistoryPage is a page of entries, newest first. NextCursor is "" at the end.
 type HistoryPage struct {
 	Entries    []Entry `json:"entries"`
-	NextCursor int64   `json:"next_cursor"`
+	NextCursor string  `json:"next_cursor"`
 }
 
 // Verification is the outcome of checking the whole history.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -152,45 +151,15 @@ type DriftQuery struct {
 	Zone  string
 	Since time.Time
 	Until time.Time
-	After DriftKey // the last row of the page before; the zero key starts at the newest
+	After Place // the last row of the page before
 	Limit int
-}
-
-// DriftKey is the place of a row in the order of drift: newest record first,
-// within a record in the order in which it was written.
-type DriftKey struct {
-	Index int64 // log index of the record
-	Ord   int   // within the record
-	Set   bool  // false for the zero key
-}
-
-// String is the cursor that stands for the key, "" for the zero key.
-func (k DriftKey) String() string {
-	if !k.Set {
-		return ""
-	}
-	return strconv.FormatInt(k.Index, 10) + "." + strconv.Itoa(k.Ord)
-}
-
-// ParseDriftKey reads what String wrote, and nothing else.
-func ParseDriftKey(text string) (DriftKey, error) {
-	var k DriftKey
-	if text == "" {
-		return k, nil
-	}
-	k.Set = true
-	if _, err := fmt.Sscanf(text, "%d.%d", &k.Index, &k.Ord); err != nil || k.String() != text || k.Index < 0 || k.Ord < 0 || k.Ord > 1<<15-1 {
-		return DriftKey{}, fmt.Errorf("%q is no cursor of drift", text)
-	}
-	return k, nil
 }
 
 // DriftRow is a change as read back.
 type DriftRow struct {
-	Key        DriftKey
-	Record     uuid.UUID // that brought it
-	RecordedAt time.Time
-	Node       NodeID
-	Zone       string // of the node at that time
+	Place            // in the order of drift: newest record first, within a record as written
+	Record uuid.UUID // that brought it
+	Node   NodeID
+	Zone   string // of the node at that time
 	Drift
 }

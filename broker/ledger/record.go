@@ -44,6 +44,7 @@ const (
 	TypeKeyPublished    = "key.published"
 	TypePolicyActivated = "policy.activated"
 	TypeTrustActivated  = "trust.activated"
+	TypeHistoryRead     = "history.read" // who asked the history what
 )
 
 // Verdicts of an attestation.

@@ -196,16 +196,3 @@ func TestRefusedStateDriftsOnce(t *testing.T) {
 		t.Errorf("what does not parse shows %+v", m)
 	}
 }
-
-func TestDriftKey(t *testing.T) {
-	for _, k := range []ledger.DriftKey{{}, {Set: true}, {Index: 1 << 40, Ord: 7, Set: true}} {
-		if got, err := ledger.ParseDriftKey(k.String()); got != k || err != nil {
-			t.Errorf("%q is read as %+v, %v", k, got, err)
-		}
-	}
-	for _, text := range []string{"1", "1.", ".1", "-1.0", "1.-1", "1.2.3", "01.1", "1.2 ", "+1.2", "1.99999", "99999999999999999999.1", "a.b"} {
-		if k, err := ledger.ParseDriftKey(text); err == nil {
-			t.Errorf("%q is read as %+v", text, k)
-		}
-	}
-}

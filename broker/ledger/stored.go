@@ -5,13 +5,19 @@ import "time"
 // Stored is a record as read back.
 type Stored struct {
 	Record
-	Index      int64
+	LogID      string
+	Index      int64 // in that log
 	RecordedAt time.Time
 	Drift      []Drift
 }
 
-// Query filters records. Zero values do not filter; Before 0 starts at the
-// newest; Limit is at most 500.
+// Place is where the record stands in lists.
+func (s Stored) Place() Place {
+	return Place{RecordedAt: s.RecordedAt, Index: s.Index, LogID: s.LogID}
+}
+
+// Query filters records of all logs. Zero values do not filter, but that
+// TypeHistoryRead has to be asked for; Limit is at most 500.
 type Query struct {
 	Node    NodeID
 	Zone    string
@@ -20,7 +26,7 @@ type Query struct {
 	Reason  string // first code of a denial
 	Since   time.Time
 	Until   time.Time
-	Before  int64
+	After   Place // the last one of the page before
 	Limit   int
 }
 

@@ -6,8 +6,9 @@ import (
 	"github.com/zonebroker/zonebroker/broker/api"
 )
 
-// driftCursorForm is what broker/ledger writes for a place in the drift.
-var driftCursorForm = regexp.MustCompile(`^[0-9]{1,19}\.[0-9]{1,5}$`)
+// cursorForm is what cursors of lists of the history are written with; the
+// longest has a log's name of 255 bytes in it.
+var cursorForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,366}$`)
 
 func (s *Server) explanation(r *request) (answer, error) {
 	id, err := r.id(isUUID)
@@ -34,7 +35,7 @@ func (s *Server) drift(r *request) (answer, error) {
 	}
 	query := api.DriftQuery{
 		Node: q.form("node", nodeForm), Kind: q.form("kind", wordForm), Zone: q.form("zone", wordForm),
-		Since: q.time("since"), Until: q.time("until"), Cursor: q.form("cursor", driftCursorForm), Limit: q.limit(),
+		Since: q.time("since"), Until: q.time("until"), Cursor: q.form("cursor", cursorForm), Limit: q.limit(),
 	}
 	if q.err != nil {
 		return answer{}, q.err
@@ -53,7 +54,7 @@ func (s *Server) timeline(r *request) (answer, error) {
 		return answer{}, err
 	}
 	query := api.TimelineQuery{
-		Node: id, Since: q.time("since"), Until: q.time("until"), Cursor: q.number("cursor"), Limit: q.limit(),
+		Node: id, Since: q.time("since"), Until: q.time("until"), Cursor: q.form("cursor", cursorForm), Limit: q.limit(),
 	}
 	if q.err != nil {
 		return answer{}, q.err

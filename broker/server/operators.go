@@ -164,7 +164,7 @@ func (s *Server) history(r *request) (answer, error) {
 	query := api.HistoryQuery{
 		Node: q.form("node", nodeForm), Zone: q.form("zone", wordForm), Verdict: q.form("verdict", wordForm),
 		Type: q.form("type", wordForm), Reason: q.form("reason", wordForm), Since: q.time("since"), Until: q.time("until"),
-		Cursor: q.number("cursor"), Limit: q.limit(),
+		Cursor: q.form("cursor", cursorForm), Limit: q.limit(),
 	}
 	if q.err != nil {
 		return answer{}, q.err

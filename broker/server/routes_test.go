@@ -251,7 +251,7 @@ func TestOperatorRoutesPassTheirArguments(t *testing.T) {
 	}
 	h.do(c, "GET", "/v1/history?node="+nodeID+"&zone=z&verdict=deny&type=node.approved&since=2026-11-01T00:00:00Z&until=2026-12-01T00:00:00%2B01:00&cursor=7&limit=500", "")
 	q := h.desk.query
-	if q.Node != nodeID || q.Zone != "z" || q.Verdict != "deny" || q.Type != "node.approved" || q.Cursor != 7 || q.Limit != 500 ||
+	if q.Node != nodeID || q.Zone != "z" || q.Verdict != "deny" || q.Type != "node.approved" || q.Cursor != "7" || q.Limit != 500 ||
 		q.Since.Unix() != 1793491200 || q.Until.IsZero() {
 		t.Errorf("history got %+v", q)
 	}

@@ -202,13 +202,13 @@ func (desk) History(_ context.Context, _ server.Caller, q api.HistoryQuery) (api
 		return api.HistoryPage{}, nil
 	}
 	top := int64(600)
-	if q.Cursor > 0 {
-		top = q.Cursor
+	if q.Cursor != "" {
+		top, _ = strconv.ParseInt(q.Cursor, 10, 64)
 	}
 	var p api.HistoryPage
 	for i := top - 1; i >= 0 && len(p.Entries) < q.Limit; i-- {
-		p.Entries = append(p.Entries, api.Entry{Index: i, ID: testRecord, Type: "attestation", Node: testNode, Zone: q.Zone, Verdict: q.Verdict, RecordedAt: time.Now()})
-		p.NextCursor = i
+		p.Entries = append(p.Entries, api.Entry{Log: "main", Index: i, ID: testRecord, Type: "attestation", Node: testNode, Zone: q.Zone, Verdict: q.Verdict, RecordedAt: time.Now()})
+		p.NextCursor = strconv.FormatInt(i, 10)
 	}
 	return p, nil
 }

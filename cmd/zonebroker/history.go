@@ -50,7 +50,7 @@ func historyListCmd() *cobra.Command {
 		entries, err := follow(cmd, list, func(query url.Values) ([]api.Entry, string, error) {
 			var page api.HistoryPage
 			err := c.get(cmd.Context(), "/v1/history", query, &page)
-			return page.Entries, numbered(page.NextCursor), err
+			return page.Entries, page.NextCursor, err
 		})
 		if err != nil {
 			return err

@@ -46,15 +46,15 @@ func (desk) Drift(_ context.Context, _ server.Caller, q api.DriftQuery) (api.Dri
 		return api.DriftPage{Changes: []api.Drift{}}, nil
 	}
 	top := 600
-	if head, _, ok := strings.Cut(q.Cursor, "."); ok {
-		top, _ = strconv.Atoi(head)
+	if q.Cursor != "" {
+		top, _ = strconv.Atoi(q.Cursor)
 	}
 	var p api.DriftPage
 	for i := top - 1; i >= 0 && len(p.Changes) < q.Limit; i-- {
 		p.Changes = append(p.Changes, api.Drift{
 			Index: int64(i), ID: testRecord, RecordedAt: time.Now(), Node: testNode, Zone: q.Zone, Kind: q.Kind, Before: testHash, After: "x" + strconv.Itoa(i),
 		})
-		p.NextCursor = strconv.Itoa(i) + ".0"
+		p.NextCursor = strconv.Itoa(i)
 	}
 	return p, nil
 }
@@ -78,14 +78,14 @@ func (desk) Timeline(_ context.Context, _ server.Caller, q api.TimelineQuery) (a
 	page := api.TimelinePage{Node: q.Node}
 	for i, e := range all {
 		e.Index, e.ID, e.RecordedAt = int64(i+1), testRecord, at.Add(time.Duration(i)*time.Minute)
-		if q.Cursor == 0 || e.Index < q.Cursor {
+		if q.Cursor == "" || strconv.FormatInt(e.Index, 10) < q.Cursor {
 			page.Entries = append(page.Entries, e)
 		}
 	}
 	// A page holds two at most, however many are asked for.
 	if n := min(2, q.Limit); len(page.Entries) > n {
 		page.Entries = page.Entries[len(page.Entries)-n:]
-		page.NextCursor = page.Entries[0].Index
+		page.NextCursor = strconv.FormatInt(page.Entries[0].Index, 10)
 	}
 	return page, nil
 }

@@ -88,14 +88,6 @@ func follow[T any](cmd *cobra.Command, l *listFlags, fetch func(query url.Values
 	}
 }
 
-// numbered is the cursor of lists that are ordered by log index, "" at the end.
-func numbered(cursor int64) string {
-	if cursor == 0 {
-		return ""
-	}
-	return strconv.FormatInt(cursor, 10)
-}
-
 // parseTime takes RFC 3339, or a duration that goes back from now.
 func parseTime(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {

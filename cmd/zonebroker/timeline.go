@@ -37,7 +37,7 @@ what, later SVIDs of its workloads, and what operators did. It shows the newest
 			err := c.get(cmd.Context(), "/v1/nodes/"+url.PathEscape(args[0])+"/timeline", query, &page)
 			// Later pages are older: the whole is put in order when all are there.
 			slices.Reverse(page.Entries)
-			return page.Entries, numbered(page.NextCursor), err
+			return page.Entries, page.NextCursor, err
 		})
 		if err != nil {
 			return err
