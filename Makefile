@@ -89,7 +89,7 @@ mutate: go-version ## look for checks of the verifier that no test would miss (P
 fuzz: go-version ## run each fuzz target for FUZZTIME (default 3s)
 	@FUZZTIME=$(FUZZTIME) test/fuzz.sh
 
-deps: go-version ## find Postgres, swtpm, tpm2-tools, openssl and python3, or fetch them without root
+deps: go-version ## find Postgres, swtpm, tpm2-tools, openssl, python3 and pgbouncer, or fetch them without root
 	@mkdir -p .cache
 	@go run ./cmd/zonebroker deps $(YES) --env $(HOST_ENV)
 

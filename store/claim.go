@@ -27,7 +27,7 @@ type claims struct {
 func (t *transaction) claim(ctx context.Context) error {
 	t.lost = make(map[*item]error)
 	b := &pgx.Batch{}
-	b.Queue("BEGIN")
+	t.w.queueBegin(b)
 	c := &claims{won: make(map[ledger.NodeID]bool, len(t.items)), guarded: t.guarded()}
 	c.fresh, c.known = t.split()
 	c.queue(b)

@@ -44,6 +44,10 @@ const (
 type Config struct {
 	// DSN of a role that is zb_writer or a member of it. Required.
 	DSN string
+	// Pooler says that the DSN leads to a pooler that gives each transaction any
+	// session (pgbouncer, pool_mode=transaction). Nothing of a session is relied
+	// upon then; the DSN's role must be zb_writer itself.
+	Pooler bool
 	// RowKey authenticates granting rows. It must never be stored in Postgres.
 	RowKey [32]byte
 	// LogID names the log; replicas share it. Required.
@@ -89,9 +93,13 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		// The parser's error may quote the password.
 		return nil, errors.New("store: the database URL does not parse")
 	}
-	settle(pc.ConnConfig)
 	pc.MaxConns = poolSize
-	pc.AfterConnect = becomeWriter
+	if cfg.Pooler {
+		settlePooled(pc.ConnConfig)
+	} else {
+		settle(pc.ConnConfig)
+		pc.AfterConnect = becomeWriter
+	}
 	// As the pool does of itself, and where it was asked for.
 	pc.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 		return p.IdleDuration > time.Second || ctx.Value(askFirst{}) != nil
@@ -162,10 +170,10 @@ func (s *Store) checkServer(ctx context.Context) error {
 	defer cancel()
 	const durable = `SELECT current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', to_regclass('schema_file') IS NOT NULL`
 	var ok, migrated bool
+	if err := s.checkSessions(ctx); err != nil {
+		return err
+	}
 	if err := s.pool.QueryRow(ctx, durable).Scan(&ok, &migrated); err != nil {
-		if pgCode(err) == "22023" || pgCode(err) == "42501" {
-			return fmt.Errorf("the database role of the broker must be %s or a member of it: %w", WriterRole, err)
-		}
 		return s.unavailable(ctx, "open", err)
 	}
 	if !ok {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -76,8 +77,11 @@ func (t *transaction) run(ctx context.Context) (*outcome, error) {
 		return nil, err
 	}
 	step("store.postcommit")
-	t.w.tail, t.w.tailSize = t.log.tail, t.log.size
-	t.w.stored.remember(t.winners)
+	t.w.tail, t.w.tailFrontier = t.log.tail, t.log.frontier
+	if !t.w.s.cfg.Pooler {
+		// A pooler keeps our connection while the server behind it is another.
+		t.w.stored.remember(t.winners)
+	}
 	return t.out, nil
 }
 
@@ -135,7 +139,7 @@ func (t *transaction) lockLog(ctx context.Context) error {
 		at = t.head.last.UTC()
 	}
 	tail := t.w.tail
-	if size != t.w.tailSize {
+	if !bytes.Equal(t.head.frontier, t.w.tailFrontier) {
 		if tail, err = t.readTail(ctx, size); err != nil {
 			return err
 		}

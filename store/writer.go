@@ -29,9 +29,9 @@ type writer struct {
 	seq  int64     // of the last batch that was tried
 
 	// The open tail of the log as the last own commit left it; another writer's
-	// commit makes it stale, which the size shows.
-	tail     []byte
-	tailSize int64
+	// commit makes it stale, which the frontier shows: no two trees share one.
+	tail         []byte
+	tailFrontier []byte
 
 	stored storedParts // of this connection
 }
@@ -40,7 +40,7 @@ type writer struct {
 // ever lingering for more. It ends with ctx, after the batch at hand; what is
 // still queued is refused. A Store has one Run.
 func (s *Store) Run(ctx context.Context) error {
-	w := &writer{s: s, tailSize: -1}
+	w := &writer{s: s}
 	defer w.disconnect()
 	defer s.queue.fail(reason.New(reason.StoreUnavailable, "the broker is stopping"), true)
 	for {
@@ -185,21 +185,23 @@ func (w *writer) connect(ctx context.Context) error {
 }
 
 // commitStatement is prepared under its name, to go with the last of what it
-// commits.
+// commits; through a pooler it goes as it stands.
 const commitStatement = "COMMIT"
 
 // prepare takes the writer's role, makes the head of a new log, and forgets
 // processes that are long gone.
 func (w *writer) prepare(ctx context.Context, conn *pgx.Conn) error {
-	if err := becomeWriter(ctx, conn); err != nil {
-		return err
+	if !w.s.cfg.Pooler {
+		if err := becomeWriter(ctx, conn); err != nil {
+			return err
+		}
+		if _, err := conn.Prepare(ctx, commitStatement, "commit"); err != nil {
+			return err
+		}
 	}
 	const head = `INSERT INTO log_head (log_id, size, frontier, recorded_at) VALUES ($1, 0, $2, 'epoch') ON CONFLICT DO NOTHING`
 	var empty ledger.Frontier
 	if _, err := conn.Exec(ctx, head, w.s.cfg.LogID, empty.Marshal()); err != nil {
-		return err
-	}
-	if _, err := conn.Prepare(ctx, commitStatement, "commit"); err != nil {
 		return err
 	}
 	const forget = `DELETE FROM log_writer WHERE log_id = $1 AND writer <> $2 AND updated_at < now() - interval '7 days'`
@@ -244,7 +246,9 @@ func (w *writer) lastSeq(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	defer w.rollback(ctx)
-	if _, err := w.conn.Exec(ctx, "BEGIN"); err != nil {
+	b := &pgx.Batch{}
+	w.queueBegin(b)
+	if err := w.conn.SendBatch(ctx, b).Close(); err != nil {
 		return 0, err
 	}
 	var size, seq int64
@@ -263,6 +267,13 @@ func (w *writer) lastSeq(ctx context.Context) (int64, error) {
 	return seq, err
 }
 
+func (w *writer) queueBegin(b *pgx.Batch) {
+	b.Queue("BEGIN")
+	if w.s.cfg.Pooler {
+		b.Queue(boundLocally)
+	}
+}
+
 // endStalled ends backends of our own login role that hold the writers' locks in
 // an old transaction and do not wait for a lock themselves: their client is
 // frozen, and neither idle nor statement timeouts reach one inside COPY.
@@ -275,13 +286,20 @@ func (w *writer) endStalled(ctx context.Context) {
 		AND a.xact_start < clock_timestamp() - interval '1.5 seconds' AND a.wait_event_type IS DISTINCT FROM 'Lock'
 		AND EXISTS (SELECT 1 FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.mode <> 'AccessShareLock'
 			AND l.relation = ANY (ARRAY['log_head', 'node', 'node_state', 'join_token']::regclass[]))`
-	// Ending a backend is a right of the login role, which owns it.
-	results, err := w.conn.PgConn().Exec(ctx, "RESET ROLE; "+end+"; SET ROLE "+WriterRole).ReadAll()
+	// Ending a backend is a right of the login role, which owns it; through a pooler
+	// that is the writer's.
+	before, after := "RESET ROLE; ", "; SET ROLE "+WriterRole
+	if w.s.cfg.Pooler {
+		before, after = "", ""
+	}
+	results, err := w.conn.PgConn().Exec(ctx, before+end+after).ReadAll()
 	if err != nil {
 		w.disconnect()
 		return
 	}
-	if len(results) > 1 && len(results[1].Rows) > 0 {
-		w.s.cfg.Logger.WarnContext(ctx, "ended stalled writers", "backends", len(results[1].Rows))
+	for _, r := range results {
+		if len(r.Rows) > 0 {
+			w.s.cfg.Logger.WarnContext(ctx, "ended stalled writers", "backends", len(r.Rows))
+		}
 	}
 }

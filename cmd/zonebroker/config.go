@@ -57,6 +57,10 @@ type config struct {
 	// DatabaseOwner is the connection of the role that migrates and makes
 	// partitions; empty takes Database.
 	DatabaseOwner string `yaml:"database_owner"`
+	// DatabasePooler says that Database leads to a pooler in transaction mode, such
+	// as pgbouncer. Its role must then be zb_writer, and DatabaseOwner must lead to
+	// the server itself.
+	DatabasePooler bool `yaml:"database_pooler"`
 	// Replica names this broker among its replicas; empty takes the host name.
 	Replica string `yaml:"replica"`
 	// Policy is the folder of zone documents. Trusted: they decide.

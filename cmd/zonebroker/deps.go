@@ -16,15 +16,15 @@ func newDepsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deps",
 		Short: "Find the host programs that Zonebroker uses, and fetch missing ones without root",
-		Long: `Deps looks for Postgres, swtpm, tpm2-tools, openssl and a Python with gRPC and JWT
-in ZONEBROKER_PG_BIN and ZONEBROKER_SWTPM, in PATH, in /usr/lib/postgresql/*/bin
-and in a private prefix.
+		Long: `Deps looks for Postgres, swtpm, tpm2-tools, openssl, pgbouncer and a Python with
+gRPC and JWT in ZONEBROKER_PG_BIN, ZONEBROKER_SWTPM and ZONEBROKER_PGBOUNCER, in
+PATH, in /usr/lib/postgresql/*/bin and in a private prefix.
 On Debian and Ubuntu it fetches what is missing into that prefix, after asking
 at a terminal; without one it goes on only under CI=1 or --yes. Nothing on the
 system changes, and deleting the prefix undoes it.
 
-A broker needs Postgres, the demo swtpm too; tpm2-tools, openssl and Python are for
-the tests, which judge the product by foreign programs.
+A broker needs Postgres, the demo swtpm too; tpm2-tools, openssl, pgbouncer and
+Python are for the tests, which judge the product by foreign programs.
 
 It prints the environment by which others find the programs.`,
 		Example: `  zonebroker deps

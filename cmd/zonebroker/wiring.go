@@ -122,10 +122,16 @@ func openDatabase(ctx context.Context, dir string, cfg config, onStart func(pid 
 			return nil, fmt.Errorf("database %q is neither embedded:DIR nor postgres://…", cfg.Database)
 		}
 		owner := cfg.DatabaseOwner
-		if owner == "" {
+		switch {
+		case owner == "" && cfg.DatabasePooler:
+			return nil, fmt.Errorf("database_pooler needs database_owner in %s: migrations and partitions are made over a connection of their own to the server", configFile)
+		case owner == "":
 			owner = cfg.Database
 		}
 		return &database{owner: owner, writer: cfg.Database}, nil
+	}
+	if cfg.DatabasePooler {
+		return nil, fmt.Errorf("database_pooler in %s: the private Postgres of %s has no pooler before it", configFile, cfg.Database)
 	}
 	found, missing := hostdeps.Find(ctx, hostdeps.Postgres)
 	if len(missing) > 0 {

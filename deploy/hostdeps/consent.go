@@ -83,11 +83,11 @@ func elsewhere(lacking []program) error {
 		program, command string
 		packages         map[string]string
 	}{
-		{"dnf", "sudo dnf install", map[string]string{Postgres: "postgresql-server", SWTPM: "swtpm swtpm-tools", TPM2Tools: "tpm2-tools", OpenSSL: "openssl", Python: "python3-grpcio python3-protobuf python3-jwt python3-cryptography"}},
-		{"zypper", "sudo zypper install", map[string]string{Postgres: "postgresql-server", SWTPM: "swtpm", TPM2Tools: "tpm2.0-tools", OpenSSL: "openssl", Python: "python3-grpcio python3-protobuf python3-PyJWT python3-cryptography"}},
-		{"pacman", "sudo pacman -S", map[string]string{Postgres: "postgresql", SWTPM: "swtpm", TPM2Tools: "tpm2-tools", OpenSSL: "openssl", Python: "python-grpcio python-protobuf python-pyjwt python-cryptography"}},
-		{"apk", "sudo apk add", map[string]string{Postgres: "postgresql", SWTPM: "swtpm", TPM2Tools: "tpm2-tools", OpenSSL: "openssl", Python: "py3-grpcio py3-protobuf py3-jwt py3-cryptography"}},
-		{"brew", "brew install", map[string]string{Postgres: "postgresql@16", SWTPM: "swtpm", OpenSSL: "openssl"}},
+		{"dnf", "sudo dnf install", map[string]string{Postgres: "postgresql-server", SWTPM: "swtpm swtpm-tools", TPM2Tools: "tpm2-tools", OpenSSL: "openssl", Python: "python3-grpcio python3-protobuf python3-jwt python3-cryptography", PgBouncer: "pgbouncer"}},
+		{"zypper", "sudo zypper install", map[string]string{Postgres: "postgresql-server", SWTPM: "swtpm", TPM2Tools: "tpm2.0-tools", OpenSSL: "openssl", Python: "python3-grpcio python3-protobuf python3-PyJWT python3-cryptography", PgBouncer: "pgbouncer"}},
+		{"pacman", "sudo pacman -S", map[string]string{Postgres: "postgresql", SWTPM: "swtpm", TPM2Tools: "tpm2-tools", OpenSSL: "openssl", Python: "python-grpcio python-protobuf python-pyjwt python-cryptography", PgBouncer: "pgbouncer"}},
+		{"apk", "sudo apk add", map[string]string{Postgres: "postgresql", SWTPM: "swtpm", TPM2Tools: "tpm2-tools", OpenSSL: "openssl", Python: "py3-grpcio py3-protobuf py3-jwt py3-cryptography", PgBouncer: "pgbouncer"}},
+		{"brew", "brew install", map[string]string{Postgres: "postgresql@16", SWTPM: "swtpm", OpenSSL: "openssl", PgBouncer: "pgbouncer"}},
 	} {
 		if _, err := exec.LookPath(manager.program); err != nil {
 			continue

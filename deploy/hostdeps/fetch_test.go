@@ -62,6 +62,11 @@ func TestFetchedProgramsRun(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
+	t.Run("pgbouncer", func(t *testing.T) {
+		if out, err := exec.CommandContext(ctx, found.Path("pgbouncer"), "--version").CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 	t.Run("tpm2-tools", func(t *testing.T) {
 		if out, err := exec.CommandContext(ctx, found.Path("tpm2_checkquote"), "--version").CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
@@ -103,7 +108,7 @@ func needsOnlyBase(t *testing.T, prefix string) {
 		}
 	}
 	programs := 0
-	for _, pattern := range []string{"*/root/usr/bin/*", "*/root/usr/lib/postgresql/*/bin/*", "*/root/usr/lib/python3/dist-packages/*/*/*.so", "*/root/usr/lib/python3/dist-packages/*/*/*/*.so"} {
+	for _, pattern := range []string{"*/root/usr/bin/*", "*/root/usr/sbin/*", "*/root/usr/lib/postgresql/*/bin/*", "*/root/usr/lib/python3/dist-packages/*/*/*.so", "*/root/usr/lib/python3/dist-packages/*/*/*/*.so"} {
 		paths, _ := filepath.Glob(filepath.Join(prefix, pattern))
 		for _, path := range paths {
 			name, rest, _ := strings.Cut(strings.TrimPrefix(path, prefix+"/"), "/root/")

@@ -132,8 +132,14 @@ func onSystem(ctx context.Context, p program) map[string]string {
 			paths[binary] = path
 		}
 	}
-	if p.name == Python {
+	switch p.name {
+	case Python:
 		return pythonOnSystem(ctx, p)
+	case PgBouncer:
+		if len(paths) == 0 {
+			// Debian keeps it where users without root do not look.
+			return inFolder(ctx, p, "/usr/sbin")
+		}
 	}
 	if p.name != Postgres {
 		if len(paths) == len(p.binaries) {

@@ -31,6 +31,8 @@ const (
 	// Python is python3 with the modules grpc, google.protobuf, jwt and
 	// cryptography: the foreign client of the tests.
 	Python = "python3"
+	// PgBouncer is the pooler through which the tests reach Postgres.
+	PgBouncer = "pgbouncer"
 )
 
 // Environment variables that are read.
@@ -40,6 +42,8 @@ const (
 	// SWTPMVariable names the program swtpm, or the folder that it and its tools
 	// are in.
 	SWTPMVariable = "ZONEBROKER_SWTPM"
+	// PgBouncerVariable names the program pgbouncer, or its folder.
+	PgBouncerVariable = "ZONEBROKER_PGBOUNCER"
 	// PrefixVariable names the private prefix. Trusted: an attacker who can
 	// write there chooses the programs that are run.
 	PrefixVariable = "ZONEBROKER_PREFIX"
@@ -67,6 +71,7 @@ func catalogue() []program {
 		{TPM2Tools, "", []string{"tpm2_checkquote"}, "tpm2_checkquote", "--version", []string{"tpm2-tools"}, 3},
 		{OpenSSL, "", []string{"openssl"}, "openssl", "version", []string{"openssl"}, 3},
 		{Python, "", []string{"python3"}, "python3", "--version", []string{"python3", "python3-grpcio", "python3-protobuf", "python3-jwt", "python3-cryptography"}, 12},
+		{PgBouncer, PgBouncerVariable, []string{"pgbouncer"}, "pgbouncer", "--version", []string{"pgbouncer"}, 1},
 	}
 }
 

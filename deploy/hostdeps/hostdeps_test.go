@@ -58,7 +58,7 @@ func bare(t *testing.T, path ...string) (prefix string) {
 	t.Helper()
 	prefix = filepath.Join(t.TempDir(), "prefix")
 	for name, value := range map[string]string{
-		hostdeps.PrefixVariable: prefix, hostdeps.BinVariable: "", hostdeps.SWTPMVariable: "",
+		hostdeps.PrefixVariable: prefix, hostdeps.BinVariable: "", hostdeps.SWTPMVariable: "", hostdeps.PgBouncerVariable: "",
 		"CI": "", "PATH": strings.Join(path, ":"),
 	} {
 		t.Setenv(name, value)

@@ -136,7 +136,7 @@ func writeScripts(dir, final string) error {
 		return err
 	}
 	var programs []string
-	for _, pattern := range []string{"usr/bin/*", "usr/lib/postgresql/*/bin/*"} {
+	for _, pattern := range []string{"usr/bin/*", "usr/sbin/*", "usr/lib/postgresql/*/bin/*"} {
 		matches, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			return err
