@@ -114,7 +114,8 @@ func (x Explained) Boot() Boot {
 			b = b.doubting(x.user.doubt)
 		}
 		b.facts = slices.Concat(b.facts, x.user.facts)
-		b.digest = digestOf(b.digest, x.user.facts, 0)
+		b.omitted += x.user.omitted
+		b.digest = digestOf(b.digest, x.user.facts, x.user.omitted)
 	}
 	return b
 }

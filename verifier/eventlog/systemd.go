@@ -120,12 +120,12 @@ func (u *uki) observe(r *bootReader, e *Event) {
 		u.names, u.ready = sectionDigests(r.bank), true
 	}
 	if u.pending > 0 {
-		u.section(e)
+		u.section(r, e)
 		return
 	}
 	at := u.find(r.bank, e.Digest)
 	switch {
-	case at < 0 && len(u.sections) == 0 && u.broken == "":
+	case at < 0 && len(u.sections) == 0:
 		u.doubt(e.Index, "PCR 11 does not begin with a section of a unified kernel image")
 	case at < 0:
 		u.doubt(e.Index, "event # is no section")
@@ -159,12 +159,14 @@ func (u *uki) find(b Bank, digest []byte) int {
 	return -1
 }
 
-func (u *uki) section(e *Event) {
+func (u *uki) section(r *bootReader, e *Event) {
 	at := u.pending - 1
 	u.pending, u.last = 0, max(u.last, at+1)
-	if len(u.sections) < maxFactsOfKind {
-		u.sections = append(u.sections, Fact{Kind: KindSection, Name: sectionNames[at], Text: sectionNames[at], Digest: e.Digest, PCR: 11, Event: e.Index})
+	if len(u.sections) >= maxFactsOfKind {
+		r.boot.omitted++
+		return
 	}
+	u.sections = append(u.sections, Fact{Kind: KindSection, Name: sectionNames[at], Text: sectionNames[at], Digest: e.Digest, PCR: 11, Event: e.Index})
 }
 
 // finish: the pairs are proved if PCR 11 is nothing else than pairs in their

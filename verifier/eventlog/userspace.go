@@ -20,6 +20,7 @@ var userspacePCRs = [PCRs]bool{9: true, 11: true, 12: true, 13: true, 15: true}
 type userspace struct {
 	digests [PCRs][]byte // that were extended, one after the other
 	facts   []Fact
+	omitted int    // facts that are one too many of their kind
 	doubt   string // why no command line is proved with these records, "" otherwise
 }
 
@@ -54,8 +55,8 @@ func (l *Log) compareWith(p *replayed, quoted map[int][]byte, user celog.Log) ([
 	met := maps.Clone(quoted) // what the firmware's log has to lead to
 	var refusal error
 	for pcr := range PCRs {
-		want, ok := quoted[pcr]
-		if !ok || !userspacePCRs[pcr] || len(want) != size || bytes.Equal(p.values[pcr][:size], want) || !extendsPCR(user, pcr) {
+		want := quoted[pcr]
+		if !userspacePCRs[pcr] || len(want) != size || bytes.Equal(p.values[pcr][:size], want) || !extendsPCR(user, pcr) {
 			continue
 		}
 		if err := l.follow(u, p.values[pcr], pcr, want, user); refusal == nil {
@@ -108,34 +109,52 @@ func (l *Log) follow(u *userspace, v value, pcr int, want []byte, user celog.Log
 func (u *userspace) read(b Bank, user celog.Log) {
 	var taken [PCRs]int
 	var broken [PCRs]bool
+	phases, others, last := 0, 0, 0
 	for _, e := range user.Events() {
 		if e.PCR < 0 || taken[e.PCR] >= len(u.digests[e.PCR]) {
 			continue
 		}
 		taken[e.PCR] += b.Size()
-		if len(u.facts) >= maxFactsOfKind {
+		f := recordFact(b, e, &broken[e.PCR])
+		count := &others
+		if f.Kind == KindPhase {
+			count = &phases
+		}
+		if *count++; *count <= maxFactsOfKind {
+			u.facts = append(u.facts, f)
+			if f.Kind == KindPhase {
+				last = len(u.facts) - 1
+			}
 			continue
 		}
-		digest := e.In(uint16(b))
-		covered := b.covers(digest, []byte(e.Text))
-		text, clean := printableText(e.Text)
-		f := Fact{
-			Kind: KindSystem, Name: printable(e.Type), Text: text, Digest: digest, PCR: e.PCR, Event: e.Line, Userspace: true,
-			Proved: covered && clean && !broken[e.PCR],
+		u.omitted++
+		if f.Kind == KindPhase && f.Proved { // how far the boot came: records before it must not push it out
+			u.facts[last] = f
 		}
-		if e.PCR == 11 {
-			f.Kind = KindPhase
-		}
-		switch {
-		case !covered:
-			f.Why = "its digest does not cover the text"
-			broken[e.PCR] = true
-		case !f.Proved:
-			f.Why = "a record before it is not covered by its digest, or it cannot be shown"
-		}
-		f.TextProved = f.Proved
-		u.facts = append(u.facts, f)
 	}
+}
+
+// recordFact is what one record says; broken is that of its PCR.
+func recordFact(b Bank, e celog.Event, broken *bool) Fact {
+	digest := e.In(uint16(b))
+	covered := b.covers(digest, []byte(e.Text))
+	text, clean := printableText(e.Text)
+	f := Fact{
+		Kind: KindSystem, Name: printable(e.Type), Text: text, Digest: digest, PCR: e.PCR, Event: e.Line, Userspace: true,
+		Proved: covered && clean && !*broken,
+	}
+	if e.PCR == 11 {
+		f.Kind = KindPhase
+	}
+	switch {
+	case !covered:
+		f.Why = "its digest does not cover the text"
+		*broken = true
+	case !f.Proved:
+		f.Why = "a record before it is not covered by its digest, or it cannot be shown"
+	}
+	f.TextProved = f.Proved
+	return f
 }
 
 // hides looks for events that a loader measured and that the sender moved out of
@@ -165,7 +184,7 @@ func (b Boot) doubting(why string) Boot {
 		switch {
 		case f.Kind == KindCommandLine:
 			f.Proved, f.TextProved, f.Why = false, false, why
-		case f.PCR == 9 && (f.Kind == KindKernel || f.Kind == KindInitrd):
+		case f.PCR == 9:
 			f.TextProved = false
 		}
 	}
