@@ -134,18 +134,17 @@ func (r *bootReader) commandLine() {
 	if len(found) == 0 {
 		return
 	}
-	c := found[0]
 	if len(found) > 1 {
-		c.proved, c.why = false, "more than one loader measured a command line"
-	}
-	r.boot.command = c
-	for _, c := range found {
-		f := Fact{Kind: KindCommandLine, Text: c.text, Digest: c.digest, PCR: c.pcr, Event: c.event, Proved: c.proved && len(found) == 1, Why: c.why}
-		f.TextProved = f.Proved && c.known
-		if len(found) > 1 {
-			f.Why = r.boot.command.why
+		for i := range found {
+			found[i].proved, found[i].why = false, "more than one loader measured a command line"
 		}
-		r.add(f)
+	}
+	r.boot.command = found[0]
+	for _, c := range found {
+		r.add(Fact{
+			Kind: KindCommandLine, Text: c.text, Digest: c.digest, PCR: c.pcr, Event: c.event,
+			Proved: c.proved, TextProved: c.proved, Why: c.why,
+		})
 	}
 }
 

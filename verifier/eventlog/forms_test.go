@@ -34,6 +34,8 @@ func TestFirmwareVersionForms(t *testing.T) {
 		"none":            {nil, ""},
 		"escape":          {utf16le("v12\x1b[31m"), ""},
 		"empty in UTF-16": {[]byte{0, 0}, ""},
+		"GUID with zeros": {append([]byte{0, 0}, guid[2:]...), "guid 546b0000-1d0c-4055-a4ad-4ef4bf17b83a"},
+		"GUID of zeros":   {make([]byte, 16), "guid 00000000-0000-0000-0000-000000000000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := bootOf(t, []build.Event{measured(0, eventlog.TypeSCRTMVersion, c.data), separator(0)}).Of(eventlog.KindFirmware)

@@ -174,7 +174,7 @@ func (g *grub) file(r *bootReader, e *Event) {
 
 // finish decides about PCR 8 and names kernel and initrd in PCR 9.
 func (g *grub) finish(r *bootReader, x *explained) {
-	if len(g.lines) == 0 && len(g.starts) == 0 {
+	if len(g.lines) == 0 {
 		return
 	}
 	why := g.broken
@@ -190,9 +190,6 @@ func (g *grub) finish(r *bootReader, x *explained) {
 		why = "the command line stands before the command that starts the kernel"
 	case !x.sound(4):
 		why = "the grammar of PCR 4 does not hold"
-	}
-	if len(g.lines) == 0 {
-		return
 	}
 	path := g.commandLineOf(g.lines[0], why)
 	r.besides(&g.line)
