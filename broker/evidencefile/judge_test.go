@@ -312,11 +312,14 @@ func FuzzJudge(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		file, err := evidencefile.Parse(raw)
-		if err != nil {
-			return
-		}
-		v, err := evidencefile.Judge(file)
+		var v evidencefile.Verdict
+		var err error
+		evidencetest.Bounded(t, len(raw), 64, func() {
+			var file api.EvidenceFile
+			if file, err = evidencefile.Parse(raw); err == nil {
+				v, err = evidencefile.Judge(file)
+			}
+		})
 		if err != nil || v.Refusal != nil {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/verifier/celog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
+	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -152,7 +153,9 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"pcr":11,"digests":[],"content_type":"systemd"}`))
 	f.Add([]byte("\x1e{\"nv_index\":1,\"digests\":[{\"hashAlg\":\"sha1\",\"digest\":\"" + strings.Repeat("00", 20) + "\"}],\"content_type\":\"systemd\",\"content\":{\"a\":[{}]}}\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		l, err := celog.Parse(raw)
+		var l celog.Log
+		var err error
+		evidencetest.Bounded(t, len(raw), 64, func() { l, err = celog.Parse(raw) })
 		if err != nil {
 			if reason.Of(err) == reason.Internal {
 				t.Fatalf("refusal without a code: %v", err)

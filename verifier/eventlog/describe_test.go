@@ -10,6 +10,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
+	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 )
 
 // TestDescribeNamesWhatWasMeasured, for every kind of event of a common boot.
@@ -100,7 +101,8 @@ func FuzzDescribe(f *testing.F) {
 		f.Add(e.Type, e.Data)
 	}
 	f.Fuzz(func(t *testing.T, typ uint32, data []byte) {
-		got := eventlog.Event{Type: typ, Data: data}.Describe()
+		var got string
+		evidencetest.Bounded(t, len(data), 64, func() { got = eventlog.Event{Type: typ, Data: data}.Describe() })
 		if len(got) > 200 || strings.Trim(got, printableASCII) != "" {
 			t.Errorf("described as %q", got)
 		}
