@@ -143,3 +143,94 @@ GRANT SELECT ON evidence_content, measurement_set, measurement_fact, measurement
 GRANT INSERT ON evidence_content, measurement_set, measurement_fact, measurement_interval, attest_hourly, inventory TO zb_writer;
 GRANT UPDATE ON attest_hourly TO zb_writer;
 GRANT DELETE ON inventory TO zb_writer;
+
+-- Retention. A version of the retention document that is in force: which zones
+-- make which group. Group n of the list has keep n; names are only ever added, so
+-- that rows keep theirs. The document itself is an object.
+CREATE TABLE retention (
+    version    bigint PRIMARY KEY CHECK (version > 0),
+    document   bytea NOT NULL CHECK (octet_length(document) = 32),
+    groups     text[] NOT NULL CHECK (cardinality(groups) <= 8),
+    granted_by text NOT NULL,
+    created_at timestamptz NOT NULL,
+    mac        bytea NOT NULL CHECK (octet_length(mac) = 32)
+);
+CREATE TRIGGER retention_fence BEFORE UPDATE OR DELETE ON retention FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER retention_truncate BEFORE TRUNCATE ON retention EXECUTE FUNCTION refuse_change();
+
+-- Nothing that a hold touches is dropped or erased. NULL bounds are open.
+CREATE TABLE legal_hold (
+    hold_id    uuid PRIMARY KEY,
+    node_id    text NOT NULL,
+    zone       text NOT NULL,
+    since      timestamptz,
+    until      timestamptz,
+    reason     text NOT NULL,
+    granted_by text NOT NULL,
+    released   boolean NOT NULL,
+    created_at timestamptz NOT NULL,
+    mac        bytea NOT NULL CHECK (octet_length(mac) = 32)
+);
+CREATE FUNCTION legal_hold_fence() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' OR OLD.released OR NOT NEW.released
+        OR (NEW.hold_id, NEW.node_id, NEW.zone, NEW.since, NEW.until, NEW.reason, NEW.granted_by, NEW.created_at)
+        IS DISTINCT FROM (OLD.hold_id, OLD.node_id, OLD.zone, OLD.since, OLD.until, OLD.reason, OLD.granted_by, OLD.created_at) THEN
+        RAISE EXCEPTION 'a legal hold can only be released' USING ERRCODE = '55000';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER legal_hold_fence BEFORE UPDATE OR DELETE ON legal_hold FOR EACH ROW EXECUTE FUNCTION legal_hold_fence();
+CREATE TRIGGER legal_hold_truncate BEFORE TRUNCATE ON legal_hold EXECUTE FUNCTION refuse_change();
+
+-- A node whose personal data goes: the rows of its own, and evidence that no other
+-- node's records name.
+CREATE TABLE erasure (
+    node_id    text PRIMARY KEY,
+    object     bytea NOT NULL CHECK (octet_length(object) = 32), -- what lists the rows
+    reason     text NOT NULL,
+    granted_by text NOT NULL,
+    created_at timestamptz NOT NULL,
+    digests    bytea[] NOT NULL,
+    mac        bytea NOT NULL CHECK (octet_length(mac) = 32)
+);
+CREATE TRIGGER erasure_fence BEFORE UPDATE OR DELETE ON erasure FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER erasure_truncate BEFORE TRUNCATE ON erasure EXECUTE FUNCTION refuse_change();
+
+-- Single rows of the history go for an erasure alone, by the owner's hand. The
+-- argument says by what the row is known.
+CREATE FUNCTION history_fence() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE ok boolean := false;
+BEGIN
+    IF TG_OP = 'DELETE' AND current_user = 'zb_owner' THEN
+        CASE TG_ARGV[0]
+        WHEN 'record' THEN
+            ok := OLD.type <> 'node.erased' AND EXISTS (SELECT 1 FROM erasure e WHERE e.node_id = OLD.node_id);
+        WHEN 'node' THEN
+            ok := EXISTS (SELECT 1 FROM erasure e WHERE e.node_id = OLD.node_id);
+        WHEN 'part' THEN
+            ok := EXISTS (SELECT 1 FROM attestation a JOIN erasure e ON e.node_id = a.node_id
+                WHERE a.recorded_at = OLD.recorded_at AND a.log_id = OLD.log_id AND a.log_idx = OLD.log_idx);
+        WHEN 'digest' THEN
+            ok := EXISTS (SELECT 1 FROM erasure e WHERE OLD.digest = ANY (e.digests));
+        END CASE;
+    END IF;
+    IF NOT ok THEN
+        RAISE EXCEPTION '% on %: this table is append-only', TG_OP, TG_TABLE_NAME USING ERRCODE = '55000';
+    END IF;
+    RETURN OLD;
+END $$;
+
+DO $$
+DECLARE t text[];
+BEGIN
+    FOREACH t SLICE 1 IN ARRAY ARRAY[['attestation', 'record'], ['svid', 'node'], ['drift_event', 'node'], ['measurement_interval', 'node'],
+        ['evidence_part', 'part'], ['evidence_content', 'digest'], ['evidence', 'digest']] LOOP
+        EXECUTE format('DROP TRIGGER append_only ON %I', t[1]);
+        EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION history_fence(%L)', t[1], t[2]);
+    END LOOP;
+END $$;
+
+GRANT SELECT ON retention, legal_hold, erasure TO zb_writer, zb_reader;
+GRANT INSERT ON retention, legal_hold, erasure TO zb_writer;
+GRANT UPDATE ON legal_hold TO zb_writer;

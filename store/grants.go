@@ -76,6 +76,7 @@ func (t *transaction) queueGrants(b *pgx.Batch, it *item) {
 		})
 	}
 	t.queueOperator(b, it)
+	t.queueRetention(b, it)
 	if c.EndPending != nil {
 		b.Queue(`DELETE FROM pending WHERE ek_hash = $1`, c.EndPending[:])
 	}

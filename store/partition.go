@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,7 +13,7 @@ import (
 )
 
 // partitioned are the tables that are partitioned by recorded_at.
-var partitioned = []string{"attestation", "evidence_part", "svid", "drift_event"}
+var partitioned = []string{"attestation", "evidence_part", "evidence_content", "svid", "drift_event", "measurement_interval"}
 
 const (
 	week        = 7 * 24 * time.Hour
@@ -51,9 +52,13 @@ func EnsurePartitions(ctx context.Context, ownerDSN string, now time.Time) (err 
 	if now.After(last) {
 		last = now
 	}
+	groups, err := groupsOf(ctx, conn)
+	if err != nil {
+		return fmt.Errorf("partitions: %w", err)
+	}
 	for from := weekOf(first.Add(-24 * time.Hour)); !from.After(weekOf(last).Add(weeksAhead * week)); from = from.Add(week) {
 		for _, table := range partitioned {
-			if err := ensurePartition(ctx, conn, table, from); err != nil {
+			if err := ensurePartition(ctx, conn, table, from, groups); err != nil {
 				return fmt.Errorf("partition of %s from %s: %w", table, from.Format(time.DateOnly), err)
 			}
 		}
@@ -67,17 +72,26 @@ func weekOf(t time.Time) time.Time {
 	return day.AddDate(0, 0, -(int(day.Weekday())+6)%7)
 }
 
-func ensurePartition(ctx context.Context, conn *pgx.Conn, table string, from time.Time) error {
+// groupsOf is how many retention groups there are.
+func groupsOf(ctx context.Context, conn *pgx.Conn) (int, error) {
+	var n int
+	err := conn.QueryRow(ctx, `SELECT coalesce(max(cardinality(groups)), 0) FROM retention`).Scan(&n)
+	return n, err
+}
+
+func ensurePartition(ctx context.Context, conn *pgx.Conn, table string, from time.Time, groups int) error {
 	name := table + "_p" + from.Format("20060102")
 	for i := 1; ; i++ {
-		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return addPartition(ctx, tx, table, name, from) })
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return addPartition(ctx, tx, table, name, from, groups) })
 		if err == nil || i == lockAttempt || pgCode(err) != lockNotAvailable {
 			return err
 		}
 	}
 }
 
-func addPartition(ctx context.Context, tx pgx.Tx, table, name string, from time.Time) error {
+// addPartition makes a week of a table, split by retention group. A group whose
+// leaf is missing has its rows in the default one: nothing fails for it.
+func addPartition(ctx context.Context, tx pgx.Tx, table, name string, from time.Time, groups int) error {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtext('zonebroker partitions'))`); err != nil {
 		return err
 	}
@@ -89,10 +103,17 @@ func addPartition(ctx context.Context, tx pgx.Tx, table, name string, from time.
 	// Made beside the parent and attached: that locks out no writer, while CREATE
 	// TABLE … PARTITION OF would.
 	const bound = "2006-01-02T15:04:05Z"
-	ddl := fmt.Sprintf(`CREATE TABLE %[1]s (LIKE %[2]s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION);
-		CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON %[1]s EXECUTE FUNCTION refuse_change();
-		ALTER TABLE %[2]s ATTACH PARTITION %[1]s FOR VALUES FROM ('%[3]s') TO ('%[4]s')`,
-		name, table, from.Format(bound), from.Add(week).Format(bound))
-	_, err := tx.Exec(ctx, ddl)
+	ddl := []string{
+		fmt.Sprintf(`CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION) PARTITION BY LIST (keep)`, name, table),
+		fmt.Sprintf(`CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON %s EXECUTE FUNCTION refuse_change()`, name),
+		likeTable(name+"_k0", table),
+		fmt.Sprintf(`ALTER TABLE %[1]s ATTACH PARTITION %[1]s_k0 DEFAULT`, name),
+	}
+	for keep := 1; keep <= groups; keep++ {
+		leaf := fmt.Sprintf("%s_k%d", name, keep)
+		ddl = append(ddl, likeTable(leaf, table), fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%d)`, name, leaf, keep))
+	}
+	ddl = append(ddl, fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')`, table, name, from.Format(bound), from.Add(week).Format(bound)))
+	_, err := tx.Exec(ctx, strings.Join(ddl, ";\n"))
 	return err
 }

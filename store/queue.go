@@ -179,6 +179,7 @@ func errForked() error {
 // rowMACs are computed by the caller's goroutine, not by the one writer.
 type rowMACs struct {
 	node, state, admission, token, key, operator []byte
+	retention, hold, erasure                     []byte
 
 	usedToken, unusedToken []byte // of the token that the commit uses: the HMAC it gets, and the one it has
 }
@@ -217,6 +218,17 @@ func (s *Store) newItem(c ledger.Commit) (*item, error) {
 		mac(&it.macs.operator, "operator", *c.Operator)
 		it.keys = append(it.keys, "operator "+c.Operator.Name)
 	}
+	if c.Retention != nil {
+		mac(&it.macs.retention, "retention", *c.Retention)
+		it.keys = append(it.keys, "retention")
+	}
+	if c.Hold != nil {
+		mac(&it.macs.hold, "legal_hold", *c.Hold)
+		it.keys = append(it.keys, "hold "+c.Hold.ID.String())
+	}
+	if c.Erasure != nil {
+		mac(&it.macs.erasure, "erasure", *c.Erasure)
+	}
 	if err != nil {
 		return nil, reason.Wrap(reason.Internal, "", err)
 	}
@@ -247,6 +259,8 @@ func checkCommit(c ledger.Commit) error {
 		return errors.New("commit: a negative version")
 	case c.Node != nil && c.Node.ID != c.State.Node:
 		return errors.New("commit: node and state of two nodes")
+	case c.Erasure != nil && (c.Node == nil || c.Erasure.Node != c.Node.ID):
+		return errors.New("commit: an erasure of another node than that of the commit")
 	case c.Guard != nil && (c.State != nil || c.Guard.Node == "" || c.Guard.Version <= 0):
 		return errors.New("commit: a guard beside a state, or without node or version")
 	case c.Record.Type == ledger.TypeIssuance && (c.Guard == nil || c.Guard.Node != c.Record.Node):

@@ -53,6 +53,8 @@ type verification struct {
 	anchor *wantedRoot            // nil for none
 	wanted map[int64][]wantedRoot // of the window at hand, by size
 	facts  *facts
+
+	missing missing // declared gone
 }
 
 // wantedRoot is a root that the tree must have at some size.
@@ -92,6 +94,9 @@ func (v *verification) run(ctx context.Context, anchor string) error {
 		return err
 	}
 	v.compareRoots()
+	if v.missing, err = readMissing(ctx, v.tx, v.s.cfg.LogID, v.problem); err != nil {
+		return err
+	}
 	for from := int64(0); from < size; from += verifyWindow {
 		if err := v.expectRoots(ctx, from, min(from+verifyWindow, size)); err != nil {
 			return err
@@ -202,6 +207,8 @@ func (v *verification) window(ctx context.Context, a, b int64) error {
 		entry, logged := entries[i]
 		found := rows[i]
 		switch {
+		case len(found) == 0 && logged && v.missing.decisions.Has(i):
+			v.out.Dropped++
 		case len(found) == 0 && logged:
 			v.problem("index %d record %s: the record is missing", i, entry.ID())
 		case len(found) == 0:

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -20,6 +19,8 @@ type facts struct {
 	nodes map[ledger.NodeID]*nodeFacts
 	used  map[string]ledger.NodeID // join token id -> node that it admitted
 	seqs  map[string]int64         // admission id -> change_seq that its last record gave it
+
+	erased map[ledger.NodeID]string // hex digest of what the erasure of a node lists
 }
 
 // nodeFacts is what a node's row must look like after its last record.
@@ -33,12 +34,13 @@ type nodeFacts struct {
 	active     bool  // may be issued SVIDs
 	announced  int64 // Unix ms until which one reboot is expected, 0 for none
 	changes    int64 // records that changed its state
+	erased     bool
 }
 
 func newFacts() *facts {
 	return &facts{
 		rows: make(map[string]string), nodes: make(map[ledger.NodeID]*nodeFacts),
-		used: make(map[string]ledger.NodeID), seqs: make(map[string]int64),
+		used: make(map[string]ledger.NodeID), seqs: make(map[string]int64), erased: make(map[ledger.NodeID]string),
 	}
 }
 
@@ -69,6 +71,8 @@ func (f *facts) grant(g ledger.Grant, idx int64) {
 		n := f.node(ledger.NodeID(g.Subject))
 		n.rowHash, n.announced = g.RowHash, g.Until
 		n.changes++
+	default:
+		f.retention(g)
 	}
 }
 
@@ -97,10 +101,13 @@ func (f *facts) attestation(a ledger.Attestation) {
 
 // issuance says why an SVID should not have been issued at this place of the
 // log, "" where all is well: the writer commits it only while the node stands as
-// its last attestation left it.
-func (f *facts) issuance(i ledger.Issuance) string {
+// its last attestation left it. Where records of the node are gone, that
+// attestation may be among them.
+func (f *facts) issuance(i ledger.Issuance, gone bool) string {
 	n := f.nodes[i.Node]
 	switch {
+	case gone && (n == nil || !n.attested || n.last.ID.String() != i.Attestation):
+		return ""
 	case n == nil || !n.attested:
 		return "for a node that no attestation names"
 	case n.last.Verdict != ledger.VerdictAllow || n.last.ID.String() != i.Attestation:
@@ -144,6 +151,9 @@ func (v *verification) checkGrants(ctx context.Context) error {
 		return err
 	}
 	if err := v.checkOperators(ctx); err != nil {
+		return err
+	}
+	if err := v.checkRetention(ctx); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.facts.rows)) {
@@ -265,96 +275,6 @@ func (v *verification) checkObjects(ctx context.Context) error {
 		return nil
 	})
 	return err
-}
-
-func (v *verification) checkNodes(ctx context.Context, admitted map[uuid.UUID]origin) error {
-	rows, err := v.tx.Query(ctx, selectNode+`ORDER BY n.node_id`)
-	if err != nil {
-		return err
-	}
-	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
-		n, err := scanNode(row)
-		if err == nil {
-			v.checkNode(n, admitted)
-		}
-		return struct{}{}, err
-	})
-	if err != nil {
-		return err
-	}
-	for _, id := range slices.Sorted(maps.Keys(v.facts.nodes)) {
-		v.problem("node %s: record %s names it, and its row is missing", id, v.facts.nodes[id].last.ID)
-	}
-	return nil
-}
-
-func (v *verification) checkNode(n nodeRow, admitted map[uuid.UUID]origin) {
-	id, st := n.Node.ID, n.State
-	if !v.s.genuine("node", string(id), n.Node, n.mac) {
-		v.problem("node %s: its HMAC does not hold: not written by a broker", id)
-	}
-	if !v.s.genuine("node_state", string(id), st, n.stateMAC) {
-		v.problem("node_state %s: its HMAC does not hold: not written by a broker", id)
-	}
-	fact := v.facts.nodes[id]
-	delete(v.facts.nodes, id)
-	if fact == nil || !fact.attested {
-		v.problem("node %s: no attestation of the log names it", id)
-		return
-	}
-	if diff := fact.differs(n.Node, admitted); len(diff) > 0 {
-		v.problem("node %s: %s differs from what record %s left", id, strings.Join(diff, ", "), fact.last.ID)
-	}
-	if st.Last != fact.accepted {
-		v.problem("node_state %s: it names %s as last accepted, the log %s", id, st.Last, fact.accepted)
-	}
-	if st.Rebaseline && !fact.approved {
-		v.problem("node_state %s: it takes the next clock as it comes, and no approval is newer than the last accepted attestation", id)
-	}
-	if until := st.RebootUntil; !until.IsZero() && until.UnixMilli() != fact.announced {
-		v.problem("node_state %s: it expects a reboot that the log does not announce", id)
-	}
-	// An older state with its own HMAC was put back, or a change left no record.
-	if st.Version != fact.changes {
-		v.problem("node_state %s: it has version %d, the log %d changes of it", id, st.Version, fact.changes)
-	}
-}
-
-// differs names what of a node's row is not as its records left it. An approval
-// or disabling commits to the whole row; an attestation to what it pinned.
-func (f *nodeFacts) differs(n ledger.Node, admitted map[uuid.UUID]origin) []string {
-	if f.rowHash != "" {
-		if got, err := ledger.RowHash(n); err != nil || got != f.rowHash {
-			return []string{"row"}
-		}
-		return nil
-	}
-	a := f.last
-	admission := ""
-	if n.Admission != uuid.Nil {
-		admission = n.Admission.String()
-	}
-	from := admitted[n.Admission]
-	var out []string
-	for _, c := range []struct {
-		name string
-		same bool
-	}{
-		{"root of trust", hex.EncodeToString(n.RootHash[:]) == a.RootHash && n.RootKind == a.RootKind},
-		{"AK", hex.EncodeToString(n.AKName) == a.AKName},
-		{"AK approval", n.AKApproved == f.akApproved},
-		{"status", string(n.Status) == a.NodeStatus},
-		{"admission", admission == a.Admission && n.AdmittedBy == a.AdmittedBy},
-		{"admitted EK", from.eks == nil || slices.Contains(from.eks, n.RootHash)},
-		{"manufacturer", n.Manufacturer == a.Manufacturer && n.TPM == a.TPM},
-		{"machine", n.Machine == from.machine},
-		{"groups", slices.Equal(n.Groups, from.groups)},
-	} {
-		if !c.same {
-			out = append(out, c.name)
-		}
-	}
-	return out
 }
 
 // checkEvidence looks for parts that a record names and nobody has, or whose

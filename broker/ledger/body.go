@@ -43,8 +43,8 @@ func (a Attestation) columns(body []byte, salt [32]byte) (Record, error) {
 	return r, checkRecord(r)
 }
 
-// Record makes the record of a grant. The node of an approval, a disabling or an
-// announcement is its subject.
+// Record makes the record of a grant. The node of an approval, a disabling, an
+// announcement or an erasure is its subject.
 func (g Grant) Record(salt [32]byte) (Record, error) {
 	body, err := Canonical(g)
 	if err != nil {
@@ -55,7 +55,7 @@ func (g Grant) Record(salt [32]byte) (Record, error) {
 
 func (g Grant) columns(body []byte, salt [32]byte) (Record, error) {
 	r := Record{ID: g.ID, Type: g.Type, Salt: salt, Body: body}
-	if g.Type == TypeNodeApproved || g.Type == TypeNodeDisabled || g.Type == TypeNodeAnnounced {
+	if g.Type == TypeNodeApproved || g.Type == TypeNodeDisabled || g.Type == TypeNodeAnnounced || g.Type == TypeErased {
 		r.Node = NodeID(g.Subject)
 	}
 	return r, checkRecord(r)

@@ -64,12 +64,16 @@ func GrantRowHash(c Commit) (string, error) {
 		return RowHash(*c.NewJoinToken)
 	case c.Key != nil:
 		return RowHash(*c.Key)
-	case c.Object != nil:
-		return RowHash(*c.Object)
 	case c.Operator != nil:
 		return RowHash(*c.Operator)
+	case c.Retention != nil:
+		return RowHash(*c.Retention)
+	case c.Hold != nil:
+		return RowHash(*c.Hold)
 	case c.Node != nil:
 		return RowHash(*c.Node)
+	case c.Object != nil:
+		return RowHash(*c.Object)
 	}
 	return "", nil
 }

@@ -26,6 +26,9 @@ var canonicalTypes = []any{
 	ledger.JoinToken{},
 	ledger.Key{},
 	ledger.Operator{},
+	ledger.Retention{},
+	ledger.Hold{},
+	ledger.Erasure{},
 	ledger.Measured{},
 	map[string]string{},
 }

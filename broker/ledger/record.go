@@ -180,4 +180,7 @@ type Grant struct {
 	Note    string    `json:"note"`
 	At      int64     `json:"at"`              // Unix ms by the broker's clock
 	Until   int64     `json:"until,omitempty"` // Unix ms; of TypeNodeAnnounced
+	// Object is the digest (hex) of an object that was kept with the record, where
+	// RowHash is of another row.
+	Object string `json:"object,omitempty"`
 }

@@ -207,6 +207,9 @@ type Commit struct {
 	Key          *Key
 	Object       *Object   // Version 0: the writer gives the next one of its kind
 	Operator     *Operator // Revoked false: a new one; true: takes this one's role back
+	Retention    *Retention
+	Hold         *Hold     // Released false: a new one; true: releases this one
+	Erasure      *Erasure  // of Node
 	EndPending   *[32]byte // EK hash to take off the pending list
 }
 

@@ -43,6 +43,7 @@ type Verification struct {
 	Size     int64
 	Root     [32]byte
 	Records  int64
+	Dropped  int64 // records that retention or an erasure removed, as the log says
 	Grants   int64
 	Problems []string // empty means that the history is whole
 }
