@@ -87,6 +87,7 @@ CREATE TABLE measurement_interval (
     renewals       bigint NOT NULL,
     ended          text NOT NULL CHECK (ended IN ('changed', 'denied', 'lapsed', 'split'))
 ) PARTITION BY RANGE (recorded_at);
+CREATE INDEX measurement_interval_from ON measurement_interval (valid_from);
 CREATE INDEX measurement_interval_zone ON measurement_interval (zone, valid_from);
 CREATE INDEX measurement_interval_node ON measurement_interval (node_id, valid_from);
 CREATE INDEX measurement_interval_set ON measurement_interval (measured, valid_from);
@@ -108,6 +109,11 @@ ALTER TABLE node_state
 CREATE INDEX node_state_zone ON node_state (zone, node_id);
 CREATE INDEX node_state_span ON node_state (span_zone, node_id) WHERE span_zone IS NOT NULL;
 CREATE INDEX node_state_measured ON node_state (span_measured) WHERE span_measured IS NOT NULL;
+-- Refused nodes are few, and change seldom. No index holds what every renewal
+-- changes: it would double the price of one.
+CREATE INDEX node_state_refused ON node_state (node_id) WHERE verdict = 'deny';
+CREATE INDEX node_inactive ON node (node_id) WHERE status <> 'active';
+CREATE INDEX node_machine ON node (machine) WHERE machine <> '';
 
 -- Attestations an hour, counted in the commit that records them. One row a
 -- writer, so that writers never wait for one another.
@@ -129,6 +135,7 @@ CREATE TABLE inventory (
     ek_hash  bytea CHECK (octet_length(ek_hash) = 32),
     import   uuid NOT NULL -- record of the import
 );
+CREATE INDEX inventory_ek ON inventory (ek_hash) WHERE ek_hash IS NOT NULL;
 
 DO $$
 DECLARE t text;

@@ -35,10 +35,14 @@ func (s *Store) Drift(ctx context.Context, q ledger.DriftQuery) ([]ledger.DriftR
 
 func scanDrift(row pgx.CollectableRow) (ledger.DriftRow, error) {
 	var r ledger.DriftRow
-	var node string
-	err := row.Scan(&r.LogID, &r.Index, &r.Ord, &r.Record, &r.RecordedAt, &node, &r.Zone, &r.Kind, &r.Before, &r.After)
-	r.Node, r.RecordedAt = ledger.NodeID(node), r.RecordedAt.UTC()
+	err := row.Scan(driftDest(&r)...)
+	r.RecordedAt = r.RecordedAt.UTC()
 	return r, err
+}
+
+// driftDest takes the columns of a drift row.
+func driftDest(d *ledger.DriftRow) []any {
+	return []any{&d.LogID, &d.Index, &d.Ord, &d.Record, &d.RecordedAt, (*string)(&d.Node), &d.Zone, &d.Kind, &d.Before, &d.After}
 }
 
 // driftQuery names only the filters that are set, so that each shape gets its
@@ -80,10 +84,13 @@ func (f *filter) between(since, until time.Time) {
 // orderWithin is the order of rows of which a record has several.
 const orderWithin = "recorded_at DESC, log_idx DESC, log_id DESC, ord"
 
-// after goes on in orderWithin. The first half alone is where an index can start.
+// afterWithin goes on in orderWithin. The first half alone is where an index can
+// start.
+const afterWithin = "(recorded_at, log_idx, log_id) <= (?, ?, ?) AND ((recorded_at, log_idx, log_id) < (?, ?, ?) OR ord > ?)"
+
+// after goes on in orderWithin.
 func (f *filter) after(p ledger.Place) {
-	f.add(!p.IsZero(), "(recorded_at, log_idx, log_id) <= (?, ?, ?) AND ((recorded_at, log_idx, log_id) < (?, ?, ?) OR ord > ?)",
-		p.RecordedAt, p.Index, p.LogID, p.RecordedAt, p.Index, p.LogID, p.Ord)
+	f.add(!p.IsZero(), afterWithin, p.RecordedAt, p.Index, p.LogID, p.RecordedAt, p.Index, p.LogID, p.Ord)
 }
 
 // query is the text and its arguments, for a page of at most maxPage rows.

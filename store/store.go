@@ -195,13 +195,17 @@ func (s *Store) checkServer(ctx context.Context) error {
 // unavailable turns whatever the database or the way to it did into the one
 // code that callers know; the cause goes to the log.
 func (s *Store) unavailable(ctx context.Context, op string, err error) error {
+	return unavailable(ctx, s.cfg.Logger, op, err)
+}
+
+func unavailable(ctx context.Context, logger *slog.Logger, op string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if e, ok := errors.AsType[*reason.Error](err); ok {
 		return e
 	}
-	s.cfg.Logger.WarnContext(ctx, "database failed", "op", op, "error", err)
+	logger.WarnContext(ctx, "database failed", "op", op, "error", err)
 	return reason.Wrap(reason.StoreUnavailable, "the database does not answer; nothing is issued", fmt.Errorf("%s: %w", op, err))
 }
 

@@ -78,25 +78,28 @@ type Population struct {
 }
 
 // IssuedQuery asks for SVIDs. Zero values do not filter; Since is required but
-// where Serial is set.
+// where Serial is set. Fact and Value go together.
 type IssuedQuery struct {
 	Serial        string
 	Node          NodeID
 	Zone          string
-	Fact, Value   string // of the measurement under which it was issued, for example "event_log" or "pcr.4"
-	PolicyVersion int64
-	Evidence      *[32]byte // digest of a part of the evidence of its record
-	DeniedNow     bool      // still valid, of nodes whose last attestation was refused or that may not ask any more
+	Fact, Value   string            // of the measurement under which it was issued, for example "event_log" or "pcr.4"
+	Reference     map[string]Wanted // of a reference set: each fact of that measurement has one of its values
+	PolicyVersion int64             // that the attestation behind it was judged by
+	Evidence      *[32]byte         // digest of a part of the evidence of that attestation
+	DeniedNow     bool              // still valid, of nodes whose last attestation was refused or that may not ask any more
 	Since, Until  time.Time
 	After         string // cursor, "" starts at the newest
 	Limit         int
 }
 
-// Issued is an SVID with the record that authorised it.
+// Issued is an SVID with the record that authorised it. Where retention dropped
+// the record, Record is the nil UUID and what only the record says is empty.
 type Issued struct {
 	IssuedSVID
 	Node          NodeID
 	Record        uuid.UUID
+	LogID         string
 	Index         int64
 	RecordedAt    time.Time
 	Attestation   uuid.UUID // that the record rests on; the record itself for a node's SVID
