@@ -41,6 +41,7 @@ type Config struct {
 	LogID       string
 	ClusterKey  [32]byte
 	Store       Store
+	Questions   Questions // nil answers those questions with reason.StoreUnavailable
 	Issuer      *issuer.Issuer
 	Trust       TrustData
 	VerifierID  claim.VerifierID // how this software names itself in claims

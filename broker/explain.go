@@ -23,8 +23,8 @@ import (
 // from the recorded evidence under the recorded policy, not under those in force
 // now. A record that is no denial is request.not_found. Evidence or a policy
 // that is no longer kept leaves the mismatches out, and the reasons stand.
-func (b *Broker) Explain(ctx context.Context, _ Caller, id string) (api.Explanation, error) {
-	r, err := b.storedRecord(ctx, id)
+func (b *Broker) Explain(ctx context.Context, c Caller, id string) (api.Explanation, error) {
+	r, asOf, err := b.readRecord(ctx, c, readExplain, id)
 	if err != nil {
 		return api.Explanation{}, err
 	}
@@ -37,7 +37,7 @@ func (b *Broker) Explain(ctx context.Context, _ Caller, id string) (api.Explanat
 	}
 	out := api.Explanation{
 		ID: r.ID.String(), RecordedAt: r.RecordedAt, Node: string(r.Node), Zone: r.Zone, Code: r.Reason,
-		Remedy: api.Remedy(reason.Code(r.Reason)), Reasons: wireReasons(body.Reasons), Mismatches: []api.Mismatch{},
+		Remedy: api.Remedy(reason.Code(r.Reason)), Reasons: wireReasons(body.Reasons), Mismatches: []api.Mismatch{}, AsOf: wireAsOf(asOf),
 	}
 	// Values that differ count only where the verifier had accepted the evidence:
 	// PCRs that no quote covers are the sender's to choose.

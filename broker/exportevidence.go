@@ -16,8 +16,8 @@ import (
 // attestation, or whose evidence is no longer kept, is request.not_found; one
 // whose EK certificate was judged with other roots than this replica's is
 // policy.reference_missing.
-func (b *Broker) ExportEvidence(ctx context.Context, _ Caller, id string) (api.EvidenceFile, error) {
-	r, err := b.storedRecord(ctx, id)
+func (b *Broker) ExportEvidence(ctx context.Context, c Caller, id string) (api.EvidenceFile, error) {
+	r, _, err := b.readRecord(ctx, c, readEvidence, id)
 	if err != nil {
 		return api.EvidenceFile{}, err
 	}

@@ -15,12 +15,19 @@ import (
 )
 
 // History returns a page of records, newest first.
-func (b *Broker) History(ctx context.Context, _ Caller, q api.HistoryQuery) (api.HistoryPage, error) {
+func (b *Broker) History(ctx context.Context, c Caller, q api.HistoryQuery) (page api.HistoryPage, err error) {
 	after, err := parseCursor(q.Cursor)
 	if err != nil {
 		return api.HistoryPage{}, err
 	}
 	limit := pageSize(q.Limit)
+	if q.Since, err = b.window(q.Since, q.Until, defaultSpan); err != nil {
+		return api.HistoryPage{}, err
+	}
+	asOf, err := b.reads(ctx, c, readHistory, filterOf(q))
+	if err != nil {
+		return api.HistoryPage{}, err
+	}
 	rows, err := b.cfg.Store.Records(ctx, ledger.Query{
 		Node: ledger.NodeID(q.Node), Zone: q.Zone, Verdict: q.Verdict, Type: q.Type, Reason: q.Reason,
 		Since: q.Since, Until: q.Until, After: after, Limit: limit,
@@ -28,7 +35,7 @@ func (b *Broker) History(ctx context.Context, _ Caller, q api.HistoryQuery) (api
 	if err != nil {
 		return api.HistoryPage{}, err
 	}
-	page := api.HistoryPage{Entries: make([]api.Entry, 0, len(rows))}
+	page = api.HistoryPage{Since: q.Since, Entries: make([]api.Entry, 0, len(rows)), AsOf: wireAsOf(asOf)}
 	for _, r := range rows {
 		page.Entries = append(page.Entries, wireEntry(r, false))
 	}
@@ -49,27 +56,34 @@ func parseCursor(text string) (ledger.Place, error) {
 }
 
 // Entry returns one record with its body and drift.
-func (b *Broker) Entry(ctx context.Context, _ Caller, id string) (api.Entry, error) {
-	r, err := b.storedRecord(ctx, id)
+func (b *Broker) Entry(ctx context.Context, c Caller, id string) (api.Entry, error) {
+	r, asOf, err := b.readRecord(ctx, c, readRecord, id)
 	if err != nil {
 		return api.Entry{}, err
 	}
-	return wireEntry(*r, true), nil
+	e, at := wireEntry(*r, true), wireAsOf(asOf)
+	e.AsOf = &at
+	return e, nil
 }
 
-func (b *Broker) storedRecord(ctx context.Context, id string) (*ledger.Stored, error) {
+// readRecord returns one record to somebody who asks for it, and records that.
+func (b *Broker) readRecord(ctx context.Context, c Caller, what, id string) (*ledger.Stored, ledger.AsOf, error) {
 	u, err := uuid.Parse(id)
 	if err != nil {
-		return nil, reason.New(reason.RequestMalformed, "a record id is a UUID")
+		return nil, ledger.AsOf{}, reason.New(reason.RequestMalformed, "a record id is a UUID")
+	}
+	asOf, err := b.reads(ctx, c, what, map[string]string{"record": u.String()})
+	if err != nil {
+		return nil, ledger.AsOf{}, err
 	}
 	r, err := b.cfg.Store.Record(ctx, u)
 	if err != nil {
-		return nil, err
+		return nil, ledger.AsOf{}, err
 	}
 	if r == nil {
-		return nil, reason.New(reason.RequestNotFound, "no such record")
+		return nil, ledger.AsOf{}, reason.New(reason.RequestNotFound, "no such record")
 	}
-	return r, nil
+	return r, asOf, nil
 }
 
 func wireEntry(r ledger.Stored, whole bool) api.Entry {
@@ -89,8 +103,15 @@ func wireEntry(r ledger.Stored, whole bool) api.Entry {
 const maxProblems = 100
 
 // VerifyHistory recomputes the whole log and compares it with the records, the
-// grants, the newest checkpoint and the anchor outside the database.
-func (b *Broker) VerifyHistory(ctx context.Context, _ Caller) (api.Verification, error) {
+// grants, the newest checkpoint and the anchor outside the database. Of a log
+// that forked nothing can be recorded any more; then it is said in this replica's
+// own log who verifies, because that is the way out.
+func (b *Broker) VerifyHistory(ctx context.Context, c Caller) (api.Verification, error) {
+	if _, err := b.reads(ctx, c, readVerify, nil); reason.Of(err) == reason.LedgerFork {
+		b.cfg.Logger.WarnContext(ctx, "the history is verified, and the reading is not recorded", "by", c.Operator, "error", err)
+	} else if err != nil {
+		return api.Verification{}, err
+	}
 	if !b.forked.Load() {
 		if err := b.signCheckpoint(ctx); err != nil && reason.Of(err) != reason.LedgerFork {
 			return api.Verification{}, err
@@ -126,7 +147,7 @@ func (b *Broker) Reference(ctx context.Context, c Caller, node, attestation stri
 			return api.ReferenceMaterial{}, reason.New(reason.RequestNotFound, "the node has no accepted attestation yet")
 		}
 	}
-	r, err := b.storedRecord(ctx, attestation)
+	r, _, err := b.readRecord(ctx, c, readLearn, attestation)
 	if err != nil {
 		return api.ReferenceMaterial{}, err
 	}

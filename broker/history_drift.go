@@ -9,8 +9,15 @@ import (
 
 // Drift returns a page of what changed on the nodes, newest first. A cursor that
 // this broker did not give is request.malformed.
-func (b *Broker) Drift(ctx context.Context, _ Caller, q api.DriftQuery) (api.DriftPage, error) {
+func (b *Broker) Drift(ctx context.Context, c Caller, q api.DriftQuery) (page api.DriftPage, err error) {
 	after, err := parseCursor(q.Cursor)
+	if err != nil {
+		return api.DriftPage{}, err
+	}
+	if q.Since, err = b.window(q.Since, q.Until, defaultSpan); err != nil {
+		return api.DriftPage{}, err
+	}
+	asOf, err := b.reads(ctx, c, readDrift, filterOf(q))
 	if err != nil {
 		return api.DriftPage{}, err
 	}
@@ -21,7 +28,7 @@ func (b *Broker) Drift(ctx context.Context, _ Caller, q api.DriftQuery) (api.Dri
 	if err != nil {
 		return api.DriftPage{}, err
 	}
-	page := api.DriftPage{Changes: make([]api.Drift, 0, len(rows))}
+	page = api.DriftPage{Since: q.Since, Changes: make([]api.Drift, 0, len(rows)), AsOf: wireAsOf(asOf)}
 	for _, r := range rows {
 		page.Changes = append(page.Changes, api.Drift{
 			Log: r.LogID, Index: r.Index, ID: r.Record.String(), RecordedAt: r.RecordedAt, Node: string(r.Node), Zone: r.Zone,

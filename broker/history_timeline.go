@@ -14,12 +14,19 @@ import (
 // Timeline returns a page of what happened to one node: its attestations and
 // denials, what drifted, the SVIDs that were issued, and what operators did. A
 // node that the broker does not know is request.not_found.
-func (b *Broker) Timeline(ctx context.Context, _ Caller, q api.TimelineQuery) (api.TimelinePage, error) {
+func (b *Broker) Timeline(ctx context.Context, c Caller, q api.TimelineQuery) (page api.TimelinePage, err error) {
 	after, err := parseCursor(q.Cursor)
 	if err != nil {
 		return api.TimelinePage{}, err
 	}
 	limit := pageSize(q.Limit)
+	if q.Since, err = b.window(q.Since, q.Until, nodeSpan); err != nil {
+		return api.TimelinePage{}, err
+	}
+	asOf, err := b.reads(ctx, c, readTimeline, filterOf(q, "node", q.Node))
+	if err != nil {
+		return api.TimelinePage{}, err
+	}
 	rows, err := b.cfg.Store.Records(ctx, ledger.Query{
 		Node: ledger.NodeID(q.Node), Since: q.Since, Until: q.Until, After: after, Limit: limit,
 	})
@@ -36,7 +43,7 @@ func (b *Broker) Timeline(ctx context.Context, _ Caller, q api.TimelineQuery) (a
 			return api.TimelinePage{}, reason.New(reason.RequestNotFound, "no such node")
 		}
 	}
-	page := api.TimelinePage{Node: q.Node, Entries: make([]api.TimelineEntry, 0, len(rows))}
+	page = api.TimelinePage{Node: q.Node, Since: q.Since, Entries: make([]api.TimelineEntry, 0, len(rows)), AsOf: wireAsOf(asOf)}
 	for _, r := range slices.Backward(rows) {
 		e, err := timelineEntry(r)
 		if err != nil {

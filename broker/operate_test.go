@@ -132,7 +132,6 @@ func TestOperatorsRequestsAreChecked(t *testing.T) {
 		}, reason.RequestTooLarge},
 		"show nobody":      {func() error { return second(r.b.Node(t.Context(), operator, "nobody")) }, reason.RequestNotFound},
 		"entry without id": {func() error { return second(r.b.Entry(t.Context(), operator, "7")) }, reason.RequestMalformed},
-		"no such entry":    {func() error { return second(r.b.Entry(t.Context(), operator, "0197b3c2-0000-7000-8000-000000000001")) }, reason.RequestNotFound},
 	} {
 		if err := tt.do(); reason.Of(err) != tt.want {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)

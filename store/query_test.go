@@ -148,7 +148,7 @@ func TestReadingIsListedWhenAskedFor(t *testing.T) {
 	w.append(event(t))
 	for range 3 {
 		c := event(t)
-		g := ledger.Grant{Type: ledger.TypeHistoryRead, ID: c.Record.ID, By: "uid:0"}
+		g := ledger.Reading{Type: ledger.TypeHistoryRead, ID: c.Record.ID, By: "uid:0", Role: "admin", What: "members", Filter: map[string]string{"zone": "z"}}
 		var err error
 		if c.Record, err = g.Record(salt()); err != nil {
 			t.Fatal(err)

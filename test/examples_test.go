@@ -66,6 +66,7 @@ func newScene(t *testing.T) *scene {
 	denied := refuseOnce(t, p, a, first.Node)
 	res := a.mustAttest(p)
 	must(t, res.Save(filepath.Join(s.dir, "svid.pem")))
+	serial := hex.EncodeToString(leafOf(t, filepath.Join(s.dir, "svid.pem")).SerialNumber.Bytes())
 	must(t, os.Rename(filepath.Join(s.dir, "svid.pem.bundle.json"), filepath.Join(s.dir, "bundle.json")))
 	for _, h := range []*host{b, waiting} {
 		if _, err := h.attest(p); err == nil {
@@ -87,7 +88,7 @@ func newScene(t *testing.T) *scene {
 	replica := c.replica(t)
 	s.env = []string{
 		"PATH=" + c.rig.bin + ":" + pathOf(c.rig), "HOME=" + s.dir, "ZONEBROKER_DIR=" + p.dir,
-		"NODE=" + first.Node, "OTHER=" + other.mustAttest(p).Node, "RECORD=" + first.AttestationID, "DENIED=" + denied,
+		"NODE=" + first.Node, "OTHER=" + other.mustAttest(p).Node, "RECORD=" + first.AttestationID, "SERIAL=" + serial, "DENIED=" + denied,
 		"WAITING=" + b.ekHashes()[0], "WAITING_TOO=" + waiting.ekHashes()[0], "UNSEEN=" + someHash(), "UNSEEN_TOO=" + someHash(),
 		"URL=" + p.url, "PIN=" + p.pin, "NOW=" + time.Now().UTC().Format(time.RFC3339),
 		"REPLICA=" + replica.dir, "DSN=" + c.writer, "OWNER=" + c.owner,
@@ -101,6 +102,22 @@ func newScene(t *testing.T) *scene {
 		return err == nil
 	})
 	return s
+}
+
+// leafOf is the first certificate of a file.
+func leafOf(t *testing.T, file string) *x509.Certificate {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	must(t, err)
+	for block, rest := pem.Decode(raw); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			cert, err := x509.ParseCertificate(block.Bytes)
+			must(t, err)
+			return cert
+		}
+	}
+	t.Fatalf("%s holds no certificate", file)
+	return nil
 }
 
 // pathOf is the PATH by which the found programs of the host come first.

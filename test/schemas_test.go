@@ -52,6 +52,13 @@ var contractedOutputs = []contracted{
 	{"zonebroker history explain", "Why a host was denied", false, "Explanation"},
 	{"zonebroker history verify", "What verifying the whole history found", false, "Verification"},
 	{"zonebroker drift list", "Changes of hosts, newest first", true, "Drift"},
+	{"zonebroker history members", "Who had earned a zone at a time", false, "MemberPage"},
+	{"zonebroker history population", "How many nodes had a fact at a time", false, "PopulationPage"},
+	{"zonebroker node as-of", "What a node was at a time", false, "NodeAt"},
+	{"zonebroker node intervals", "The spans in which a node earned a zone", false, "IntervalPage"},
+	{"zonebroker node unseen", "Nodes that were not seen for a while", false, "UnseenPage"},
+	{"zonebroker svid show", "From a serial number to decision and evidence", false, "SVIDTrail"},
+	{"zonebroker svid list", "Issued SVIDs, newest first", false, "SVIDPage"},
 }
 
 // formats are documents of the contract that are no output of a command.

@@ -13,6 +13,7 @@ type Explanation struct {
 	Remedy     string     `json:"remedy"`  // for the first reason
 	Reasons    []Reason   `json:"reasons"` // all of them, in order of the checks
 	Mismatches []Mismatch `json:"mismatches"`
+	AsOf       AsOf       `json:"as_of"`
 }
 
 // Mismatch is one PCR that differs from the reference set that came closest.
@@ -52,20 +53,22 @@ const (
 // DriftQuery filters what changed. Zero values do not filter; all that are set
 // have to hold.
 type DriftQuery struct {
-	Node   string
-	Kind   string // "pcr.4", "firmware", "secure_boot", "event_log", "zone", "tier", "verdict", "reason" or "policy"
-	Zone   string
-	Since  time.Time
-	Until  time.Time
-	Cursor string // NextCursor of the page before, "" starts at the newest
-	Limit  int    // default 50, at most 500
+	Node   string    `query:"node"`
+	Kind   string    `query:"kind"` // "pcr.4", "firmware", "secure_boot", "event_log", "zone", "tier", "verdict", "reason" or "policy"
+	Zone   string    `query:"zone"`
+	Since  time.Time `query:"since"`  // default: a day before Until
+	Until  time.Time `query:"until"`  // zero is now
+	Cursor string    `query:"cursor"` // NextCursor of the page before, "" starts at the newest
+	Limit  int       `query:"limit"`  // default 50, at most 500
 }
 
 // DriftPage is a page of changes, newest record first, within a record in order
 // of PCRs and facts. NextCursor is "" at the end.
 type DriftPage struct {
-	Changes    []Drift `json:"changes"`
-	NextCursor string  `json:"next_cursor"`
+	Since      time.Time `json:"since"`
+	Changes    []Drift   `json:"changes"`
+	NextCursor string    `json:"next_cursor"`
+	AsOf       AsOf      `json:"as_of"`
 }
 
 // Drift is one change of one node, with what stood before and after it.
@@ -84,10 +87,10 @@ type Drift struct {
 // TimelineQuery asks for the life of one node.
 type TimelineQuery struct {
 	Node   string
-	Since  time.Time
-	Until  time.Time
-	Cursor string // NextCursor of the page before, "" starts at the newest
-	Limit  int    // default 50, at most 500
+	Since  time.Time `query:"since"`  // default: a week before Until
+	Until  time.Time `query:"until"`  // zero is now
+	Cursor string    `query:"cursor"` // NextCursor of the page before, "" starts at the newest
+	Limit  int       `query:"limit"`  // default 50, at most 500
 }
 
 // TimelinePage is a page of a node's life. The newest page comes first, and
@@ -95,8 +98,10 @@ type TimelineQuery struct {
 // page before it, "" at the beginning.
 type TimelinePage struct {
 	Node       string          `json:"node"`
+	Since      time.Time       `json:"since"`
 	Entries    []TimelineEntry `json:"entries"`
 	NextCursor string          `json:"next_cursor"`
+	AsOf       AsOf            `json:"as_of"`
 }
 
 // TimelineEntry is one thing that happened to a node.

@@ -115,6 +115,7 @@ type Entry struct {
 	Reason     string          `json:"reason"`
 	Body       json.RawMessage `json:"body,omitempty"` // history show only
 	Drift      []DriftChange   `json:"drift,omitempty"`
+	AsOf       *AsOf           `json:"as_of,omitempty"` // history show only
 }
 
 // DriftChange is one change with before and after.
@@ -124,23 +125,26 @@ type DriftChange struct {
 	After  string `json:"after"`
 }
 
-// HistoryQuery filters the history. Zero values do not filter.
+// HistoryQuery filters the history. Zero values do not filter, but Type "" leaves
+// out history.read, the records of readings.
 type HistoryQuery struct {
-	Node    string
-	Zone    string
-	Verdict string
-	Type    string
-	Reason  string // first code of a denial
-	Since   time.Time
-	Until   time.Time
-	Cursor  string // NextCursor of the page before, "" starts at the newest
-	Limit   int    // default 50, at most 500
+	Node    string    `query:"node"`
+	Zone    string    `query:"zone"`
+	Verdict string    `query:"verdict"`
+	Type    string    `query:"type"`
+	Reason  string    `query:"reason"` // first code of a denial
+	Since   time.Time `query:"since"`  // default: a day before Until
+	Until   time.Time `query:"until"`  // zero is now
+	Cursor  string    `query:"cursor"` // NextCursor of the page before, "" starts at the newest
+	Limit   int       `query:"limit"`  // default 50, at most 500
 }
 
 // HistoryPage is a page of entries, newest first. NextCursor is "" at the end.
 type HistoryPage struct {
-	Entries    []Entry `json:"entries"`
-	NextCursor string  `json:"next_cursor"`
+	Since      time.Time `json:"since"`
+	Entries    []Entry   `json:"entries"`
+	NextCursor string    `json:"next_cursor"`
+	AsOf       AsOf      `json:"as_of"`
 }
 
 // Verification is the outcome of checking the whole history.

@@ -94,6 +94,9 @@ func RecordOf(id uuid.UUID, body []byte, salt [32]byte) (Record, error) {
 	case TypeIssuance:
 		var i Issuance
 		return columnsOf(body, &i, id, &i.ID, func() (Record, error) { return i.columns(body, salt) })
+	case TypeHistoryRead:
+		var r Reading
+		return columnsOf(body, &r, id, &r.ID, func() (Record, error) { return r.columns(body, salt) })
 	default:
 		var g Grant
 		return columnsOf(body, &g, id, &g.ID, func() (Record, error) { return g.columns(body, salt) })

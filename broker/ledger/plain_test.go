@@ -19,6 +19,7 @@ import (
 var canonicalTypes = []any{
 	ledger.Attestation{},
 	ledger.Issuance{},
+	ledger.Reading{},
 	ledger.Grant{},
 	ledger.Node{},
 	ledger.NodeState{},

@@ -101,14 +101,15 @@ func (p *pipeline) Health(context.Context) api.Health {
 
 // desk stands where the operators' half of the broker does.
 type desk struct {
-	mu     sync.Mutex
-	caller server.Caller
-	query  api.HistoryQuery
-	drift  api.DriftQuery
-	life   api.TimelineQuery
-	args   []string
-	err    error
-	roles  map[[32]byte]holder
+	mu       sync.Mutex
+	caller   server.Caller
+	query    api.HistoryQuery
+	drift    api.DriftQuery
+	life     api.TimelineQuery
+	question any // last one of the questions
+	args     []string
+	err      error
+	roles    map[[32]byte]holder
 
 	verifying func() // called by VerifyHistory
 }

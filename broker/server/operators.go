@@ -244,6 +244,13 @@ func (q *query) fail(name, what string) {
 	}
 }
 
+// require refuses a query without a parameter that it cannot do without.
+func (q *query) require(name string) {
+	if q.get(name) == "" {
+		q.fail(name, "is needed")
+	}
+}
+
 func (q *query) form(name string, form *regexp.Regexp) string {
 	v := q.get(name)
 	if v != "" && !form.MatchString(v) {
@@ -274,6 +281,14 @@ func (q *query) number(name string) int64 {
 		q.fail(name, "not a number from 0")
 	}
 	return n
+}
+
+func (q *query) flag(name string) bool {
+	v := q.get(name)
+	if v != "" && v != "true" && v != "false" {
+		q.fail(name, "neither true nor false")
+	}
+	return v == "true"
 }
 
 func (q *query) limit() int {

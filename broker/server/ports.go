@@ -57,6 +57,16 @@ type Operator interface {
 	ExportEvidence(ctx context.Context, c Caller, id string) (api.EvidenceFile, error)
 	Drift(ctx context.Context, c Caller, q api.DriftQuery) (api.DriftPage, error)
 	Timeline(ctx context.Context, c Caller, q api.TimelineQuery) (api.TimelinePage, error)
+	// The questions of compliance teams. Each is recorded before it is answered, as
+	// the readings above are; all but History, Entry, Explain, ExportEvidence, Drift,
+	// Timeline and VerifyHistory may be answered by a standby.
+	Members(ctx context.Context, c Caller, q api.MembersQuery) (api.MemberPage, error)
+	NodeAt(ctx context.Context, c Caller, q api.NodeAtQuery) (api.NodeAt, error)
+	Intervals(ctx context.Context, c Caller, q api.IntervalsQuery) (api.IntervalPage, error)
+	Unseen(ctx context.Context, c Caller, q api.UnseenQuery) (api.UnseenPage, error)
+	Population(ctx context.Context, c Caller, q api.PopulationQuery) (api.PopulationPage, error)
+	SVIDs(ctx context.Context, c Caller, q api.SVIDQuery) (api.SVIDPage, error)
+	FindSVID(ctx context.Context, c Caller, serial string) (api.SVIDTrail, error)
 	VerifyHistory(ctx context.Context, c Caller) (api.Verification, error)
 	// Reference returns what an accepted attestation of a node measured;
 	// attestation "" takes the node's last.

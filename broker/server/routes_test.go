@@ -16,7 +16,7 @@ import (
 
 // example fills in a path and a body that pass the form checks.
 func example(r server.RouteInfo) (path, body string) {
-	path = strings.NewReplacer("{code}", "request.malformed", "{name}", "alice").Replace(r.Path)
+	path = strings.NewReplacer("{code}", "request.malformed", "{name}", "alice", "{serial}", serial).Replace(r.Path)
 	if strings.HasPrefix(path, "/v1/history/") {
 		path = strings.ReplaceAll(path, "{id}", recordID)
 	}
@@ -37,6 +37,10 @@ func example(r server.RouteInfo) (path, body string) {
 		body = `{"workload":"web","csr":"AA"}`
 	case "/v1/jwt":
 		body = `{"audience":"https://db.test"}`
+	case "/v1/unseen":
+		path += "?since=2026-11-01T00:00:00Z"
+	case "/v1/population":
+		path += "?fact=pcr.4"
 	default:
 		body = "{}"
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,13 +17,12 @@ import (
 
 // places says what Tab offers, by the words of usage lines and names of flags.
 func places() completion.Places {
-	formats := completion.Fixed(string(asTable), string(asJSON))
 	return completion.Places{
 		Words: map[string]completion.Offers{
 			"NODE": offerNodes, "EK-HASH": offerPending, "ID": offerRecords, "NAME": offerOperators,
 		},
 		Flags: map[string]completion.Offers{
-			"node": offerNodes, "zone": offerZones, "boot": offerRecords, "output": formats, "type": offerTypes,
+			"node": offerNodes, "zone": offerZones, "boot": offerRecords, "output": offerFormats, "type": offerTypes,
 			"verdict": completion.Fixed("allow", "deny"),
 			"role":    completion.Fixed("auditor", "operator"),
 			"grace":   completion.Fixed(string(claim.GraceNever), string(claim.GraceOutageOnly), string(claim.GraceAlways)),
@@ -32,6 +32,14 @@ func places() completion.Places {
 		},
 		Paths: []string{"DIR", "FILE", "dir", "env", "bundle", "credential", "save", "overrides", "pcrs", "diff"},
 	}
+}
+
+// offerFormats are those that the command takes: lists have more.
+func offerFormats(_ context.Context, cmd *cobra.Command) ([]string, error) {
+	if kinds := strings.Split(cmd.Flags().Lookup("output").Value.Type(), "|"); len(kinds) > 1 {
+		return kinds, nil
+	}
+	return nil, nil // a file
 }
 
 // ask fills out from a broker, by the flags of the line that is being typed.

@@ -3,7 +3,6 @@ package main
 import (
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,13 +28,14 @@ func driftListCmd() *cobra.Command {
 		Long: `List prints what changed, newest first. Kinds are pcr.0 to pcr.23, event_log,
 secure_boot, firmware, zone, tier, verdict, reason and policy (the version that
 decided, where the verdict changed). The table shortens digests; -o json has
-them whole. A change of a PCR is explained by "zonebroker history explain".`,
+them whole. Without --since it is the last 24 hours. A change of a PCR is
+explained by "zonebroker history explain".`,
 		Example: `  zonebroker drift list --since 24h
   zonebroker drift list --node abcdefghijklmnopqrstuvwxyz --kind secure_boot
   zonebroker drift list --zone payments --until 2026-12-01T00:00:00Z --limit 5000 -o json`,
 		Args: cobra.NoArgs,
 	}
-	server, output := serverFlag(cmd), outputFlag(cmd)
+	server, output := serverFlag(cmd), listOutputFlag(cmd)
 	list := newListFlags(cmd, "changes")
 	list.add(cmd, "node", "only this node")
 	list.add(cmd, "zone", "only nodes of this zone")
@@ -46,17 +46,13 @@ them whole. A change of a PCR is explained by "zonebroker history explain".`,
 		if err != nil {
 			return err
 		}
-		changes, err := follow(cmd, list, func(query url.Values) ([]api.Drift, string, error) {
-			var page api.DriftPage
-			err := c.get(cmd.Context(), "/v1/drift", query, &page)
-			return page.Changes, page.NextCursor, err
-		})
-		if err != nil {
-			return err
+		fetch := func(query url.Values) (page[api.Drift], error) {
+			var p api.DriftPage
+			err := c.get(cmd.Context(), "/v1/drift", query, &p)
+			return page[api.Drift]{items: p.Changes, next: p.NextCursor, asOf: p.AsOf, since: p.Since}, err
 		}
-		now := time.Now()
-		return printList(cmd.OutOrStdout(), *output, changes, "WHEN NODE ZONE KIND BEFORE AFTER RECORD", func(d api.Drift) []string {
-			return []string{relative(d.RecordedAt, now), d.Node, d.Zone, d.Kind, short(d.Before), short(d.After), d.ID}
+		return pager[api.Drift]{cmd, list, fetch}.print(*output, "WHEN NODE ZONE KIND BEFORE AFTER RECORD", func(d api.Drift) []string {
+			return []string{ago(d.RecordedAt), d.Node, d.Zone, d.Kind, short(d.Before), short(d.After), d.ID}
 		})
 	}
 	return cmd

@@ -40,6 +40,7 @@ policy of that record, not by those in force now.`,
 		if *output == asJSON {
 			return terminal.JSON(cmd.OutOrStdout(), x)
 		}
+		noteFresh(cmd, x.AsOf)
 		return printExplanation(cmd, x)
 	}
 	return cmd

@@ -15,26 +15,31 @@ import (
 )
 
 func newHistoryCmd() *cobra.Command {
-	return group("history", "The history of decisions: list, show, explain, evidence, verify",
+	return group("history", "The history of decisions, and questions to it",
 		`History reads what the broker decided, when, why, and by which policy. Nothing
 in it is edited or deleted; verify recomputes every leaf and the head of the log
-and compares them with the signed checkpoint.`,
+and compares them with the signed checkpoint. Members says who was in a zone at
+a time, population which machines measured a value. Each reading is recorded
+before it is answered: who, what, which filter.`,
 		`  zonebroker history list --since 24h --reason policy.pcr_mismatch
+  zonebroker history members --zone payments --at 24h
   zonebroker history verify`,
-		historyListCmd(), historyShowCmd(), historyExplainCmd(), historyEvidenceCmd(), historyVerifyCmd())
+		historyListCmd(), historyShowCmd(), historyExplainCmd(), historyEvidenceCmd(), historyVerifyCmd(),
+		historyMembersCmd(), historyPopulationCmd())
 }
 
 func historyListCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List records, newest first",
-		Long:  "List prints records of the history, newest first. Filters are applied by the\nbroker and all have to hold.",
+		Long:  "List prints records of the history, newest first. Filters are applied by the\nbroker and all have to hold; without --since it is the last 24 hours. Who read the\nhistory, and with which filters, is recorded too: --type history.read lists that.",
 		Example: `  zonebroker history list --node abcdefghijklmnopqrstuvwxyz
   zonebroker history list --since 24h --verdict deny
+  zonebroker history list --type history.read --all -o csv
   zonebroker history list --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z --limit 5000 -o json`,
 		Args: cobra.NoArgs,
 	}
-	server, output := serverFlag(cmd), outputFlag(cmd)
+	server, output := serverFlag(cmd), listOutputFlag(cmd)
 	list := newListFlags(cmd, "records")
 	list.add(cmd, "node", "only this node")
 	list.add(cmd, "zone", "only this zone")
@@ -47,17 +52,13 @@ func historyListCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		entries, err := follow(cmd, list, func(query url.Values) ([]api.Entry, string, error) {
-			var page api.HistoryPage
-			err := c.get(cmd.Context(), "/v1/history", query, &page)
-			return page.Entries, page.NextCursor, err
-		})
-		if err != nil {
-			return err
+		fetch := func(query url.Values) (page[api.Entry], error) {
+			var p api.HistoryPage
+			err := c.get(cmd.Context(), "/v1/history", query, &p)
+			return page[api.Entry]{items: p.Entries, next: p.NextCursor, asOf: p.AsOf, since: p.Since}, err
 		}
-		now := time.Now()
-		return printList(cmd.OutOrStdout(), *output, entries, "INDEX WHEN TYPE NODE ZONE VERDICT REASON ID", func(e api.Entry) []string {
-			return []string{strconv.FormatInt(e.Index, 10), relative(e.RecordedAt, now), e.Type, e.Node, e.Zone, e.Verdict, e.Reason, e.ID}
+		return pager[api.Entry]{cmd, list, fetch}.print(*output, "INDEX WHEN TYPE NODE ZONE VERDICT REASON ID", func(e api.Entry) []string {
+			return []string{strconv.FormatInt(e.Index, 10), ago(e.RecordedAt), e.Type, e.Node, e.Zone, e.Verdict, e.Reason, e.ID}
 		})
 	}
 	return cmd
@@ -102,6 +103,9 @@ func printEntry(cmd *cobra.Command, e api.Entry) error {
 	}
 	for _, d := range e.Drift {
 		rows = append(rows, [2]string{"changed " + terminal.Plain(d.Kind), d.Before + " -> " + d.After})
+	}
+	if e.AsOf != nil {
+		noteFresh(cmd, *e.AsOf)
 	}
 	if err := terminal.Rows(cmd.OutOrStdout(), rows); err != nil || len(e.Body) == 0 {
 		return err

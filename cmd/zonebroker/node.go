@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"net/url"
 	"strconv"
 	"strings"
@@ -21,7 +20,8 @@ there waits in the pending list, a node that looks like a copy or came back afte
 a TPM clear waits until an operator approves it.`,
 		`  zonebroker node list
   zonebroker node admit 4f1d…e0 --machine rack7-n1 --group rack-7`,
-		nodeListCmd(), nodeShowCmd(), nodeTimelineCmd(), nodeAdmitCmd(), nodeRevokeCmd(), nodePendingCmd(), nodeApproveCmd(), nodeAnnounceCmd(), nodeDisableCmd())
+		nodeListCmd(), nodeShowCmd(), nodeTimelineCmd(), nodeAsOfCmd(), nodeIntervalsCmd(), nodeUnseenCmd(),
+		nodeAdmitCmd(), nodeRevokeCmd(), nodePendingCmd(), nodeApproveCmd(), nodeAnnounceCmd(), nodeDisableCmd())
 }
 
 func nodeListCmd() *cobra.Command {
@@ -35,43 +35,26 @@ expired, denied or none.`,
   zonebroker node list -o json`,
 		Args: cobra.NoArgs,
 	}
-	server, output := serverFlag(cmd), outputFlag(cmd)
+	server, output := serverFlag(cmd), listOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := newAdminClient(*server)
 		if err != nil {
 			return err
 		}
-		nodes, err := allNodes(cmd.Context(), c)
-		if err != nil {
-			return err
+		// A list that ends at page one without saying so is a wrong list.
+		fetch := func(query url.Values) (page[api.Node], error) {
+			var p api.NodePage
+			err := c.get(cmd.Context(), "/v1/nodes", query, &p)
+			return page[api.Node]{items: p.Nodes, next: p.NextCursor}, err
 		}
-		now := time.Now()
-		return printList(cmd.OutOrStdout(), *output, nodes, "NODE STANDING STATUS ZONE TIER ATTESTED FRESH REASON MACHINE", func(n api.Node) []string {
+		return pager[api.Node]{cmd, everything(), fetch}.print(*output, "NODE STANDING STATUS ZONE TIER ATTESTED FRESH REASON MACHINE", func(n api.Node) []string {
 			return []string{
-				n.ID, n.Standing, n.Status, n.Zone, strconv.Itoa(n.Tier), relative(n.AttestedAt, now),
-				relative(n.FreshUntil, now), n.Reason, n.Machine,
+				n.ID, n.Standing, n.Status, n.Zone, strconv.Itoa(n.Tier), ago(n.AttestedAt),
+				ago(n.FreshUntil), n.Reason, n.Machine,
 			}
 		})
 	}
 	return cmd
-}
-
-// allNodes follows the pages: a list that ends at page one without saying so is
-// a wrong list.
-func allNodes(ctx context.Context, c *adminClient) ([]api.Node, error) {
-	var nodes []api.Node
-	query := url.Values{"limit": {"500"}}
-	for {
-		var page api.NodePage
-		if err := c.get(ctx, "/v1/nodes", query, &page); err != nil {
-			return nil, err
-		}
-		nodes = append(nodes, page.Nodes...)
-		if page.NextCursor == "" || page.NextCursor == query.Get("cursor") {
-			return nodes, nil
-		}
-		query.Set("cursor", page.NextCursor)
-	}
 }
 
 func nodeShowCmd() *cobra.Command {
@@ -166,7 +149,7 @@ before you approve it.`,
   zonebroker node approve 4f1d…e0 --machine rack7-n1`,
 		Args: cobra.NoArgs,
 	}
-	server, output := serverFlag(cmd), outputFlag(cmd)
+	server, output := serverFlag(cmd), listOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := newAdminClient(*server)
 		if err != nil {

@@ -195,7 +195,7 @@ revoked and those that ended within the last 90 days. The history has all.`,
   zonebroker operator list --credential alice.pem -o json`,
 		Args: cobra.NoArgs,
 	}
-	server, output := serverFlag(cmd), outputFlag(cmd)
+	server, output := serverFlag(cmd), listOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := newAdminClient(*server)
 		if err != nil {

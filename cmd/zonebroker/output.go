@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,8 +17,10 @@ import (
 type format string
 
 const (
-	asTable format = "table"
-	asJSON  format = "json"
+	asTable  format = "table"
+	asJSON   format = "json"
+	asNDJSON format = "ndjson" // of lists: a JSON document a line, as the pages come
+	asCSV    format = "csv"    // of lists: RFC 4180, with a header
 )
 
 // String, Set and Type implement pflag.Value: a wrong value is a usage error.
@@ -40,13 +43,41 @@ func outputFlag(cmd *cobra.Command) *format {
 	return &f
 }
 
-// printList prints items as a JSON array or as a table with a line each.
+// listFormat is the format of a command that prints a list.
+type listFormat format
+
+// String, Set and Type implement pflag.Value.
+func (f *listFormat) String() string { return string(*f) }
+
+func (f *listFormat) Set(v string) error {
+	switch format(v) {
+	case asTable, asJSON, asNDJSON, asCSV:
+		*f = listFormat(v)
+		return nil
+	}
+	return fmt.Errorf("want table, json, ndjson or csv")
+}
+
+func (f *listFormat) Type() string { return "table|json|ndjson|csv" }
+
+func listOutputFlag(cmd *cobra.Command) *format {
+	f := asTable
+	cmd.Flags().VarP((*listFormat)(&f), "output", "o", "how to print")
+	return &f
+}
+
+// printList prints items as a JSON array, as lines of JSON, as CSV or as a table
+// with a line each.
 func printList[T any](w io.Writer, f format, items []T, header string, row func(T) []string) error {
-	if f == asJSON {
+	switch f {
+	case asJSON:
 		if items == nil {
 			items = []T{}
 		}
 		return terminal.JSON(w, items)
+	case asNDJSON, asCSV:
+		s := newStream[T](w, f)
+		return errors.Join(s.print(items), s.end())
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, strings.ReplaceAll(header, " ", "\t"))
@@ -73,6 +104,9 @@ func relative(t, now time.Time) string {
 		return span(d) + " ago"
 	}
 }
+
+// ago is relative to now, for rows that are printed as they come.
+func ago(t time.Time) string { return relative(t, time.Now()) }
 
 // span rounds: seconds up to two minutes, minutes up to two hours, hours up to
 // two days, then days.

@@ -16,6 +16,7 @@ var constructors = []func() *cobra.Command{
 	newOperatorCmd,
 	newHistoryCmd,
 	newDriftCmd,
+	newSVIDCmd,
 	newReferenceCmd,
 	newPolicyCmd,
 	newTrustCmd,

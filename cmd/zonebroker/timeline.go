@@ -20,31 +20,32 @@ func nodeTimelineCmd() *cobra.Command {
 		Long: `Timeline prints the life of one node, a line each: attestations and the SVIDs
 that came of them, denials with their reasons, reboots, what changed from what to
 what, later SVIDs of its workloads, and what operators did. It shows the newest
---limit records, the oldest of them first.`,
+--limit records, the oldest of them first; without --since those of a week.`,
 		Example: `  zonebroker node timeline abcdefghijklmnopqrstuvwxyz
   zonebroker node timeline abcdefghijklmnopqrstuvwxyz --since 24h -o json`,
 		Args: cobra.ExactArgs(1),
 	}
-	server, output := serverFlag(cmd), outputFlag(cmd)
+	server, output := serverFlag(cmd), listOutputFlag(cmd)
 	list := newListFlags(cmd, "records")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := newAdminClient(*server)
 		if err != nil {
 			return err
 		}
-		entries, err := follow(cmd, list, func(query url.Values) ([]api.TimelineEntry, string, error) {
-			var page api.TimelinePage
-			err := c.get(cmd.Context(), "/v1/nodes/"+url.PathEscape(args[0])+"/timeline", query, &page)
+		fetch := func(query url.Values) (page[api.TimelineEntry], error) {
+			var p api.TimelinePage
+			err := c.get(cmd.Context(), "/v1/nodes/"+url.PathEscape(args[0])+"/timeline", query, &p)
 			// Later pages are older: the whole is put in order when all are there.
-			slices.Reverse(page.Entries)
-			return page.Entries, page.NextCursor, err
-		})
+			slices.Reverse(p.Entries)
+			return page[api.TimelineEntry]{items: p.Entries, next: p.NextCursor, asOf: p.AsOf, since: p.Since}, err
+		}
+		entries, _, err := pager[api.TimelineEntry]{cmd, list, fetch}.collect()
 		if err != nil {
 			return err
 		}
 		slices.Reverse(entries)
-		if *output == asJSON {
-			return printList(cmd.OutOrStdout(), asJSON, entries, "", nil)
+		if *output != asTable {
+			return printList(cmd.OutOrStdout(), *output, entries, "", nil)
 		}
 		var lines []happening
 		for _, e := range entries {

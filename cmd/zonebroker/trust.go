@@ -112,7 +112,7 @@ knows.`,
   zonebroker trust list --maker STM --state missing -o json`,
 		Args: cobra.NoArgs,
 	}
-	dir, output := dirFlag(cmd), outputFlag(cmd)
+	dir, output := dirFlag(cmd), listOutputFlag(cmd)
 	maker := cmd.Flags().String("maker", "", "only those of this maker, for example IFX")
 	state := cmd.Flags().String("state", "", "only those in this state: present, missing, expired, unlisted")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -153,7 +153,7 @@ ekcert.validity, unless a zone says requires: {tpm: {expired_certificate: allow}
   zonebroker trust expiring --within 365d -o json`,
 		Args: cobra.NoArgs,
 	}
-	dir, output := dirFlag(cmd), outputFlag(cmd)
+	dir, output := dirFlag(cmd), listOutputFlag(cmd)
 	within := days(90 * 24 * time.Hour)
 	cmd.Flags().Var(&within, "within", "how far to look ahead")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -220,7 +220,7 @@ word alone makes TPMs below them genuine.`,
   zonebroker trust import ./lab-ca --also-unlisted -o json`,
 		Args: cobra.ExactArgs(1),
 	}
-	dir, output := dirFlag(cmd), outputFlag(cmd)
+	dir, output := dirFlag(cmd), listOutputFlag(cmd)
 	unlisted := cmd.Flags().Bool("also-unlisted", false, "keep CA certificates that the table does not list")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f, roots, err := openTrust(*dir)
@@ -286,7 +286,7 @@ reach nothing else. It exits 1 where a certificate could not be had.`,
   zonebroker trust refresh --maker IFX --mirror https://mirror.example.org/tpm -o json`,
 		Args: cobra.NoArgs,
 	}
-	dir, output := dirFlag(cmd), outputFlag(cmd)
+	dir, output := dirFlag(cmd), listOutputFlag(cmd)
 	var from trust.Source
 	cmd.Flags().StringVar(&from.Mirror, "mirror", "", "URL of a copy of the makers' files")
 	cmd.Flags().StringVar(&from.Maker, "maker", "", "only those of this maker, for example IFX")
