@@ -32,7 +32,7 @@ type spanQuery struct {
 	facts    map[string]ledger.Wanted
 }
 
-const spanColumns = `node_id, zone, measured, policy_version, valid_from, valid_until, expires_at, first_record, last_record, renewals, ended`
+const intervalColumns = `node_id, zone, measured, policy_version, valid_from, valid_until, expires_at, first_record, last_record, renewals, ended`
 
 // addSpans appends the rows of spans, closed and open. What a program of schema 3
 // went over, or what ended with a denial that it wrote, is open no more.
@@ -43,7 +43,7 @@ func addSpans(s *statement, q spanQuery) {
 		low = low.Add(-longestSVID)
 		ends, openEnds = "expires_at", "span_expires"
 	}
-	s.add(`SELECT `+spanColumns+` FROM measurement_interval WHERE recorded_at >= ? AND valid_from >= ? AND valid_from <= ?`, low, low, q.to)
+	s.add(`SELECT `+intervalColumns+` FROM measurement_interval WHERE recorded_at >= ? AND valid_from >= ? AND valid_from <= ?`, low, low, q.to)
 	s.where(true, ends+" > ?", q.from)
 	s.where(q.zone != "", "zone = ?", q.zone)
 	s.where(q.node != "", "node_id = ?", string(q.node))
@@ -112,7 +112,7 @@ func (r *Reader) Members(ctx context.Context, q ledger.MembersQuery) ([]ledger.M
 func membersQuery(q ledger.MembersQuery) *statement {
 	var s statement
 	s.add(`SELECT m.node_id, m.zone, m.measured, m.policy_version, m.valid_from, m.valid_until, m.expires_at, m.first_record, m.last_record,
-		m.renewals, m.ended, COALESCE(n.machine, '') FROM (SELECT DISTINCT ON (node_id) ` + spanColumns + ` FROM (`)
+		m.renewals, m.ended, COALESCE(n.machine, '') FROM (SELECT DISTINCT ON (node_id) ` + intervalColumns + ` FROM (`)
 	addSpans(&s, spanQuery{from: q.At, to: q.At, grace: q.Grace, zone: q.Zone, after: q.After})
 	s.add(`) AS spans ORDER BY node_id, valid_from DESC LIMIT ?) AS m LEFT JOIN node n ON n.node_id = m.node_id ORDER BY m.node_id`, pageOf(q.Limit))
 	return &s
@@ -146,7 +146,7 @@ func (r *Reader) NodeAt(ctx context.Context, node ledger.NodeID, at time.Time) (
 // first.
 func nodeSpans(node ledger.NodeID, at time.Time) *statement {
 	var s statement
-	s.add(`SELECT ` + spanColumns + ` FROM (`)
+	s.add(`SELECT ` + intervalColumns + ` FROM (`)
 	addSpans(&s, spanQuery{from: at, to: at, grace: true, node: node})
 	s.add(`) AS spans ORDER BY valid_from DESC LIMIT 500`)
 	return &s
@@ -165,7 +165,7 @@ func lastAttestation(node ledger.NodeID, at time.Time) *statement {
 // newest first, the open one included.
 func (r *Reader) Intervals(ctx context.Context, node ledger.NodeID, since, until time.Time, limit int) ([]ledger.Interval, ledger.AsOf, error) {
 	var s statement
-	s.add(`SELECT ` + spanColumns + ` FROM (`)
+	s.add(`SELECT ` + intervalColumns + ` FROM (`)
 	addSpans(&s, spanQuery{from: since, to: until, node: node})
 	s.add(`) AS spans ORDER BY valid_from DESC, first_record LIMIT ?`, pageOf(limit))
 	var out []ledger.Interval
