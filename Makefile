@@ -23,6 +23,9 @@ BENCHTIME ?= 1s
 COUNT ?= 1
 OUTPUT ?= table
 
+# How long each row of bench-store runs.
+STORETIME ?= 2s
+
 # Packages that mutate changes.
 PKGS ?= ./verifier/...
 
@@ -38,7 +41,7 @@ FAST := ./verifier/... ./broker/claim/... ./broker/policy/... ./broker/ledger/..
 # Packages that run things at the same time.
 CONCURRENT := ./store/... ./broker/...
 
-.PHONY: help demo test check bench bench-compare build race mutate fuzz deps test-fetch go-version
+.PHONY: help demo test check bench bench-store bench-compare build race mutate fuzz deps test-fetch go-version
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -68,6 +71,13 @@ bench: deps ## run the benchmarks that BENCH names (default all): a table, or JS
 	@$(use_host); kept=.cache/bench/$$(date -u +%Y%m%dT%H%M%SZ).txt; \
 	  go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -count $(COUNT) -timeout 60m \
 	    $$(git grep -l '^func Benchmark' -- '*_test.go' | xargs -r -n1 dirname | sort -u | sed 's|^|./|') \
+	    | tee "$$kept" | go run ./test/benchtable -o $(OUTPUT); \
+	  echo "kept in $$kept" >&2
+
+bench-store: deps ## what a commit costs for 1 to 1024 callers, beside one row a commit and the bare disk (STORETIME=2s a row; OUTPUT=json)
+	@mkdir -p .cache/bench
+	@$(use_host); kept=.cache/bench/store-$$(date -u +%Y%m%dT%H%M%SZ).txt; \
+	  go test -run '^$$' -bench '^BenchmarkStore$$' -benchtime $(STORETIME) -count $(COUNT) -timeout 60m ./store \
 	    | tee "$$kept" | go run ./test/benchtable -o $(OUTPUT); \
 	  echo "kept in $$kept" >&2
 

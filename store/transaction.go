@@ -176,7 +176,6 @@ func (t *transaction) readTail(ctx context.Context, size int64) ([]byte, error) 
 // refuse a grant.
 func (t *transaction) write(ctx context.Context) error {
 	b := &pgx.Batch{}
-	logID := t.w.s.cfg.LogID
 	if err := t.queueEvidence(ctx, b); err != nil {
 		return err
 	}
@@ -185,16 +184,8 @@ func (t *transaction) write(ctx context.Context) error {
 		t.queueGrants(b, it)
 	}
 	grants := b.Len() > others
-	t.log.queue(b, logID)
-	const mark = `INSERT INTO log_writer (log_id, writer, seq) VALUES ($1, $2, $3)
-		ON CONFLICT (log_id, writer) DO UPDATE SET seq = EXCLUDED.seq, updated_at = now()`
-	b.Queue(mark, logID, t.w.s.session, t.seq)
-	const head = `UPDATE log_head SET size = $2, frontier = $3, recorded_at = $4 WHERE log_id = $1`
 	written := false
-	b.Queue(head, logID, t.log.size, t.log.frontier, t.log.recordedAt).Exec(func(pgconn.CommandTag) error {
-		written = true
-		return nil
-	})
+	t.queueLog(b, &written)
 	if grants {
 		if err := t.w.conn.SendBatch(ctx, b).Close(); err != nil {
 			return fmt.Errorf("write batch: %w", err)
@@ -213,4 +204,24 @@ func (t *transaction) write(ctx context.Context) error {
 		t.committing = false
 	}
 	return fmt.Errorf("write batch: %w", err)
+}
+
+// queueLog adds what the log gains, the writer's mark and the new head, which
+// sets written.
+func (t *transaction) queueLog(b *pgx.Batch, written *bool) {
+	logID := t.w.s.cfg.LogID
+	t.log.queue(b, logID)
+	t.queueMark(b)
+	const head = `UPDATE log_head SET size = $2, frontier = $3, recorded_at = $4 WHERE log_id = $1`
+	b.Queue(head, logID, t.log.size, t.log.frontier, t.log.recordedAt).Exec(func(pgconn.CommandTag) error {
+		*written = true
+		return nil
+	})
+}
+
+// queueMark notes which batch of this process is the last: resolve reads it.
+func (t *transaction) queueMark(b *pgx.Batch) {
+	const mark = `INSERT INTO log_writer (log_id, writer, seq) VALUES ($1, $2, $3)
+		ON CONFLICT (log_id, writer) DO UPDATE SET seq = EXCLUDED.seq, updated_at = now()`
+	b.Queue(mark, t.w.s.cfg.LogID, t.w.s.session, t.seq)
 }

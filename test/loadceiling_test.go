@@ -31,7 +31,7 @@ import (
 //	        HTTP/2 and TLS 1.3 on a kept connection a caller; an attestation takes two requests
 //	connect the same with a connection for each request
 //
-// The third ceiling, group commits without HTTP, is BenchmarkAppend of package
+// The third ceiling, group commits without HTTP, is BenchmarkStore of package
 // store.
 func BenchmarkCeiling(b *testing.B) {
 	b.Run("crypto/new", func(b *testing.B) { benchmarkCrypto(b, true, false) })
