@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
@@ -12,7 +13,7 @@ import (
 type admissions struct {
 	mu     sync.RWMutex // guards both fields; never held over I/O
 	byEK   map[[32]byte]*ledger.Admission
-	cursor int64
+	cursor ledger.Places // never changed, only replaced
 }
 
 const admissionPage = 1000
@@ -33,7 +34,7 @@ func (b *Broker) pollAdmissions(ctx context.Context) error {
 	}
 }
 
-func (a *admissions) put(page []ledger.Admission, cursor int64) {
+func (a *admissions) put(page []ledger.Admission, cursor ledger.Places) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.byEK == nil {
@@ -44,7 +45,12 @@ func (a *admissions) put(page []ledger.Admission, cursor int64) {
 			a.byEK[ek] = &page[i]
 		}
 	}
-	a.cursor = max(a.cursor, cursor)
+	// Another reading may have come further meanwhile.
+	next := maps.Clone(cursor)
+	for log, at := range a.cursor {
+		next[log] = max(next[log], at)
+	}
+	a.cursor = next
 }
 
 func (a *admissions) cached(ek [32]byte) *ledger.Admission {

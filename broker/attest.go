@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/evidencefile"
@@ -88,18 +90,19 @@ func (b *Broker) canIssue(now time.Time) error {
 	return b.cfg.Issuer.Ready(now)
 }
 
-// compareCheckpoint holds what the agent was once given against the log. Only a
-// note that the log's key signed counts: without a signature any host could
-// stop the issuing by inventing a head.
+// compareCheckpoint holds what the agent was once given against the log that it is
+// of: hosts come from brokers that write another. Only a note that a log's key
+// signed counts: without a signature any host could stop the issuing by inventing
+// a head.
 func (b *Broker) compareCheckpoint(ctx context.Context, text string) error {
 	if newest := b.checkpoint.Load(); text == "" || newest != nil && text == *newest {
 		return nil
 	}
-	cp, err := ledger.OpenCheckpoint(text, b.cfg.LogKey)
-	if err != nil || cp.Origin != b.origin() {
-		return reason.New(reason.RequestMalformed, "checkpoint is not a signed note of this log")
+	log, cp, err := b.openCheckpoint(text)
+	if err != nil {
+		return err
 	}
-	root, found, err := b.cfg.Store.CheckpointRoot(ctx, cp.Size)
+	root, found, err := b.cfg.Store.CheckpointRoot(ctx, log, cp.Size)
 	if err != nil {
 		return err
 	}
@@ -108,6 +111,17 @@ func (b *Broker) compareCheckpoint(ctx context.Context, text string) error {
 	}
 	b.stopForFork(ctx, "an agent holds a signed checkpoint that the log does not have")
 	return reason.New(reason.LedgerFork, "the log does not have a checkpoint that it signed; issuing has stopped")
+}
+
+// openCheckpoint opens a note of our log or of another that we know.
+func (b *Broker) openCheckpoint(text string) (log string, cp ledger.Checkpoint, err error) {
+	for _, key := range append([]note.Verifier{b.cfg.LogKey}, b.cfg.OtherLogs...) {
+		cp, err := ledger.OpenCheckpoint(text, key)
+		if log, ok := strings.CutPrefix(key.Name(), ledger.Origin(b.cfg.TrustDomain, "")); ok && err == nil && cp.Origin == key.Name() {
+			return log, cp, nil
+		}
+	}
+	return "", cp, reason.New(reason.RequestMalformed, "checkpoint is not a signed note of this log, nor of another that this broker knows")
 }
 
 // redeem opens the token and takes the node as the challenge saw it, or reads it

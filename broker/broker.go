@@ -46,6 +46,7 @@ type Config struct {
 	Trust       TrustData
 	VerifierID  claim.VerifierID // how this software names itself in claims
 	LogKey      note.Verifier    // opens checkpoints that agents name
+	OtherLogs   []note.Verifier  // as LogKey, of the logs that other brokers of the database write
 	// SignCheckpoint proves that the log extends its anchor, signs its head and
 	// returns the note. reason.LedgerFork stops issuing for good.
 	SignCheckpoint func(ctx context.Context) (string, error)

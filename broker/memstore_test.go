@@ -246,19 +246,20 @@ func (m *memStore) AdmissionByEK(ctx context.Context, ek [32]byte) (*ledger.Admi
 	return nil, nil
 }
 
-func (m *memStore) AdmissionsSince(ctx context.Context, cursor int64, limit int) ([]ledger.Admission, int64, error) {
+func (m *memStore) AdmissionsSince(ctx context.Context, cursor ledger.Places, limit int) ([]ledger.Admission, ledger.Places, error) {
 	if err := m.enter(ctx, "AdmissionsSince"); err != nil {
 		return nil, cursor, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []ledger.Admission
+	at := cursor[logID]
 	for _, a := range m.admissions {
-		if a.seq > cursor && len(out) < limit {
-			out, cursor = append(out, a.Admission), a.seq
+		if a.seq > at && len(out) < limit {
+			out, at = append(out, a.Admission), a.seq
 		}
 	}
-	return out, cursor, nil
+	return out, ledger.Places{logID: at}, nil
 }
 
 func (m *memStore) JoinTokenByHash(ctx context.Context, hash [32]byte, now time.Time) (*ledger.JoinToken, error) {
@@ -405,7 +406,7 @@ func (m *memStore) Nodes(ctx context.Context, cursor ledger.NodeID, limit int) (
 	return out, nil
 }
 
-func (m *memStore) CheckpointRoot(ctx context.Context, size int64) ([32]byte, bool, error) {
+func (m *memStore) CheckpointRoot(ctx context.Context, _ string, size int64) ([32]byte, bool, error) {
 	if err := m.enter(ctx, "CheckpointRoot"); err != nil {
 		return [32]byte{}, false, err
 	}

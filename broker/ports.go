@@ -37,8 +37,8 @@ type Store interface {
 	// none or its HMAC fails.
 	AdmissionByEK(ctx context.Context, ekHash [32]byte) (*ledger.Admission, error)
 	// AdmissionsSince returns admissions changed after cursor, at most limit, and
-	// the next cursor. Cursor 0 starts.
-	AdmissionsSince(ctx context.Context, cursor int64, limit int) ([]ledger.Admission, int64, error)
+	// the next cursor. A nil one starts.
+	AdmissionsSince(ctx context.Context, cursor ledger.Places, limit int) ([]ledger.Admission, ledger.Places, error)
 	// JoinTokenByHash reads an unexpired, unused token; nil, nil where none.
 	JoinTokenByHash(ctx context.Context, secretHash [32]byte, now time.Time) (*ledger.JoinToken, error)
 
@@ -78,15 +78,15 @@ type Store interface {
 	// Nodes returns a page of nodes with state, ordered by id, after cursor.
 	Nodes(ctx context.Context, cursor ledger.NodeID, limit int) ([]ledger.Snapshot, error)
 
-	// CheckpointRoot returns the root of the signed checkpoint of that size;
-	// false where there was none.
-	CheckpointRoot(ctx context.Context, size int64) ([32]byte, bool, error)
+	// CheckpointRoot returns the root of the signed checkpoint of that size of a
+	// log; false where there was none.
+	CheckpointRoot(ctx context.Context, log string, size int64) ([32]byte, bool, error)
 	// LatestCheckpoint returns the newest signed note, "" before the first.
 	LatestCheckpoint(ctx context.Context) (string, error)
 
-	// VerifyHistory reads the whole log and compares it with the records, the
-	// grants with the log, and the head with anchor (a signed note, "" for none)
-	// and with the newest stored checkpoint, both opened with the log's key.
+	// VerifyHistory reads every log of the database whole and compares each with its
+	// records, the grants with all of them, the heads with the stored checkpoints,
+	// and that of our log with anchor (a signed note, "" for none), opened with key.
 	VerifyHistory(ctx context.Context, anchor string, key ledger.NoteVerifier, progress func(done, size int64)) (ledger.Verification, error)
 
 	// ClockSkew returns the database's clock minus ours.

@@ -127,6 +127,15 @@ CREATE TABLE attest_hourly (
     PRIMARY KEY (hour, zone, verdict, reason, writer)
 ) WITH (fillfactor = 50);
 
+-- The log that an admission was last changed in, and when: brokers with a log each
+-- read the changes of all. So far there was one log.
+DO $$ BEGIN
+    EXECUTE format('ALTER TABLE admission ADD COLUMN change_log text NOT NULL DEFAULT %L',
+        (SELECT coalesce(min(log_id), 'main') FROM log_head));
+END $$;
+ALTER TABLE admission ADD COLUMN changed_at timestamptz;
+CREATE INDEX admission_change ON admission (change_log, change_seq, admission_id);
+
 -- The machines that there should be, as imported last.
 CREATE TABLE inventory (
     machine  text PRIMARY KEY,

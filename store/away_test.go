@@ -114,7 +114,7 @@ func everyMethod(ctx context.Context, t testing.TB, s *store.Store) map[string]f
 		"NodeByAK":         func() error { _, err := s.NodeByAK(ctx, []byte("x")); return err },
 		"NodesByAdmission": func() error { _, err := s.NodesByAdmission(ctx, uuid.New()); return err },
 		"AdmissionByEK":    func() error { _, err := s.AdmissionByEK(ctx, [32]byte{}); return err },
-		"AdmissionsSince":  func() error { _, _, err := s.AdmissionsSince(ctx, 0, 1); return err },
+		"AdmissionsSince":  func() error { _, _, err := s.AdmissionsSince(ctx, nil, 1); return err },
 		"JoinTokenByHash":  func() error { _, err := s.JoinTokenByHash(ctx, [32]byte{}, time.Now()); return err },
 		"AddPending": func() error {
 			return s.AddPending(ctx, []ledger.Pending{{FirstSeen: time.Now(), LastSeen: time.Now()}})
@@ -129,7 +129,7 @@ func everyMethod(ctx context.Context, t testing.TB, s *store.Store) map[string]f
 		"Record":           func() error { _, err := s.Record(ctx, uuid.UUID{1}); return err },
 		"Records":          func() error { _, err := s.Records(ctx, ledger.Query{}); return err },
 		"Nodes":            func() error { _, err := s.Nodes(ctx, "", 1); return err },
-		"CheckpointRoot":   func() error { _, _, err := s.CheckpointRoot(ctx, 1); return err },
+		"CheckpointRoot":   func() error { _, _, err := s.CheckpointRoot(ctx, "main", 1); return err },
 		"LatestCheckpoint": func() error { _, err := s.LatestCheckpoint(ctx); return err },
 		"VerifyHistory":    func() error { _, err := s.VerifyHistory(ctx, "", key, nil); return err },
 		"ClockSkew":        func() error { _, err := s.ClockSkew(ctx); return err },

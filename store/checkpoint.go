@@ -208,7 +208,7 @@ func (s *Store) keepCheckpoint(ctx context.Context, cp ledger.Checkpoint, text s
 	if _, err := s.pool.Exec(ctx, put, s.cfg.LogID, cp.Size, cp.Root[:], text); err != nil {
 		return s.unavailable(ctx, "store checkpoint", err)
 	}
-	root, found, err := s.CheckpointRoot(ctx, cp.Size)
+	root, found, err := s.CheckpointRoot(ctx, s.cfg.LogID, cp.Size)
 	if err == nil && (!found || root != cp.Root) {
 		return reason.Newf(reason.LedgerFork, "another root was signed for size %d", cp.Size)
 	}

@@ -49,7 +49,7 @@ func TestSignCheckpoint(t *testing.T) {
 			if anchor.text != text {
 				t.Error("the anchor does not hold what was signed")
 			}
-			root, found, err := r.s.CheckpointRoot(t.Context(), size)
+			root, found, err := r.s.CheckpointRoot(t.Context(), "main", size)
 			if err != nil || !found || root != cp.Root {
 				t.Errorf("root of %d = %x, %v, %v", size, root, found, err)
 			}
@@ -61,7 +61,7 @@ func TestSignCheckpoint(t *testing.T) {
 	if n := query[int](t, w.db, `SELECT count(*) FROM checkpoint`); n != len(sizes) {
 		t.Errorf("%d checkpoints of %d sizes", n, len(sizes))
 	}
-	if _, found, err := w.s.CheckpointRoot(t.Context(), 3); found || err != nil {
+	if _, found, err := w.s.CheckpointRoot(t.Context(), "main", 3); found || err != nil {
 		t.Errorf("a checkpoint that was never signed: %v, %v", found, err)
 	}
 	w.verify(anchor.text)

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
@@ -42,16 +42,20 @@ func (s *Store) sealUse(ctx context.Context, it *item) error {
 func (t *transaction) queueGrants(b *pgx.Batch, it *item) {
 	c := &it.commit
 	if a := c.Admission; a != nil {
-		const put = `INSERT INTO admission (admission_id, kind, machine, groups, ek_hashes, granted_by, revoked, created_at, change_seq, mac)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		const put = `INSERT INTO admission (admission_id, kind, machine, groups, ek_hashes, granted_by, revoked, created_at, change_seq, mac,
+				change_log, changed_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 			ON CONFLICT (admission_id) DO UPDATE SET kind = EXCLUDED.kind, machine = EXCLUDED.machine, groups = EXCLUDED.groups,
 				ek_hashes = EXCLUDED.ek_hashes, granted_by = EXCLUDED.granted_by, revoked = EXCLUDED.revoked,
-				created_at = EXCLUDED.created_at, change_seq = EXCLUDED.change_seq, mac = EXCLUDED.mac`
+				created_at = EXCLUDED.created_at, change_seq = EXCLUDED.change_seq, mac = EXCLUDED.mac,
+				change_log = EXCLUDED.change_log, changed_at = EXCLUDED.changed_at`
 		hashes := make([][]byte, len(a.EKHashes))
 		for i := range a.EKHashes {
 			hashes[i] = a.EKHashes[i][:]
 		}
-		b.Queue(put, a.ID, a.Kind, a.Machine, full(a.Groups), hashes, a.By, a.Revoked, a.CreatedAt, t.out.pos[it].Index+1, it.macs.admission)
+		p := t.out.pos[it]
+		b.Queue(put, a.ID, a.Kind, a.Machine, full(a.Groups), hashes, a.By, a.Revoked, a.CreatedAt, p.Index+1, it.macs.admission,
+			t.w.s.cfg.LogID, p.RecordedAt)
 	}
 	if j := c.NewJoinToken; j != nil {
 		const put = `INSERT INTO join_token (token_id, secret_hash, machine, groups, granted_by, created_at, expires_at, mac)
@@ -63,6 +67,8 @@ func (t *transaction) queueGrants(b *pgx.Batch, it *item) {
 		b.Queue(put, k.ID, k.Kind, k.Replica, full(k.DER), k.NotBefore, k.NotAfter, it.macs.key)
 	}
 	if o := c.Object; o != nil {
+		// One broker at a time counts versions, whichever log it writes.
+		b.Queue(`SELECT size FROM log_head WHERE log_id = (SELECT min(log_id) FROM log_head) FOR UPDATE`)
 		const put = `WITH made AS (
 			INSERT INTO object (kind, digest, version, bytes)
 			SELECT $1, $2, coalesce((SELECT max(version) FROM object WHERE kind = $1), 0) + 1, $3
@@ -82,20 +88,21 @@ func (t *transaction) queueGrants(b *pgx.Batch, it *item) {
 	}
 }
 
-const selectAdmission = `SELECT admission_id, kind, machine, groups, ek_hashes, granted_by, revoked, created_at, change_seq, mac FROM admission `
+const selectAdmission = `SELECT admission_id, kind, machine, groups, ek_hashes, granted_by, revoked, created_at, change_seq, mac, change_log, changed_at FROM admission `
 
 // admissionRow is an admission as it stands in the table.
 type admissionRow struct {
 	ledger.Admission
-	seq int64
-	mac []byte
+	changed inLog              // the record of its last change; index is that of the record plus one
+	at      pgtype.Timestamptz // of that record; NULL where a broker of schema 3 wrote it
+	mac     []byte
 }
 
 // scanAdmission reads a row of selectAdmission and what the query added to it.
 func scanAdmission(row pgx.CollectableRow, more ...any) (admissionRow, error) {
 	var a admissionRow
 	var hashes [][]byte
-	dest := []any{&a.ID, &a.Kind, &a.Machine, &a.Groups, &hashes, &a.By, &a.Revoked, &a.CreatedAt, &a.seq, &a.mac}
+	dest := []any{&a.ID, &a.Kind, &a.Machine, &a.Groups, &hashes, &a.By, &a.Revoked, &a.CreatedAt, &a.changed.index, &a.mac, &a.changed.log, &a.at}
 	err := row.Scan(append(dest, more...)...)
 	for _, h := range hashes {
 		var d [32]byte
@@ -111,7 +118,7 @@ func plainAdmission(row pgx.CollectableRow) (admissionRow, error) { return scanA
 // AdmissionByEK reads the newest admission of one EK hash, revoked or not; nil
 // where there is none with our HMAC.
 func (s *Store) AdmissionByEK(ctx context.Context, ekHash [32]byte) (*ledger.Admission, error) {
-	const query = selectAdmission + `WHERE ek_hashes @> ARRAY[$1::bytea] ORDER BY change_seq DESC LIMIT 100`
+	const query = selectAdmission + `WHERE ek_hashes @> ARRAY[$1::bytea] ORDER BY changed_at DESC NULLS LAST, change_seq DESC LIMIT 100`
 	var out *ledger.Admission
 	err := s.read(ctx, "read admission", func(ctx context.Context, c *pgxpool.Conn) error {
 		rows, err := c.Query(ctx, query, ekHash[:])
@@ -131,51 +138,6 @@ func (s *Store) AdmissionByEK(ctx context.Context, ekHash [32]byte) (*ledger.Adm
 		return nil, err
 	}
 	return out, nil
-}
-
-// AdmissionsSince returns admissions changed after cursor, in the order of the
-// log, and the next cursor. Cursor 0 starts. Forged rows, and rows that claim a
-// place which the log has not reached, are left out without shortening the page;
-// they do not move the cursor, or one of them would hide all that comes later.
-func (s *Store) AdmissionsSince(ctx context.Context, cursor int64, limit int) ([]ledger.Admission, int64, error) {
-	// Admissions and head come from one statement, so from one snapshot.
-	const query = `SELECT a.*, coalesce((SELECT size FROM log_head WHERE log_id = $4), 0) FROM (` + selectAdmission +
-		`WHERE (change_seq, admission_id) > ($1, $2) ORDER BY change_seq, admission_id LIMIT $3) a`
-	limit = max(limit, 1)
-	next := cursor
-	var out []ledger.Admission
-	err := s.read(ctx, "read admissions", func(ctx context.Context, c *pgxpool.Conn) error {
-		seq, id := cursor, uuid.Max
-		for more := true; more && len(out) < limit; {
-			want := limit - len(out)
-			rows, err := c.Query(ctx, query, seq, id, want, s.cfg.LogID)
-			if err != nil {
-				return err
-			}
-			var size int64
-			page, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (admissionRow, error) { return scanAdmission(row, &size) })
-			if err != nil {
-				return err
-			}
-			for _, a := range page {
-				seq, id = a.seq, a.ID
-				if !s.genuine("admission", a.ID.String(), a.Admission, a.mac) {
-					continue
-				}
-				if a.seq > size {
-					s.cfg.OnForged("admission", a.ID.String())
-					continue
-				}
-				out, next = append(out, a.Admission), a.seq
-			}
-			more = len(page) == want
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, cursor, err
-	}
-	return out, next, nil
 }
 
 const selectToken = `SELECT token_id, secret_hash, machine, groups, granted_by, created_at, expires_at, used_by, mac FROM join_token `

@@ -95,9 +95,9 @@ func TestSuperuserGrantsNothing(t *testing.T) {
 		if got != nil || err != nil {
 			t.Errorf("a forged admission was returned: %+v, %v", got, err)
 		}
-		all, cursor, err := w.s.AdmissionsSince(t.Context(), 0, 10)
-		if len(all) != 1 || cursor != 1 || err != nil {
-			t.Errorf("a forged admission is in the list: %+v, %d, %v", all, cursor, err)
+		all, cursor, err := w.s.AdmissionsSince(t.Context(), nil, 10)
+		if len(all) != 1 || cursor["main"] != 1 || err != nil {
+			t.Errorf("a forged admission is in the list: %+v, %v, %v", all, cursor, err)
 		}
 		wantForged(t, w, heard, "admission "+id.String())
 	})
@@ -262,7 +262,7 @@ func TestAdmissionsFollowTheLog(t *testing.T) {
 		w.append(admissionCommit(t, a))
 		want = append(want, a)
 	}
-	first, cursor, err := w.s.AdmissionsSince(t.Context(), 0, 3)
+	first, cursor, err := w.s.AdmissionsSince(t.Context(), nil, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,8 +276,8 @@ func TestAdmissionsFollowTheLog(t *testing.T) {
 	want[1].Revoked = true
 	w.append(grantCommit(t, ledger.TypeAdmissionEnded, want[1].ID.String(), ledger.Commit{Admission: &want[1]}))
 	news, end2, err := w.s.AdmissionsSince(t.Context(), end, 10)
-	if err != nil || len(news) != 1 || !news[0].Revoked || end2 <= end {
-		t.Errorf("the revocation is not news: %+v, %d, %v", news, end2, err)
+	if err != nil || len(news) != 1 || !news[0].Revoked || end2["main"] <= end["main"] {
+		t.Errorf("the revocation is not news: %+v, %v, %v", news, end2, err)
 	}
 	got, err := w.s.AdmissionByEK(t.Context(), [32]byte{1, 1})
 	if err != nil || got == nil || !got.Revoked {

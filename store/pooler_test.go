@@ -118,17 +118,17 @@ func TestPooler(t *testing.T) {
 	const sessions = 3
 	p := startPooler(t, w.db.WriterDSN, "transaction", sessions)
 	pooled := func(c *store.Config) { c.DSN, c.Pooler = p.dsn, true }
-	a := newAcks("0", "1", "2", "3")
+	a := newAcks("0", "1", "2")
 	var failures atomic.Int64
 	var stops []func()
-	for i := range 4 { // of loadCallers each
+	for i := range 3 { // of loadCallers each
 		stops = append(stops, w.startLoad(strconv.Itoa(i), nodes, a, &failures, pooled))
 	}
 	through := &world{t: t, db: w.db, s: w.db.Open(t, pooled)}
 	var wg sync.WaitGroup
 	var read atomic.Int64
 	stop := make(chan struct{})
-	for range 4 {
+	for range 24 - 3*loadCallers {
 		wg.Go(func() {
 			for {
 				select {
@@ -146,7 +146,7 @@ func TestPooler(t *testing.T) {
 			}
 		})
 	}
-	a.progress(t, 60)
+	a.progress(t, 40)
 	for _, stop := range stops {
 		stop()
 	}

@@ -144,14 +144,14 @@ func (s *Store) addDrift(ctx context.Context, c *pgxpool.Conn, page []ledger.Sto
 	return err
 }
 
-// CheckpointRoot returns the root of the signed checkpoint of that size; false
-// where there was none.
-func (s *Store) CheckpointRoot(ctx context.Context, size int64) ([32]byte, bool, error) {
+// CheckpointRoot returns the root of the signed checkpoint of that size of a log;
+// false where there was none.
+func (s *Store) CheckpointRoot(ctx context.Context, log string, size int64) ([32]byte, bool, error) {
 	var root [32]byte
 	var found bool
 	err := s.read(ctx, "read checkpoint", func(ctx context.Context, c *pgxpool.Conn) error {
 		var raw []byte
-		err := c.QueryRow(ctx, `SELECT root FROM checkpoint WHERE log_id = $1 AND size = $2`, s.cfg.LogID, size).Scan(&raw)
+		err := c.QueryRow(ctx, `SELECT root FROM checkpoint WHERE log_id = $1 AND size = $2`, log, size).Scan(&raw)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}

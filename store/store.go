@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/migrations"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -50,8 +51,11 @@ type Config struct {
 	Pooler bool
 	// RowKey authenticates granting rows. It must never be stored in Postgres.
 	RowKey [32]byte
-	// LogID names the log; replicas share it. Required.
+	// LogID names the log that this replica writes; up to three share one. Required.
 	LogID string
+	// OtherLogs are the keys of the other logs in the database, each named for its
+	// log: VerifyHistory opens their checkpoints with them. Nil: there is one log.
+	OtherLogs []ledger.NoteVerifier
 	// Writer names this replica. Required.
 	Writer string
 	// Now is our clock; nil means time.Now. It dates nothing in the history.

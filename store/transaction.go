@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -35,6 +36,22 @@ type logHead struct {
 	size      int64
 	frontier  []byte
 	last, now time.Time
+	others    pgtype.Timestamptz // of the newest record of any other log
+}
+
+// time is when the next record is recorded: by the database's clock, and never
+// backwards. Within a log time and index agree; between logs a record is later
+// than every one that its broker could know of, so that all of them have an order
+// in which no node's records are exchanged.
+func (h *logHead) time() time.Time {
+	at := h.now.UTC().Truncate(time.Microsecond)
+	if at.Before(h.last) {
+		at = h.last.UTC()
+	}
+	if others := timeOf(h.others); !at.After(others) {
+		at = others.Add(time.Microsecond)
+	}
+	return at
 }
 
 // outcome is what a committed transaction answers, in the order of its items.
@@ -92,12 +109,13 @@ func (it *item) replacesNode() bool { return it.commit.Node != nil && it.commit.
 
 // queueHead takes the log's lock and reads its head and the database's clock.
 func (t *transaction) queueHead(b *pgx.Batch) {
-	// Inside, the row is locked; outside, where the clock is read, it is held.
-	const head = `SELECT size, frontier, recorded_at, clock_timestamp() FROM
+	// Inside, the row is locked; outside, where the clock is read, it is held. What
+	// stands in another log and was committed before our nodes were locked is seen.
+	const head = `SELECT size, frontier, recorded_at, clock_timestamp(), (SELECT max(recorded_at) FROM log_head WHERE log_id <> $1) FROM
 		(SELECT size, frontier, recorded_at FROM log_head WHERE log_id = $1 FOR UPDATE) locked`
 	b.Queue(head, t.w.s.cfg.LogID).QueryRow(func(row pgx.Row) error {
 		h := &logHead{}
-		err := row.Scan(&h.size, &h.frontier, &h.last, &h.now)
+		err := row.Scan(&h.size, &h.frontier, &h.last, &h.now, &h.others)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return reason.New(reason.LedgerFork, "the head of the log is gone")
 		}
@@ -133,11 +151,7 @@ func (t *transaction) lockLog(ctx context.Context) error {
 	if err != nil || f.Size() != size {
 		return reason.New(reason.LedgerFork, "the head of the log is not a tree of its size")
 	}
-	// The database's clock, and never backwards: time and index agree.
-	at := t.head.now.UTC().Truncate(time.Microsecond)
-	if at.Before(t.head.last) {
-		at = t.head.last.UTC()
-	}
+	at := t.head.time()
 	tail := t.w.tail
 	if !bytes.Equal(t.head.frontier, t.w.tailFrontier) {
 		if tail, err = t.readTail(ctx, size); err != nil {

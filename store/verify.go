@@ -18,9 +18,10 @@ const (
 	maxProblems = 10_000
 )
 
-// VerifyHistory reads the whole log and compares it with the records, the
-// granting rows with the log, and the head with anchor (a signed note, "" for
-// none) and with every stored checkpoint, opened with the log's key. What it
+// VerifyHistory reads every log of the database whole and compares each with its
+// records, the granting rows with all of them, each head with every checkpoint
+// stored of its log, and that of our log with anchor (a signed note, "" for none).
+// Checkpoints of our log are opened with key, others with OtherLogs. What it
 // finds stands in Problems, each with index and record id; an error means that
 // it could not finish. It reads one snapshot, so that brokers may go on writing.
 // Progress may be nil.
@@ -28,33 +29,28 @@ func (s *Store) VerifyHistory(ctx context.Context, anchor string, key ledger.Not
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	v := &verification{s: s, key: key, facts: newFacts(), progress: progress}
+	v := &verification{s: s, facts: newFacts(), gone: make(map[ledger.NodeID]int64), progress: progress}
 	err := s.snapshot(ctx, "verify history", func(tx pgx.Tx) error {
 		v.tx = tx
-		return v.run(ctx, anchor)
+		return v.run(ctx, anchor, key)
 	})
 	if err != nil {
 		return ledger.Verification{}, err
 	}
-	v.out.Size, v.out.Root = v.tree.Size(), v.tree.Root()
 	return v.out, nil
 }
 
 type verification struct {
 	s        *Store
 	tx       pgx.Tx
-	key      ledger.NoteVerifier
 	progress func(done, size int64)
 
-	out    ledger.Verification
-	tree   ledger.Frontier        // over the log's entries
-	broken bool                   // an entry is lost: no root can be computed any more
-	last   ledger.Entry           // the one before, for the order of times
-	anchor *wantedRoot            // nil for none
-	wanted map[int64][]wantedRoot // of the window at hand, by size
-	facts  *facts
+	out   ledger.Verification
+	logs  []*logCheck
+	facts *facts
+	gone  map[ledger.NodeID]int64 // changes of a node whose records are declared gone, in all logs
 
-	missing missing // declared gone
+	*logCheck // the one at hand
 }
 
 // wantedRoot is a root that the tree must have at some size.
@@ -64,52 +60,40 @@ type wantedRoot struct {
 	root [32]byte
 }
 
+// problem notes what is wrong. Of several logs, the one at hand is named.
 func (v *verification) problem(format string, args ...any) {
+	if len(v.logs) > 1 && v.logCheck != nil {
+		format, args = "log %s: "+format, append([]any{v.id}, args...)
+	}
 	if len(v.out.Problems) < maxProblems {
 		v.out.Problems = append(v.out.Problems, fmt.Sprintf(format, args...))
 	}
 }
 
-func (v *verification) run(ctx context.Context, anchor string) error {
+func (v *verification) run(ctx context.Context, anchor string, key ledger.NoteVerifier) error {
 	// Whole tables are read below; the snapshot stays consistent meanwhile.
 	const patience = `SET LOCAL statement_timeout = '10min'; SET LOCAL idle_in_transaction_session_timeout = '1min'`
 	if err := v.set(ctx, patience); err != nil {
 		return err
 	}
-	var size int64
-	var frontier []byte
-	rows, err := v.tx.Query(ctx, `SELECT size, frontier FROM log_head WHERE log_id = $1`, v.s.cfg.LogID)
-	if err != nil {
+	if err := v.findLogs(ctx, key); err != nil {
 		return err
 	}
-	heads, err := pgx.ForEachRow(rows, []any{&size, &frontier}, func() error { return nil })
-	if err != nil {
-		return err
-	}
-	if heads.RowsAffected() == 0 {
-		v.problem("the log has no head")
-	}
-	v.openAnchor(anchor, size)
-	if err := v.expectRoots(ctx, -1, 0); err != nil {
-		return err
-	}
-	v.compareRoots()
-	if v.missing, err = readMissing(ctx, v.tx, v.s.cfg.LogID, v.problem); err != nil {
-		return err
-	}
-	for from := int64(0); from < size; from += verifyWindow {
-		if err := v.expectRoots(ctx, from, min(from+verifyWindow, size)); err != nil {
+	for _, v.logCheck = range v.logs {
+		if err := v.begin(ctx, anchor); err != nil {
 			return err
 		}
-		if err := v.window(ctx, from, min(from+verifyWindow, size)); err != nil {
+	}
+	if err := v.inOrder(ctx); err != nil {
+		return err
+	}
+	for _, v.logCheck = range v.logs {
+		if err := v.end(ctx); err != nil {
 			return err
 		}
-		v.progress(min(from+verifyWindow, size), size)
 	}
-	if !v.broken && heads.RowsAffected() > 0 && !bytes.Equal(v.tree.Marshal(), frontier) {
-		v.problem("the head of the log (size %d) is not the tree over its entries", size)
-	}
-	if err := v.beyond(ctx, size); err != nil {
+	v.logCheck = nil
+	if err := v.strayLogs(ctx); err != nil {
 		return err
 	}
 	return v.checkGrants(ctx)
@@ -127,7 +111,7 @@ func (v *verification) set(ctx context.Context, statement string) error {
 // once a second, so they are never all in memory.
 func (v *verification) expectRoots(ctx context.Context, a, b int64) error {
 	v.wanted = make(map[int64][]wantedRoot)
-	if w := v.anchor; w != nil && w.size > a && w.size <= b {
+	if w := v.held; w != nil && w.size > a && w.size <= b {
 		v.wanted[w.size] = append(v.wanted[w.size], *w)
 	}
 	return v.checkpoints(ctx, a, b, func(w wantedRoot) { v.wanted[w.size] = append(v.wanted[w.size], w) })
@@ -137,7 +121,7 @@ func (v *verification) expectRoots(ctx context.Context, a, b int64) error {
 // including b, that the log's key signed.
 func (v *verification) checkpoints(ctx context.Context, a, b int64, each func(wantedRoot)) error {
 	const query = `SELECT size, root, note FROM checkpoint WHERE log_id = $1 AND size > $2 AND size <= $3 ORDER BY size`
-	rows, err := v.tx.Query(ctx, query, v.s.cfg.LogID, a, b)
+	rows, err := v.tx.Query(ctx, query, v.id, a, b)
 	if err != nil {
 		return err
 	}
@@ -145,6 +129,9 @@ func (v *verification) checkpoints(ctx context.Context, a, b int64, each func(wa
 	var root []byte
 	var text string
 	_, err = pgx.ForEachRow(rows, []any{&at, &root, &text}, func() error {
+		if v.key == nil {
+			return nil // said once, in findLogs
+		}
 		cp, err := ledger.OpenCheckpoint(text, v.key)
 		if err != nil || cp.Size != at || !bytes.Equal(cp.Root[:], root) {
 			v.problem("the stored checkpoint of size %d is not what the log's key signed", at)
@@ -156,6 +143,7 @@ func (v *verification) checkpoints(ctx context.Context, a, b int64, each func(wa
 	return err
 }
 
+// openAnchor takes the anchor of the log at hand, which is ours.
 func (v *verification) openAnchor(anchor string, size int64) {
 	if anchor == "" {
 		return
@@ -170,7 +158,7 @@ func (v *verification) openAnchor(anchor string, size int64) {
 		v.cut(w, size)
 		return
 	}
-	v.anchor = &w
+	v.held = &w
 }
 
 func (v *verification) cut(w wantedRoot, size int64) {
@@ -191,37 +179,26 @@ func (v *verification) compareRoots() {
 	}
 }
 
-// window checks the indices from a up to, but not including, b.
-func (v *verification) window(ctx context.Context, a, b int64) error {
-	entries, err := v.entries(ctx, a, b)
-	if err != nil {
-		return err
+// index checks the next index of the log at hand.
+func (v *verification) index() {
+	i := v.next
+	entry, logged := v.entriesAt[i]
+	found := v.rowsAt[i]
+	switch {
+	case len(found) == 0 && logged && v.missing.decisions.Has(i):
+		v.out.Dropped++
+	case len(found) == 0 && logged:
+		v.problem("index %d record %s: the record is missing", i, entry.ID())
+	case len(found) == 0:
+		v.problem("index %d: record and log entry are missing", i)
+	case len(found) > 1:
+		v.problem("index %d record %s: %d records stand at this index", i, found[0].ID, len(found))
 	}
-	page, cancel := bounded(ctx)
-	defer cancel()
-	rows, err := v.rows(page, a, b)
-	if err != nil {
-		return err
+	for _, r := range found {
+		v.row(r, entry, logged)
 	}
-	for i := a; i < b; i++ {
-		entry, logged := entries[i]
-		found := rows[i]
-		switch {
-		case len(found) == 0 && logged && v.missing.decisions.Has(i):
-			v.out.Dropped++
-		case len(found) == 0 && logged:
-			v.problem("index %d record %s: the record is missing", i, entry.ID())
-		case len(found) == 0:
-			v.problem("index %d: record and log entry are missing", i)
-		case len(found) > 1:
-			v.problem("index %d record %s: %d records stand at this index", i, found[0].ID, len(found))
-		}
-		for _, r := range found {
-			v.row(r, entry, logged)
-		}
-		v.grow(i, entry, logged, found)
-	}
-	return nil
+	v.grow(i, entry, logged, found)
+	v.next++
 }
 
 // grow appends the entry of index i to the tree. A lost entry is made again from
@@ -246,18 +223,18 @@ func (v *verification) grow(i int64, entry ledger.Entry, logged bool, found []*r
 func (v *verification) entries(ctx context.Context, a, b int64) (map[int64]ledger.Entry, error) {
 	out := make(map[int64]ledger.Entry, b-a)
 	first, end := a/tileWidth, (b+tileWidth-1)/tileWidth
-	bundles, err := readTiles(ctx, v.tx, v.s.cfg.LogID, levelEntries, first, end)
+	bundles, err := readTiles(ctx, v.tx, v.id, levelEntries, first, end)
 	if err != nil {
 		return nil, err
 	}
-	leaves, err := readTiles(ctx, v.tx, v.s.cfg.LogID, levelLeaves, first, end)
+	leaves, err := readTiles(ctx, v.tx, v.id, levelLeaves, first, end)
 	if err != nil {
 		return nil, err
 	}
 	for n := first; n < end; n++ {
 		bundle, whole := bundles[n]
 		if !whole {
-			open, err := readOpen(ctx, v.tx, v.s.cfg.LogID, n)
+			open, err := readOpen(ctx, v.tx, v.id, n)
 			if err != nil {
 				return nil, err
 			}
@@ -297,7 +274,7 @@ func (v *verification) beyond(ctx context.Context, size int64) error {
 	const drift = `SELECT log_idx, record_id::text FROM drift_event WHERE log_id = $1 AND (log_idx >= $2 OR log_idx < 0) ORDER BY log_idx LIMIT 100`
 	const svids = `SELECT log_idx, serial FROM svid WHERE log_id = $1 AND (log_idx >= $2 OR log_idx < 0) ORDER BY log_idx LIMIT 100`
 	for _, q := range []struct{ sql, what string }{{records, "a record"}, {drift, "its drift"}, {svids, "an SVID"}, {entries, "an entry"}} {
-		rows, err := v.tx.Query(ctx, q.sql, v.s.cfg.LogID, size)
+		rows, err := v.tx.Query(ctx, q.sql, v.id, size)
 		if err != nil {
 			return err
 		}

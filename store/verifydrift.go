@@ -24,7 +24,7 @@ type driftRow struct {
 func (v *verification) addDrift(ctx context.Context, a, b int64, out map[int64][]*row) error {
 	const query = `SELECT log_idx, recorded_at, record_id, node_id, zone, kind, before_value, after_value FROM drift_event
 		WHERE log_id = $1 AND log_idx >= $2 AND log_idx < $3 ORDER BY log_idx, ord`
-	rows, err := v.tx.Query(ctx, query, v.s.cfg.LogID, a, b)
+	rows, err := v.tx.Query(ctx, query, v.id, a, b)
 	if err != nil {
 		return err
 	}

@@ -195,8 +195,8 @@ func (v *verification) checkErasures(ctx context.Context) error {
 // stands, for a node of which records are declared gone: among them may be the
 // denial that went back to it.
 func (v *verification) lastAccepted(ctx context.Context, n nodeRow) (bool, error) {
-	const query = `SELECT count(*) FROM attestation WHERE log_id = $1 AND record_id = $2 AND node_id = $3 AND type = 'attestation' AND verdict = 'allow'`
+	const query = `SELECT count(*) FROM attestation WHERE record_id = $1 AND node_id = $2 AND type = 'attestation' AND verdict = 'allow'`
 	var count int
-	err := v.tx.QueryRow(ctx, query, v.s.cfg.LogID, n.State.Last, string(n.Node.ID)).Scan(&count)
+	err := v.tx.QueryRow(ctx, query, n.State.Last, string(n.Node.ID)).Scan(&count)
 	return count == 1, err
 }

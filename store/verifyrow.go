@@ -26,7 +26,7 @@ type row struct {
 // rows reads the records of a window, by index.
 func (v *verification) rows(ctx context.Context, a, b int64) (map[int64][]*row, error) {
 	const records = selectRecord + `WHERE log_id = $1 AND log_idx >= $2 AND log_idx < $3 ORDER BY log_idx, recorded_at`
-	rows, err := v.tx.Query(ctx, records, v.s.cfg.LogID, a, b)
+	rows, err := v.tx.Query(ctx, records, v.id, a, b)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (v *verification) rows(ctx context.Context, a, b int64) (map[int64][]*row, 
 
 func (v *verification) addParts(ctx context.Context, a, b int64, out map[int64][]*row) error {
 	const query = `SELECT log_idx, kind, digest FROM evidence_part WHERE log_id = $1 AND log_idx >= $2 AND log_idx < $3 ORDER BY log_idx, ord`
-	rows, err := v.tx.Query(ctx, query, v.s.cfg.LogID, a, b)
+	rows, err := v.tx.Query(ctx, query, v.id, a, b)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (v *verification) addParts(ctx context.Context, a, b int64, out map[int64][
 func (v *verification) addSVIDs(ctx context.Context, a, b int64, out map[int64][]*row) error {
 	const query = `SELECT log_idx, node_id, recorded_at, profile, serial, spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key, audience FROM svid
 		WHERE log_id = $1 AND log_idx >= $2 AND log_idx < $3 ORDER BY log_idx, ord`
-	rows, err := v.tx.Query(ctx, query, v.s.cfg.LogID, a, b)
+	rows, err := v.tx.Query(ctx, query, v.id, a, b)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (v *verification) content(r *row, kind string) {
 		if json.Unmarshal(r.Body, &i) != nil {
 			return
 		}
-		if why := v.facts.issuance(i, v.missing.changes[i.Node] > 0); why != "" {
+		if why := v.facts.issuance(i, v.gone[i.Node] > 0); why != "" {
 			v.problem("index %d record %s: an SVID was issued %s", r.Index, r.ID, why)
 		}
 		svids = i.SVIDs
@@ -147,7 +147,7 @@ func (v *verification) content(r *row, kind string) {
 		v.out.Grants++
 		var g ledger.Grant
 		if json.Unmarshal(r.Body, &g) == nil {
-			v.facts.grant(g, r.Index)
+			v.facts.grant(g, admissionPlace{inLog{v.id, r.Index + 1}, r.RecordedAt})
 		}
 	}
 	if !slices.Equal(evidence, r.parts) && (len(r.parts) > 0 || !v.missing.evidence.Has(r.Index)) {

@@ -69,3 +69,7 @@ func ParsePlace(text string) (Place, error) {
 
 // maxPlaceTime is the year 10000 in µs since 1970.
 const maxPlaceTime = 253_402_300_800_000_000
+
+// Places says how far a reader came in each log, by its name: the number of
+// entries that were read. Nil is the start of all.
+type Places map[string]int64

@@ -40,10 +40,18 @@ type RefusalCount struct {
 
 // Verification is what checking a history found.
 type Verification struct {
-	Size     int64
-	Root     [32]byte
+	Size     int64    // of our log
+	Root     [32]byte // of our log
+	Logs     []LogSum // of all, by name
 	Records  int64
 	Dropped  int64 // records that retention or an erasure removed, as the log says
 	Grants   int64
 	Problems []string // empty means that the history is whole
+}
+
+// LogSum is what all entries of a log add up to.
+type LogSum struct {
+	Log  string
+	Size int64
+	Root [32]byte
 }
