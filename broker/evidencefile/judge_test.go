@@ -10,6 +10,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/evidencefile"
 	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
 	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
@@ -19,7 +20,13 @@ import (
 // all of them good.
 func capture(t testing.TB) (api.EvidenceFile, *evidencetest.TPM) {
 	t.Helper()
-	p, key, maker := evidencetest.New(t), evidencetest.NewSVIDKey(t), evidencetest.NewMaker(t)
+	p := evidencetest.New(t)
+	return captureOf(t, p), p
+}
+
+func captureOf(t testing.TB, p *evidencetest.TPM) api.EvidenceFile {
+	t.Helper()
+	key, maker := evidencetest.NewSVIDKey(t), evidencetest.NewMaker(t)
 	maker.Endorse(t, p)
 	bound := bytes.Repeat([]byte{7}, 32)
 	attest, sig := p.Quote(t, evidencetest.Selection, bound)
@@ -28,13 +35,12 @@ func capture(t testing.TB) (api.EvidenceFile, *evidencetest.TPM) {
 		Quote: attest, Signature: sig, PCRs: p.Values(evidencetest.Selection), EventLog: p.EventLog,
 		Certify: p.Certify(t, key, bound),
 	}}
-	f := api.EvidenceFile{
+	return api.EvidenceFile{
 		Version: api.EvidenceFileVersion, Format: ev.Format, Evidence: evidencefile.Members(ev),
 		Context: api.EvidenceContext{
 			Time: evidencetest.Noon, Qualifying: bound, Select: evidencetest.Selection.String(), Roots: []string{string(maker.PEM())},
 		},
 	}
-	return f, p
 }
 
 // read writes a file and reads it again.
@@ -167,7 +173,12 @@ func refused(findings []reason.Finding, code reason.Code) int {
 // attestation makes the file of an enrolment.
 func attestation(t testing.TB) api.EvidenceFile {
 	t.Helper()
-	p, key, maker := evidencetest.New(t), evidencetest.NewSVIDKey(t), evidencetest.NewMaker(t)
+	return attestationOf(t, evidencetest.New(t))
+}
+
+func attestationOf(t testing.TB, p *evidencetest.TPM) api.EvidenceFile {
+	t.Helper()
+	key, maker := evidencetest.NewSVIDKey(t), evidencetest.NewMaker(t)
 	maker.Endorse(t, p)
 	want := verifier.Expectation{
 		TrustDomain: "example.org", Purpose: verifier.PurposeEnrol, Nonce: bytes.Repeat([]byte{1}, 32), AKName: p.AK.Name(),
@@ -304,8 +315,13 @@ func TestJudgeWantsAWholeContext(t *testing.T) {
 // FuzzJudge: no file makes the judge stumble, and what it accepts is a quote
 // over what the context asked for.
 func FuzzJudge(f *testing.F) {
-	for _, file := range []func(testing.TB) api.EvidenceFile{attestation, func(t testing.TB) api.EvidenceFile { c, _ := capture(t); return c }} {
-		raw, err := api.Encode(file(f))
+	for _, file := range []func(testing.TB, *evidencetest.TPM) api.EvidenceFile{attestationOf, captureOf} {
+		p := evidencetest.New(f)
+		short := build.New() // a log of the usual length is a file that the fuzzer cannot do much with
+		short.FirmwareVersion("v1")
+		short.Separator(0, 1, 2, 3, 4, 5, 6, 7)
+		p.Boot(short)
+		raw, err := api.Encode(file(f, p))
 		if err != nil {
 			f.Fatal(err)
 		}
