@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
 )
@@ -32,3 +35,73 @@ func (r *Reader) attemptOnly(ctx context.Context, sql string) (ledger.AsOf, erro
 }
 
 func (r *Reader) AsOf(ctx context.Context) (ledger.AsOf, error) { return r.attemptOnly(ctx, "") }
+
+// Spy notes the statements of questions, so that tests can have them explained.
+type Spy struct {
+	mu   sync.Mutex
+	sent []Sent
+}
+
+// Sent is a statement with its arguments.
+type Sent struct {
+	SQL  string
+	Args []any
+}
+
+func (s *Spy) note(sql string, args []any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if strings.HasPrefix(sql, "SELECT") && sql != readAsOf {
+		s.sent = append(s.sent, Sent{sql, args})
+	}
+}
+
+// Take returns what was sent since the last call.
+func (s *Spy) Take() []Sent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.sent
+	s.sent = nil
+	return out
+}
+
+// TraceQueryStart implements pgx.QueryTracer.
+func (s *Spy) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	s.note(d.SQL, d.Args)
+	return ctx
+}
+
+// TraceQueryEnd implements pgx.QueryTracer.
+func (s *Spy) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TraceBatchStart implements pgx.BatchTracer.
+func (s *Spy) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+	for _, q := range d.Batch.QueuedQueries {
+		s.note(q.SQL, q.Arguments)
+	}
+	return ctx
+}
+
+// TraceBatchQuery implements pgx.BatchTracer.
+func (s *Spy) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+// TraceBatchEnd implements pgx.BatchTracer.
+func (s *Spy) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+// on replaces a pool by one whose statements s notes.
+func (s *Spy) on(ctx context.Context, pool **pgxpool.Pool) error {
+	pc := (*pool).Config()
+	pc.ConnConfig.Tracer = s
+	spied, err := pgxpool.NewWithConfig(ctx, pc)
+	if err == nil {
+		(*pool).Close()
+		*pool = spied
+	}
+	return err
+}
+
+// Spied notes what the reader sends from now on.
+func (r *Reader) Spied(ctx context.Context) (*Spy, error) {
+	s := &Spy{}
+	return s, s.on(ctx, &r.pool)
+}
