@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"log/slog"
 	"slices"
 	"strings"
@@ -103,6 +104,53 @@ func TestCheckpoints(t *testing.T) {
 		wantCode(t, out, err, reason.StoreUnavailable)
 		expectStopped(t, r, false)
 	})
+}
+
+// TestCheckpointsOfOtherLogs: a host that comes from a broker with another log
+// shows that log's checkpoint, which is compared with that log.
+func TestCheckpointsOfOtherLogs(t *testing.T) {
+	second := ledger.Origin(testDomain, "second")
+	skey, _, err := ledger.NewLogKey(rand.Reader, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, key, err := ledger.ParseLogKey(skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := [32]byte{7}
+	for name, c := range map[string]struct {
+		known bool
+		cp    ledger.Checkpoint
+		want  reason.Code
+		stops bool
+	}{
+		"of that log":                 {true, ledger.Checkpoint{Origin: second, Size: 5, Root: root}, "", false},
+		"of a log that is not known":  {false, ledger.Checkpoint{Origin: second, Size: 5, Root: root}, reason.RequestMalformed, false},
+		"of our log, by another key":  {true, ledger.Checkpoint{Origin: ledger.Origin(testDomain, logID), Size: 5, Root: root}, reason.RequestMalformed, false},
+		"which that log never had":    {true, ledger.Checkpoint{Origin: second, Size: 6, Root: root}, reason.LedgerFork, true},
+		"of another root of that log": {true, ledger.Checkpoint{Origin: second, Size: 5}, reason.LedgerFork, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.store.others = map[string][32]byte{"second 5": root}
+			if c.known {
+				r.cfg.OtherLogs = []ledger.NoteVerifier{key}
+			}
+			r.b, r.iss = r.newReplica("a")
+			r.must(r.b.Start(t.Context()))
+			r.activate()
+			h := r.enrolled()
+			ch, err := h.askRenew()
+			r.must(err)
+			req := h.answer(ch)
+			req.Checkpoint, err = c.cp.Sign(signer)
+			r.must(err)
+			out, err := h.attest(req)
+			wantCode(t, out, err, c.want)
+			expectStopped(t, r, c.stops)
+		})
+	}
 }
 
 // expectStopped: after a fork nothing is issued or granted, for anybody.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -33,7 +34,8 @@ type memStore struct {
 	records    []ledger.Stored
 	commits    []ledger.Commit
 	refusals   map[ledger.RefusalCount]int64 // by everything but Count
-	roots      map[int64][32]byte
+	roots      map[int64][32]byte            // of our log
+	others     map[string][32]byte           // of other logs: "log size"
 	latest     string
 	skew       time.Duration
 	frontier   ledger.Frontier
@@ -406,12 +408,16 @@ func (m *memStore) Nodes(ctx context.Context, cursor ledger.NodeID, limit int) (
 	return out, nil
 }
 
-func (m *memStore) CheckpointRoot(ctx context.Context, _ string, size int64) ([32]byte, bool, error) {
+func (m *memStore) CheckpointRoot(ctx context.Context, log string, size int64) ([32]byte, bool, error) {
 	if err := m.enter(ctx, "CheckpointRoot"); err != nil {
 		return [32]byte{}, false, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if log != logID {
+		root, ok := m.others[log+" "+strconv.FormatInt(size, 10)]
+		return root, ok, nil
+	}
 	root, ok := m.roots[size]
 	return root, ok, nil
 }

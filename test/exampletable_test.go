@@ -61,6 +61,8 @@ var exampleSteps = []step{
 	{line: "zonebroker init ./lab --trust-domain lab.test"},
 	{line: "zonebroker init ./lab --trust-domain lab.test --listen 127.0.0.1:0", run: "zonebroker init ./lab2 --trust-domain lab.test --listen 127.0.0.1:0"},
 	{line: "cp zones/* ./var/zones/ && cp zones/* ./lab/zones/", extra: true}, // as init says
+	{line: `cp -r "$REPLICA" ./shared && sed -i 's|^database: .*|database: postgres://zb_writer@db/zonebroker|' ./shared/zonebroker.yaml`, extra: true},
+	{line: "zonebroker init ./replica --replica-of /etc/zonebroker --log-id second", run: "zonebroker init ./replica --replica-of ./shared --log-id second"},
 	{line: "zonebroker serve --dir /var/lib/zonebroker", run: "zonebroker serve --dir ./var --listen 127.0.0.1:0", until: "^ready"},
 	{line: "zonebroker serve --dir ./lab --database embedded:./lab/pg --listen 127.0.0.1:0", until: "^ready"},
 	{

@@ -47,7 +47,9 @@ type config struct {
 	// TrustDomain is the SPIFFE trust domain, for example example.org. It is part
 	// of every node's name and cannot be changed later.
 	TrustDomain string `yaml:"trust_domain"`
-	// LogID names the Merkle log inside the trust domain.
+	// LogID names the Merkle log inside the trust domain that this broker writes. Up
+	// to three brokers share one; above that each takes its own, whose key its
+	// folder holds (zonebroker init --replica-of DIR --log-id NAME).
 	LogID string `yaml:"log_id"`
 	// Listen is host:port for agents. Port 0 takes a free one.
 	Listen string `yaml:"listen"`

@@ -22,36 +22,77 @@ import (
 const logID = "main"
 
 func newInitCmd() *cobra.Command {
-	var trustDomain, listen string
+	var o initOptions
 	cmd := &cobra.Command{
-		Use:   "init DIR --trust-domain NAME",
+		Use:   "init DIR {--trust-domain NAME | --replica-of DIR}",
 		Short: "Make the folder of a broker: keys, configuration, places for zones and roots",
 		Long: `Init makes the folder that "zonebroker serve" runs from: the cluster key, the
 log's key and the trust anchor (files of mode 0600 under secrets/), the
 configuration, and empty folders for zone documents and manufacturers' CAs.
 
 Keys are made here and never by serve: state that grants trust is not created by
-accident. A second replica gets a copy of the folder without pg/ and log-anchor.note.`,
+accident.
+
+--replica-of makes the folder of one more broker of the same trust domain and
+database: a copy of keys, zones and roots without what belongs to the other
+broker alone. Up to three brokers write one log; above that each takes its own
+with --log-id, so that none waits for the others. Every broker needs the public
+key of every log: copy DIR/log.pub as log-NAME.pub into the other folders.`,
 		Example: `  zonebroker init /var/lib/zonebroker --trust-domain example.org
-  zonebroker init ./lab --trust-domain lab.test --listen 127.0.0.1:0`,
+  zonebroker init ./lab --trust-domain lab.test --listen 127.0.0.1:0
+  zonebroker init ./replica --replica-of /etc/zonebroker --log-id second`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			pin, err := initDir(args[0], trustDomain, listen, time.Now())
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", pin)
-			fmt.Fprintf(cmd.ErrOrStderr(), "made %s for trust domain %s\n", args[0], trustDomain)
-			fmt.Fprintf(cmd.ErrOrStderr(), "agents trust this broker by: --pin %s\n", pin)
-			fmt.Fprintf(cmd.ErrOrStderr(), "next: put zone documents into %s, get TPM makers' CAs with: zonebroker trust refresh --dir %s, then: zonebroker serve --dir %s\n",
-				filepath.Join(args[0], policyDir), args[0], args[0])
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
-	cmd.Flags().StringVar(&trustDomain, "trust-domain", "", "SPIFFE trust domain, for example example.org; cannot be changed later")
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8443", "host:port for agents; port 0 takes a free one")
-	_ = cmd.MarkFlagRequired("trust-domain")
+	cmd.Flags().StringVar(&o.trustDomain, "trust-domain", "", "SPIFFE trust domain, for example example.org; cannot be changed later")
+	cmd.Flags().StringVar(&o.listen, "listen", "", "host:port for agents; port 0 takes a free one (default 127.0.0.1:8443, or that of the other broker)")
+	cmd.Flags().StringVar(&o.replicaOf, "replica-of", "", "folder of a broker whose trust domain and database this one shares")
+	cmd.Flags().StringVar(&o.logID, "log-id", "", "name of a log of its own (default: that of the other broker)")
+	cmd.MarkFlagsOneRequired("trust-domain", "replica-of")
+	cmd.MarkFlagsMutuallyExclusive("trust-domain", "replica-of")
+	_ = cmd.MarkFlagDirname("replica-of")
 	return cmd
+}
+
+type initOptions struct{ trustDomain, listen, replicaOf, logID string }
+
+func (o initOptions) run(cmd *cobra.Command, dir string) error {
+	if o.replicaOf != "" {
+		return o.replica(cmd, dir)
+	}
+	if o.logID != "" {
+		return fmt.Errorf("--log-id goes with --replica-of: the first log of a trust domain is %s", logID)
+	}
+	if o.listen == "" {
+		o.listen = "127.0.0.1:8443"
+	}
+	pin, err := initDir(dir, o.trustDomain, o.listen, time.Now())
+	if err != nil {
+		return err
+	}
+	say := cmd.ErrOrStderr()
+	fmt.Fprintf(cmd.OutOrStdout(), "%s\n", pin)
+	fmt.Fprintf(say, "made %s for trust domain %s\n", dir, o.trustDomain)
+	fmt.Fprintf(say, "agents trust this broker by: --pin %s\n", pin)
+	fmt.Fprintf(say, "next: put zone documents into %s, get TPM makers' CAs with: zonebroker trust refresh --dir %s, then: zonebroker serve --dir %s\n",
+		filepath.Join(dir, policyDir), dir, dir)
+	return nil
+}
+
+func (o initOptions) replica(cmd *cobra.Command, dir string) error {
+	pin, err := initReplica(dir, o.replicaOf, o.logID, o.listen)
+	if err != nil {
+		return err
+	}
+	say := cmd.ErrOrStderr()
+	fmt.Fprintf(cmd.OutOrStdout(), "%s\n", pin)
+	fmt.Fprintf(say, "made %s, a replica of %s\n", dir, o.replicaOf)
+	if o.logID != "" {
+		fmt.Fprintf(say, "next: copy %s to %s in the folder of every other broker and start those again\n",
+			filepath.Join(dir, logPublic), otherLogPrefix+o.logID+otherLogSuffix)
+	}
+	fmt.Fprintf(say, "then: zonebroker serve --dir %s\n", dir)
+	return nil
 }
 
 // initDir makes the folder and returns the pin of its trust anchor. It refuses a

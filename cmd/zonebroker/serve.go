@@ -110,7 +110,7 @@ func serve(ctx context.Context, o serveOptions, logger *slog.Logger, ready func(
 		return err
 	}
 	st, err := store.Open(ctx, store.Config{
-		DSN: db.writer, Pooler: cfg.DatabasePooler, RowKey: keys.row, LogID: cfg.LogID, Writer: cfg.Replica, Now: now, Step: failpoint,
+		DSN: db.writer, Pooler: cfg.DatabasePooler, RowKey: keys.row, LogID: cfg.LogID, OtherLogs: keys.otherLogs, Writer: cfg.Replica, Now: now, Step: failpoint,
 		Logger: logger, OnForged: func(table, id string) {
 			logger.Error("a granting row fails its HMAC and counts as absent", "code", "store.row_forged", "table", table, "id", id)
 		},

@@ -43,6 +43,8 @@ type brokerKeys struct {
 	log      note.Signer
 	logCheck ledger.NoteVerifier
 	anchor   *issuer.Anchor
+
+	otherLogs []ledger.NoteVerifier // that other brokers of the database write
 }
 
 func loadKeys(dir string, cfg config) (brokerKeys, error) {
@@ -57,6 +59,9 @@ func loadKeys(dir string, cfg config) (brokerKeys, error) {
 	}
 	k.row = [32]byte(row)
 	if err := k.loadLogKey(dir, cfg); err != nil {
+		return k, err
+	}
+	if k.otherLogs, err = loadOtherLogs(dir, cfg); err != nil {
 		return k, err
 	}
 	pem, err := readSecret(filepath.Join(dir, secretsDir, anchorKey))
@@ -204,7 +209,7 @@ func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, logger 
 	anchor := fileAnchor(filepath.Join(dir, logAnchor))
 	return broker.New(broker.Config{
 		TrustDomain: cfg.TrustDomain, Replica: cfg.Replica, LogID: cfg.LogID, ClusterKey: keys.cluster,
-		Store: st, Issuer: iss, Trust: trust, LogKey: keys.logCheck,
+		Store: st, Issuer: iss, Trust: trust, LogKey: keys.logCheck, OtherLogs: keys.otherLogs,
 		VerifierID:     claim.VerifierID{Developer: "https://github.com/zonebroker/zonebroker", Build: "zonebroker " + readBuildInfo().Version},
 		SignCheckpoint: func(ctx context.Context) (string, error) { return st.SignCheckpoint(ctx, keys.log, anchor) },
 		Anchor:         anchor.Load, Now: now, Rand: randomSource, Logger: logger, Step: failpoint,
