@@ -258,7 +258,7 @@ func (b *Broker) expectation(ctx context.Context, a *attempt) (verifier.Expectat
 		return verifier.Expectation{}, reason.Wrap(reason.Internal, "", err)
 	}
 	if a.req.TPM2 != nil && len(a.req.TPM2.EventLog) == 0 && st.EventLog != [32]byte{} {
-		if want.Baseline.Log, err = b.keptLog(ctx, st.EventLog); err != nil {
+		if want.Baseline.Log, err = b.keptLog(ctx, st.EventLog, st.LastOKAt); err != nil {
 			return verifier.Expectation{}, err
 		}
 	}

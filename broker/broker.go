@@ -59,6 +59,9 @@ type Config struct {
 	// outcome, 0 for 10.
 	EnrolmentRate int
 	NodeRate      int
+	// Keep names the retention group of a zone, "" for records of none. Nil: 0 for
+	// all.
+	Keep func(zone string) int16
 
 	Now    func() time.Time
 	Rand   io.Reader
@@ -99,6 +102,7 @@ type Broker struct {
 	tokens     atomic.Pointer[tokens]
 	nodes      nodeRates
 	kept       keptNodes
+	measured   measuredCache
 }
 
 // New checks the configuration and returns a Broker that has read nothing yet.

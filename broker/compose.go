@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"time"
 
@@ -72,7 +73,11 @@ func (b *Broker) compose(a *attempt, prepared *issuer.Prepared) (ledger.Commit, 
 	}
 	c := ledger.Commit{
 		Record: rec, BasedOn: a.challenge.Version, State: &state,
-		Evidence: a.parts, SVIDs: body.SVIDs, Drift: body.Drift, DriftZone: body.DriftZone(),
+		Evidence: keepingLog(a), SVIDs: body.SVIDs, Drift: body.Drift, DriftZone: body.DriftZone(),
+		LastGood: a.snap.State.AttestedAt, Keep: b.keep(body.DriftZone()),
+	}
+	if err := b.span(a, &c); err != nil {
+		return ledger.Commit{}, err
 	}
 	if a.verdict.rowDirty {
 		c.Node = &a.verdict.node
@@ -211,6 +216,53 @@ func evidenceParts(a *attempt) []ledger.EvidencePart {
 	put(ledger.PartSPKI, a.req.SPKI)
 	put(ledger.PartCSR, a.req.CSR)
 	return parts
+}
+
+// keepingLog adds the kept log that a renewal without one was judged by: each
+// week of the history has all that its records are judged again from.
+func keepingLog(a *attempt) []ledger.EvidencePart {
+	base := a.want.Baseline
+	if base == nil || base.Log == nil {
+		return a.parts
+	}
+	return append(slices.Clip(a.parts), ledger.EvidencePart{Kind: ledger.PartEventLog, Digest: base.Log.Digest(), Bytes: base.Log.Bytes()})
+}
+
+// keep is the retention group of a zone.
+func (b *Broker) keep(zone string) int16 {
+	if b.cfg.Keep == nil {
+		return 0
+	}
+	return b.cfg.Keep(zone)
+}
+
+// keepOf is the retention group of an interval that ends.
+func (b *Broker) keepOf(i *ledger.Interval) int16 {
+	if i == nil {
+		return 0
+	}
+	return b.keep(i.Zone)
+}
+
+// span is what the decision makes of the node's intervals.
+func (b *Broker) span(a *attempt, c *ledger.Commit) error {
+	open, before := a.snap.Open, &a.snap.State
+	if !a.verdict.allow {
+		c.Closed = ledger.Deny(open, before, a.now)
+		c.KeepClosed = b.keepOf(c.Closed)
+		return nil
+	}
+	m, err := b.measured.measurement(a.appraisal, c.State.PCRs)
+	if err != nil {
+		return err
+	}
+	c.Measurement = m
+	c.Interval, c.Closed = ledger.Earn(open, before, ledger.Earned{
+		Node: c.State.Node, Zone: c.State.Zone, Measured: m.Digest, PolicyVersion: c.State.PolicyVersion,
+		At: a.now, FreshUntil: c.State.FreshUntil, Expires: time.Unix(c.SVIDs[0].NotAfter, 0), Record: a.id,
+	})
+	c.KeepClosed = b.keepOf(c.Closed)
+	return nil
 }
 
 func packCertify(members ...[]byte) []byte {

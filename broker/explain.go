@@ -120,15 +120,16 @@ func (b *Broker) recordedBoot(ctx context.Context, body ledger.Attestation) (*bo
 			user = id.SHA256
 		}
 	}
-	rawPCRs, err := b.part(ctx, pcrs)
+	at := time.UnixMilli(body.JudgedAt)
+	rawPCRs, err := b.part(ctx, pcrs, at)
 	if err != nil || rawPCRs == nil {
 		return nil, err
 	}
-	rawLog, err := b.part(ctx, log)
+	rawLog, err := b.part(ctx, log, at)
 	if err != nil {
 		return nil, err
 	}
-	rawUser, err := b.part(ctx, user)
+	rawUser, err := b.part(ctx, user, at)
 	if err != nil {
 		return nil, err
 	}
@@ -140,8 +141,8 @@ func (b *Broker) recordedBoot(ctx context.Context, body ledger.Attestation) (*bo
 }
 
 // part returns a part of the evidence by the hex of its digest, nil for "" or
-// one that is no longer kept.
-func (b *Broker) part(ctx context.Context, digest string) ([]byte, error) {
+// one that is no longer kept. At is the time of its record.
+func (b *Broker) part(ctx context.Context, digest string, at time.Time) ([]byte, error) {
 	if digest == "" {
 		return nil, nil
 	}
@@ -149,7 +150,7 @@ func (b *Broker) part(ctx context.Context, digest string) ([]byte, error) {
 	if err != nil || len(raw) != 32 {
 		return nil, reason.New(reason.StoreRowForged, "a record names evidence by something that is no digest")
 	}
-	return b.cfg.Store.Evidence(ctx, [32]byte(raw))
+	return b.cfg.Store.Evidence(ctx, [32]byte(raw), at)
 }
 
 // acceptedBoots are what a denied boot may be compared with, nearest first: the

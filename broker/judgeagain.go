@@ -71,12 +71,12 @@ func (b *Broker) recordedExpectation(ctx context.Context, body ledger.Attestatio
 		RequireGenuine: body.RequireGenuine, AllowExpired: body.AllowExpired,
 	}
 	if body.Baseline != nil {
-		want.Baseline, err = b.recordedBaseline(ctx, body.Baseline)
+		want.Baseline, err = b.recordedBaseline(ctx, body.Baseline, time.UnixMilli(body.JudgedAt))
 	}
 	return want, err
 }
 
-func (b *Broker) recordedBaseline(ctx context.Context, rec *ledger.Baseline) (*verifier.Baseline, error) {
+func (b *Broker) recordedBaseline(ctx context.Context, rec *ledger.Baseline, at time.Time) (*verifier.Baseline, error) {
 	clock, err := strconv.ParseUint(rec.Clock.Clock, 10, 64)
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (b *Broker) recordedBaseline(ctx context.Context, rec *ledger.Baseline) (*v
 	if err != nil {
 		return nil, err
 	}
-	out.Log, err = b.keptLog(ctx, digest)
+	out.Log, err = b.keptLog(ctx, digest, at)
 	return out, err
 }
 
@@ -107,14 +107,16 @@ func (b *Broker) recordedBaseline(ctx context.Context, rec *ledger.Baseline) (*v
 func (b *Broker) storedEvidence(ctx context.Context, body ledger.Attestation) (verifier.Evidence, error) {
 	ev := verifier.Evidence{Format: body.Format, TPM2: &verifier.TPM2Evidence{PCRs: map[int][]byte{}}}
 	for _, id := range body.Evidence {
-		digest, err := parseDigest(id.SHA256)
-		if err != nil {
+		if _, err := parseDigest(id.SHA256); err != nil {
 			return ev, err
 		}
-		raw, err := b.cfg.Store.Evidence(ctx, digest)
-		if err != nil {
-			return ev, err
-		}
+	}
+	parts, err := b.cfg.Store.RecordEvidence(ctx, body.ID, body.Evidence)
+	if err != nil {
+		return ev, err
+	}
+	for _, id := range body.Evidence {
+		raw := parts[id.SHA256]
 		if raw == nil {
 			return ev, reason.Newf(reason.RequestNotFound, "evidence part %s is no longer kept", id.Kind)
 		}

@@ -136,13 +136,17 @@ func (b *Broker) grant(ctx context.Context, g ledger.Grant, fill func(*ledger.Co
 	if b.forked.Load() {
 		return uuid.Nil, ledger.Position{}, reason.New(reason.LedgerFork, "the log does not extend its anchor; nothing is recorded")
 	}
-	now := b.cfg.Now()
+	now := b.cfg.Now().Truncate(time.Millisecond)
 	id, err := ledger.NewRecordID(now, b.cfg.Rand)
 	if err != nil {
 		return uuid.Nil, ledger.Position{}, err
 	}
 	var c ledger.Commit
 	fill(&c)
+	if c.Node != nil && c.Node.Status != ledger.StatusActive {
+		c.Closed, c.Interval = ledger.Deny(c.Interval, c.State, now), nil
+		c.KeepClosed = b.keepOf(c.Closed)
+	}
 	hash, err := ledger.GrantRowHash(c)
 	if err != nil {
 		return uuid.Nil, ledger.Position{}, err

@@ -241,7 +241,7 @@ func (b *Broker) recordLater(ctx context.Context, i *issuance, l later) (ledger.
 	if err != nil {
 		return ledger.Position{}, err
 	}
-	c := ledger.Commit{SVIDs: body.SVIDs, Guard: &ledger.Guard{Node: i.snap.Node.ID, Version: i.snap.State.Version}}
+	c := ledger.Commit{SVIDs: body.SVIDs, Keep: b.keep(body.Zone), Guard: &ledger.Guard{Node: i.snap.Node.ID, Version: i.snap.State.Version}}
 	if c.Record, err = body.Record(salt); err != nil {
 		return ledger.Position{}, err
 	}

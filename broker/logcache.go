@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 )
@@ -43,12 +44,13 @@ func (c *logCache) put(log *eventlog.Kept) {
 
 // keptLog returns the log that explained a node's last accepted quote, nil where
 // it is gone. The store checks it against its digest, and the verifier compares
-// it with the fresh quote, so nothing is taken on the database's word.
-func (b *Broker) keptLog(ctx context.Context, digest [32]byte) (*eventlog.Kept, error) {
+// it with the fresh quote, so nothing is taken on the database's word. At is the
+// time of a record that was judged by it.
+func (b *Broker) keptLog(ctx context.Context, digest [32]byte, at time.Time) (*eventlog.Kept, error) {
 	if log := b.logs.get(digest); log != nil {
 		return log, nil
 	}
-	raw, err := b.cfg.Store.Evidence(ctx, digest)
+	raw, err := b.cfg.Store.Evidence(ctx, digest, at)
 	if err != nil || len(raw) == 0 {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strconv"
 	"sync"
@@ -152,7 +153,7 @@ func (m *memStore) apply(c ledger.Commit) ledger.Position {
 	m.commits = append(m.commits, c)
 	if c.State != nil {
 		snap := m.nodes[c.State.Node]
-		snap.Found, snap.State = true, *c.State
+		snap.Found, snap.State, snap.Open = true, *c.State, c.Interval
 		snap.State.Version = c.BasedOn + 1
 		if c.Node != nil {
 			snap.Node = *c.Node
@@ -335,13 +336,31 @@ func (m *memStore) ObjectByDigest(ctx context.Context, kind string, digest [32]b
 	return nil, nil
 }
 
-func (m *memStore) Evidence(ctx context.Context, digest [32]byte) ([]byte, error) {
+func (m *memStore) Evidence(ctx context.Context, digest [32]byte, _ time.Time) ([]byte, error) {
 	if err := m.enter(ctx, "Evidence"); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.evidence[digest], nil
+}
+
+func (m *memStore) RecordEvidence(ctx context.Context, _ uuid.UUID, parts []ledger.EvidenceID) (map[string][]byte, error) {
+	out := make(map[string][]byte, len(parts))
+	for _, p := range parts {
+		digest, err := hex.DecodeString(p.SHA256)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := m.Evidence(ctx, [32]byte(digest), time.Time{})
+		if err != nil {
+			return nil, err
+		}
+		if raw != nil {
+			out[p.SHA256] = raw
+		}
+	}
+	return out, nil
 }
 
 func (m *memStore) CountRefusals(ctx context.Context, counts []ledger.RefusalCount) error {

@@ -208,6 +208,7 @@ func (b *Broker) changeNode(ctx context.Context, c Caller, id string, g ledger.G
 		g.By, g.Subject = c.Operator, id
 		_, pos, err = b.grant(ctx, g, func(cm *ledger.Commit) {
 			cm.BasedOn, cm.Node, cm.State = snap.State.Version, &snap.Node, &snap.State
+			cm.Interval = snap.Open
 		})
 		if err == nil {
 			snap.State.Version = pos.Version

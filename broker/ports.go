@@ -60,9 +60,13 @@ type Store interface {
 	// ActiveObject returns the object of kind and digest, nil where none.
 	ObjectByDigest(ctx context.Context, kind string, digest [32]byte) (*ledger.Object, error)
 
-	// Evidence returns the stored bytes of a part, checked against its digest;
-	// nil, nil where none.
-	Evidence(ctx context.Context, digest [32]byte) ([]byte, error)
+	// Evidence returns the stored bytes of a part that records share, checked
+	// against its digest; nil, nil where none. Near is the time of a record that
+	// names it, and no more than a hint.
+	Evidence(ctx context.Context, digest [32]byte, near time.Time) ([]byte, error)
+	// RecordEvidence returns what is kept of the named parts of a record, by the
+	// hex of the digest, checked against it.
+	RecordEvidence(ctx context.Context, id uuid.UUID, parts []ledger.EvidenceID) (map[string][]byte, error)
 
 	// CountRefusals adds to the hourly roll-up of refusals of strangers and of
 	// repeats.

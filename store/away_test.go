@@ -122,7 +122,7 @@ func everyMethod(ctx context.Context, t testing.TB, s *store.Store) map[string]f
 		"ListPending":    func() error { _, err := s.ListPending(ctx, 1); return err },
 		"Keys":           func() error { _, err := s.Keys(ctx, []string{"x509-ca"}, time.Now()); return err },
 		"ObjectByDigest": func() error { _, err := s.ObjectByDigest(ctx, "policy", [32]byte{}); return err },
-		"Evidence":       func() error { _, err := s.Evidence(ctx, [32]byte{}); return err },
+		"Evidence":       func() error { _, err := s.Evidence(ctx, [32]byte{}, time.Now()); return err },
 		"CountRefusals": func() error {
 			return s.CountRefusals(ctx, []ledger.RefusalCount{{Hour: time.Now(), Code: "x", Count: 1}})
 		},

@@ -65,52 +65,32 @@ func (c *copyBuffer) time(v time.Time) {
 	c.int64(v.UnixMicro() - postgresEpoch)
 }
 
+// copies are the history rows of a batch, by table.
+type copies struct {
+	logID                                   string
+	records, parts, svids, drift, intervals copyBuffer
+}
+
 // copyRows writes the history rows of the winners.
 func (t *transaction) copyRows(ctx context.Context) error {
-	var records, parts, svids, drift copyBuffer
-	logID := t.w.s.cfg.LogID
+	c := copies{logID: t.w.s.cfg.LogID}
 	for _, it := range t.winners {
-		c, p := &it.commit, t.out.pos[it]
-		copyRecord(&records, logID, p, c.Record)
-		for i, e := range c.Evidence {
-			parts.row(6)
-			parts.time(p.RecordedAt)
-			parts.text(logID)
-			parts.int64(p.Index)
-			parts.int16(i)
-			parts.text(e.Kind)
-			parts.bytes(e.Digest[:])
-		}
-		for i, v := range c.SVIDs {
-			copySVID(&svids, logID, p, i, c.Record.Node, v)
-		}
-		for i, d := range c.Drift {
-			drift.row(10)
-			drift.time(p.RecordedAt)
-			drift.text(logID)
-			drift.int64(p.Index)
-			drift.int16(i)
-			drift.uuid(c.Record.ID)
-			drift.text(string(c.Record.Node))
-			drift.text(c.DriftZone)
-			drift.text(d.Kind)
-			drift.text(d.Before)
-			drift.text(d.After)
-		}
+		c.item(it, t.out.pos[it])
 	}
 	var queries []string
 	var buffers []*copyBuffer
-	for _, c := range []struct {
+	for _, table := range []struct {
 		buf *copyBuffer
 		sql string
 	}{
-		{&records, copyAttestation},
-		{&parts, copyEvidencePart},
-		{&svids, copySVIDs},
-		{&drift, copyDrift},
+		{&c.records, copyAttestation},
+		{&c.parts, copyEvidencePart},
+		{&c.svids, copySVIDs},
+		{&c.drift, copyDrift},
+		{&c.intervals, copyIntervals},
 	} {
-		if c.buf.b != nil {
-			queries, buffers = append(queries, c.sql), append(buffers, c.buf)
+		if table.buf.b != nil {
+			queries, buffers = append(queries, table.sql), append(buffers, table.buf)
 		}
 	}
 	return t.w.copyIn(ctx, strings.Join(queries, ";"), buffers)
@@ -144,45 +124,108 @@ func sendCopies(to *pgproto3.Frontend, buffers []*copyBuffer) error {
 
 const (
 	copyAttestation = `COPY attestation (recorded_at, log_id, log_idx, record_id, type, node_id, zone, verdict, reason,
-		attested_at, fresh_until, policy_version, salt, body) FROM STDIN (FORMAT binary)`
-	copyEvidencePart = `COPY evidence_part (recorded_at, log_id, log_idx, ord, kind, digest) FROM STDIN (FORMAT binary)`
+		attested_at, fresh_until, policy_version, salt, packed, keep) FROM STDIN (FORMAT binary)`
+	copyEvidencePart = `COPY evidence_part (recorded_at, log_id, log_idx, ord, kind, digest, packed, keep) FROM STDIN (FORMAT binary)`
 	copySVIDs        = `COPY svid (recorded_at, log_id, log_idx, ord, node_id, profile, serial, spiffe_id, not_before, not_after,
-		tbs_sha256, ca_key_id, key, audience) FROM STDIN (FORMAT binary)`
-	copyDrift = `COPY drift_event (recorded_at, log_id, log_idx, ord, record_id, node_id, zone, kind, before_value, after_value) FROM STDIN (FORMAT binary)`
+		tbs_sha256, ca_key_id, key, audience, keep) FROM STDIN (FORMAT binary)`
+	copyDrift = `COPY drift_event (recorded_at, log_id, log_idx, ord, record_id, node_id, zone, kind, before_value, after_value,
+		last_good, keep) FROM STDIN (FORMAT binary)`
+	copyIntervals = `COPY measurement_interval (recorded_at, log_id, log_idx, keep, node_id, zone, measured, policy_version, valid_from,
+		valid_until, expires_at, first_record, last_record, renewals, ended) FROM STDIN (FORMAT binary)`
 )
 
-func copyRecord(c *copyBuffer, logID string, p ledger.Position, r ledger.Record) {
-	c.row(14)
-	c.time(p.RecordedAt)
-	c.text(logID)
-	c.int64(p.Index)
-	c.uuid(r.ID)
-	c.text(r.Type)
-	c.text(string(r.Node))
-	c.text(r.Zone)
-	c.text(r.Verdict)
-	c.text(r.Reason)
-	c.time(r.AttestedAt)
-	c.time(r.FreshUntil)
-	c.int64(r.PolicyVersion)
-	c.bytes(r.Salt[:])
-	c.bytes(r.Body)
+func (c *copies) item(it *item, p ledger.Position) {
+	c.record(it, p)
+	if it.inline != nil {
+		b := &c.parts
+		c.begin(b, 8, p)
+		b.int16(0)
+		b.text(kindInline)
+		b.bytes(nil)
+		b.bytes(it.inline)
+		b.int16(int(it.commit.Keep))
+	}
+	for i, v := range it.commit.SVIDs {
+		c.svid(it, p, i, v)
+	}
+	for i, d := range it.commit.Drift {
+		c.drifted(it, p, i, d)
+	}
+	if it.commit.Closed != nil {
+		c.interval(it, p, it.commit.Closed)
+	}
 }
 
-func copySVID(c *copyBuffer, logID string, p ledger.Position, ord int, node ledger.NodeID, v ledger.IssuedSVID) {
-	c.row(14)
-	c.time(p.RecordedAt)
-	c.text(logID)
-	c.int64(p.Index)
-	c.int16(ord)
-	c.text(string(node))
-	c.text(v.Profile)
-	c.text(v.Serial)
-	c.text(v.SPIFFEID)
-	c.time(time.Unix(v.NotBefore, 0))
-	c.time(time.Unix(v.NotAfter, 0))
-	c.text(v.TBSSHA256)
-	c.text(v.CAKeyID)
-	c.text(v.Key)
-	c.text(v.Audience)
+// begin writes the key that each row of the history begins with.
+func (c *copies) begin(b *copyBuffer, fields int, p ledger.Position) {
+	b.row(fields)
+	b.time(p.RecordedAt)
+	b.text(c.logID)
+	b.int64(p.Index)
+}
+
+func (c *copies) record(it *item, p ledger.Position) {
+	b, r := &c.records, &it.commit.Record
+	c.begin(b, 15, p)
+	b.uuid(r.ID)
+	b.text(r.Type)
+	b.text(string(r.Node))
+	b.text(r.Zone)
+	b.text(r.Verdict)
+	b.text(r.Reason)
+	b.time(r.AttestedAt)
+	b.time(r.FreshUntil)
+	b.int64(r.PolicyVersion)
+	b.bytes(r.Salt[:])
+	b.bytes(it.packed)
+	b.int16(int(it.commit.Keep))
+}
+
+// svid leaves out what nobody looks an SVID up by: it stands in the body.
+func (c *copies) svid(it *item, p ledger.Position, ord int, v ledger.IssuedSVID) {
+	b := &c.svids
+	c.begin(b, 15, p)
+	b.int16(ord)
+	b.text(string(it.commit.Record.Node))
+	b.text(v.Profile)
+	b.text(v.Serial)
+	b.text("")
+	b.time(time.Unix(v.NotBefore, 0))
+	b.time(time.Unix(v.NotAfter, 0))
+	b.text("")
+	b.text("")
+	b.text(v.Key)
+	b.text(v.Audience)
+	b.int16(int(it.commit.Keep))
+}
+
+func (c *copies) drifted(it *item, p ledger.Position, ord int, d ledger.Drift) {
+	b := &c.drift
+	c.begin(b, 12, p)
+	b.int16(ord)
+	b.uuid(it.commit.Record.ID)
+	b.text(string(it.commit.Record.Node))
+	b.text(it.commit.DriftZone)
+	b.text(d.Kind)
+	b.text(d.Before)
+	b.text(d.After)
+	b.time(it.commit.LastGood)
+	b.int16(int(it.commit.Keep))
+}
+
+func (c *copies) interval(it *item, p ledger.Position, i *ledger.Interval) {
+	b := &c.intervals
+	c.begin(b, 15, p)
+	b.int16(int(it.commit.KeepClosed))
+	b.text(string(i.Node))
+	b.text(i.Zone)
+	b.bytes(i.Measured[:])
+	b.int64(i.PolicyVersion)
+	b.time(i.From)
+	b.time(i.Until)
+	b.time(i.Expires)
+	b.uuid(i.First)
+	b.uuid(i.Last)
+	b.int64(i.Renewals)
+	b.text(i.Ended)
 }

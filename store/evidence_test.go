@@ -14,7 +14,7 @@ import (
 func TestPartsAreForgottenWithTheConnection(t *testing.T) {
 	w := newWorld(t)
 	snap := w.enrol(1)
-	pcrs := []byte(`{"0":"aa"}`)
+	pcrs := []byte(`{"0":"aa","1":"bb"}`)
 	digest := sha256.Sum256(pcrs)
 	attest := func() {
 		c := attestation(t, snap, ledger.VerdictAllow)
@@ -26,7 +26,7 @@ func TestPartsAreForgottenWithTheConnection(t *testing.T) {
 		snap.State = *c.State
 	}
 	stored := func() int {
-		return query[int](t, w.db, fmt.Sprintf(`SELECT count(*) FROM evidence WHERE digest = '\x%x'`, digest))
+		return query[int](t, w.db, fmt.Sprintf(`SELECT count(*) FROM evidence_content WHERE digest = '\x%x'`, digest))
 	}
 	attest()
 	attest()
@@ -34,7 +34,7 @@ func TestPartsAreForgottenWithTheConnection(t *testing.T) {
 		t.Errorf("the part stands %d times", n)
 	}
 	w.verify("")
-	w.db.Exec(t, freely+fmt.Sprintf(`DELETE FROM evidence WHERE digest = '\x%x'`, digest))
+	w.db.Exec(t, freely+fmt.Sprintf(`DELETE FROM evidence_content WHERE digest = '\x%x'`, digest))
 	attest()
 	if n := stored(); n != 0 {
 		t.Errorf("a part that was stored was sent again: it stands %d times", n)

@@ -105,3 +105,11 @@ func (r *Reader) Spied(ctx context.Context) (*Spy, error) {
 	s := &Spy{}
 	return s, s.on(ctx, &r.pool)
 }
+
+// How bodies are packed, for tests of the form and of its dictionary.
+var (
+	Shorten        = shorten
+	PackBody       = packBody
+	UnpackBody     = unpackBody
+	BodyDictionary = bodyDictionary
+)

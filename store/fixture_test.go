@@ -133,15 +133,17 @@ func (w *world) enrol(i int) ledger.Snapshot {
 // the version is 0.
 func attestation(t testing.TB, snap ledger.Snapshot, verdict string) ledger.Commit {
 	t.Helper()
-	n, id, now := snap.Node, recordID(t), time.Now()
+	n, id, now := snap.Node, recordID(t), time.Now().Truncate(time.Millisecond)
 	quote := append([]byte("quote "), id[:]...)
 	digest := sha256.Sum256(quote)
+	pcrs := []byte(`{"4":"` + strings.Repeat("aa", 32) + `"}`)
+	pcrDigest := sha256.Sum256(pcrs)
 	a := ledger.Attestation{
 		Type: ledger.TypeAttestation, ID: id, Node: n.ID, RootKind: n.RootKind, RootHash: hex.EncodeToString(n.RootHash[:]),
 		Verdict: verdict, Reasons: []ledger.Reason{}, Events: []string{}, Zone: "payments", Tier: 2, Purpose: "renew", Format: "tpm2",
 		TrustDomain: "example.org", AttestedAt: now.UnixMilli(), JudgedAt: now.UnixMilli(),
 		Policy: ledger.PolicyRef{Version: 1, Hash: "sha256:00"}, AKName: hex.EncodeToString(n.AKName),
-		Evidence:     []ledger.EvidenceID{{Kind: ledger.PartQuote, SHA256: hex.EncodeToString(digest[:])}},
+		Evidence:     []ledger.EvidenceID{{Kind: ledger.PartQuote, SHA256: hex.EncodeToString(digest[:])}, {Kind: ledger.PartPCRs, SHA256: hex.EncodeToString(pcrDigest[:])}},
 		Manufacturer: n.Manufacturer, AdmittedBy: n.AdmittedBy, Admission: n.Admission.String(), NodeStatus: string(n.Status),
 		Firmware: "18446744073709551615", SVIDs: []ledger.IssuedSVID{}, Replica: "test",
 	}
@@ -165,11 +167,41 @@ func attestation(t testing.TB, snap ledger.Snapshot, verdict string) ledger.Comm
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ledger.Commit{
+	c := ledger.Commit{
 		Record: rec, BasedOn: snap.State.Version, State: &st, SVIDs: a.SVIDs,
-		Evidence: []ledger.EvidencePart{{Kind: ledger.PartQuote, Digest: digest, Bytes: quote}},
-		Drift:    a.Drift, DriftZone: a.DriftZone(),
+		Evidence: []ledger.EvidencePart{{Kind: ledger.PartQuote, Digest: digest, Bytes: quote}, {Kind: ledger.PartPCRs, Digest: pcrDigest, Bytes: pcrs}},
+		Drift:    a.Drift, DriftZone: a.DriftZone(), LastGood: snap.State.AttestedAt,
 	}
+	earn(t, &c, snap.State, a)
+	return c
+}
+
+// opened are the open intervals by their last record, so that a test need not
+// carry them from one state to the next.
+var opened sync.Map
+
+// earn is what a broker makes of the node's intervals.
+func earn(t testing.TB, c *ledger.Commit, before ledger.NodeState, a ledger.Attestation) {
+	t.Helper()
+	var open *ledger.Interval
+	if i, ok := opened.Load(before.Last); ok && before.Verdict == ledger.VerdictAllow {
+		open = i.(*ledger.Interval)
+	}
+	at := time.UnixMilli(a.JudgedAt)
+	if a.Verdict == ledger.VerdictDeny {
+		c.Closed = ledger.Deny(open, &before, at)
+		return
+	}
+	m, err := ledger.NewMeasurement(map[string]string{"pcr.4": strings.Repeat("aa", 32), "secure_boot": "on"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Measurement = &m
+	c.Interval, c.Closed = ledger.Earn(open, &before, ledger.Earned{
+		Node: a.Node, Zone: a.Zone, Measured: m.Digest, PolicyVersion: a.Policy.Version, At: at,
+		FreshUntil: time.UnixMilli(a.FreshUntil), Expires: time.Unix(a.SVIDs[0].NotAfter, 0), Record: a.ID,
+	})
+	opened.Store(a.ID, c.Interval)
 }
 
 // event is a record that touches no node.

@@ -327,6 +327,9 @@ func TestT60_IssuanceTampering(t *testing.T) {
 			w := newWorld(t)
 			w.append(issuance(t, w.enrol(1)))
 			w.verify("")
+			if strings.Contains(tc.sql, "replace(body") {
+				w.unpack(2)
+			}
 			w.db.Exec(t, freely+tc.sql)
 			wantProblem(t, w, tc.want)
 		})

@@ -96,7 +96,7 @@ func makeGroups(ctx context.Context, c *pgx.Conn, n int, now time.Time) error {
 	const split = `SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = $1::regclass AND c.relkind = 'p' AND c.relname >= $2 ORDER BY 1`
 	for _, table := range partitioned {
-		rows, err := c.Query(ctx, split, table, table+"_p"+weekOf(now).Format("20060102"))
+		rows, err := c.Query(ctx, split, table, table+"_p"+ledger.Week(now).Format("20060102"))
 		if err != nil {
 			return err
 		}
@@ -170,7 +170,7 @@ func (s *Store) PartitionsAhead(ctx context.Context, now time.Time) (int, error)
 	}
 	const most = 10
 	for n := range most {
-		from := weekOf(now).Add(time.Duration(n+1) * week).Format("20060102")
+		from := ledger.Week(now).Add(time.Duration(n+1) * week).Format("20060102")
 		for _, table := range partitioned {
 			if !have[table+"_p"+from] {
 				return n, nil

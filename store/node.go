@@ -20,9 +20,10 @@ const insertNode = `WITH made AS (
 	ON CONFLICT DO NOTHING RETURNING node_id)
 INSERT INTO node_state (node_id, version, last, confirmed, rebaseline, has_clock, clock, reset_count, restart_count, firmware,
 	pcrs, event_log, zone, tier, verdict, reason, policy_version, attested_at, fresh_until, expires_at, last_attempt_at,
-	last_ok_at, repeats, secure_boot, seen, reboot_until, ima, mac)
+	last_ok_at, repeats, secure_boot, seen, reboot_until, ima, mac,
+	span_zone, span_measured, span_policy, span_from, span_first, span_until, span_expires, span_last, span_renewals)
 SELECT node_id, 1, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40,
-	$41, $42, $43, $44
+	$41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52, $53
 FROM made RETURNING node_id`
 
 func insertNodeArgs(it *item) []any {
@@ -32,7 +33,8 @@ func insertNodeArgs(it *item) []any {
 		n.Admission, n.Machine, full(n.Groups), string(n.Status), n.AKApproved, n.CreatedAt, it.macs.node,
 		n.TPM.Model, n.TPM.Version, n.TPM.Expired,
 	}
-	return append(append(args, stateRow(it.commit.State).args()...), it.macs.state)
+	args = append(append(args, stateRow(it.commit.State).args()...), it.macs.state)
+	return append(args, spanRow(it.commit.Interval).args()...)
 }
 
 // updateNode replaces what may change of a node. The trigger refuses a change of
@@ -106,7 +108,8 @@ const selectNode = `SELECT n.node_id, n.root_kind, n.root_hash, n.ek_public, n.a
 	n.tpm_model, n.tpm_version, n.ek_expired,
 	s.version, s.last, s.confirmed, s.rebaseline, s.has_clock, s.clock, s.reset_count, s.restart_count, s.firmware,
 	s.pcrs, s.event_log, s.zone, s.tier, s.verdict, s.reason, s.policy_version, s.attested_at, s.fresh_until, s.expires_at,
-	s.last_attempt_at, s.last_ok_at, s.repeats, s.secure_boot, s.seen, s.reboot_until, s.ima, s.mac
+	s.last_attempt_at, s.last_ok_at, s.repeats, s.secure_boot, s.seen, s.reboot_until, s.ima, s.mac,
+	s.span_zone, s.span_measured, s.span_policy, s.span_from, s.span_first, s.span_until, s.span_expires, s.span_last, s.span_renewals
 FROM node n JOIN node_state s USING (node_id) `
 
 // nodeRow is a node with its state as both stand in their tables.
@@ -126,6 +129,7 @@ func (s *Store) genuineNode(n *nodeRow) bool {
 type nodeScan struct {
 	node                ledger.Node
 	state               nodeStateRow
+	span                spanColumns
 	id, status          string
 	root, mac, stateMAC []byte
 	version             int64
@@ -140,6 +144,7 @@ func newNodeScan() *nodeScan {
 		&n.Admission, &n.Machine, &n.Groups, &s.status, &n.AKApproved, &n.CreatedAt, &s.mac,
 		&n.TPM.Model, &n.TPM.Version, &n.TPM.Expired, &s.version,
 	}, append(s.state.dest(), &s.stateMAC)...)
+	s.dest = append(s.dest, s.span.dest()...)
 	return s
 }
 
@@ -152,7 +157,7 @@ func (s *nodeScan) next(row pgx.CollectableRow, into *nodeRow) error {
 	n.ID, n.Status, n.CreatedAt = ledger.NodeID(s.id), ledger.Status(s.status), n.CreatedAt.UTC()
 	n.RootHash = [32]byte{}
 	copy(n.RootHash[:], s.root)
-	into.Snapshot = ledger.Snapshot{Found: true, Node: n, State: s.state.state(n.ID, s.version)}
+	into.Snapshot = ledger.Snapshot{Found: true, Node: n, State: s.state.state(n.ID, s.version), Open: s.span.interval(n.ID)}
 	into.mac, into.stateMAC = s.mac, s.stateMAC
 	return nil
 }

@@ -16,12 +16,15 @@ const compareAndSet = `UPDATE node_state SET version = version + 1, mac = $3, la
 	has_clock = $7, clock = $8, reset_count = $9, restart_count = $10, firmware = $11, pcrs = $12, event_log = $13, zone = $14,
 	tier = $15, verdict = $16, reason = $17, policy_version = $18, attested_at = $19, fresh_until = $20, expires_at = $21,
 	last_attempt_at = $22, last_ok_at = $23, repeats = $24, secure_boot = $25, seen = $26,
-	reboot_until = $27, ima = $28
+	reboot_until = $27, ima = $28,
+	span_zone = $29, span_measured = $30, span_policy = $31, span_from = $32, span_first = $33, span_until = $34,
+	span_expires = $35, span_last = $36, span_renewals = $37
 WHERE node_id = $1 AND version = $2`
 
 func compareAndSetArgs(it *item) []any {
 	st := it.commit.State
-	return append([]any{string(st.Node), it.commit.BasedOn, it.macs.state}, stateRow(st).args()...)
+	args := append([]any{string(st.Node), it.commit.BasedOn, it.macs.state}, stateRow(st).args()...)
+	return append(args, spanRow(it.commit.Interval).args()...)
 }
 
 // nodeStateRow is a state in the types of its columns; version and id apart.
@@ -107,4 +110,47 @@ func (r *nodeStateRow) state(id ledger.NodeID, version int64) ledger.NodeState {
 	}
 	copy(s.EventLog[:], r.eventLog)
 	return s
+}
+
+// spanColumns are the open interval in the types of its columns: NULL for none.
+type spanColumns struct {
+	zone           pgtype.Text
+	measured       []byte
+	policy         pgtype.Int8
+	from           pgtype.Timestamptz
+	first          pgtype.UUID
+	until, expires pgtype.Timestamptz
+	last           pgtype.UUID
+	renewals       pgtype.Int8
+}
+
+func spanRow(i *ledger.Interval) *spanColumns {
+	if i == nil {
+		return &spanColumns{}
+	}
+	return &spanColumns{
+		zone: pgtype.Text{String: i.Zone, Valid: true}, measured: i.Measured[:], policy: pgtype.Int8{Int64: i.PolicyVersion, Valid: true},
+		from: timeArg(i.From), first: uuidArg(i.First), until: timeArg(i.Until), expires: timeArg(i.Expires), last: uuidArg(i.Last),
+		renewals: pgtype.Int8{Int64: i.Renewals, Valid: true},
+	}
+}
+
+func (c *spanColumns) args() []any {
+	return []any{c.zone, c.measured, c.policy, c.from, c.first, c.until, c.expires, c.last, c.renewals}
+}
+
+func (c *spanColumns) dest() []any {
+	return []any{&c.zone, &c.measured, &c.policy, &c.from, &c.first, &c.until, &c.expires, &c.last, &c.renewals}
+}
+
+// interval is nil where none is open, or where somebody wrote half of one.
+func (c *spanColumns) interval(node ledger.NodeID) *ledger.Interval {
+	if !c.zone.Valid || len(c.measured) != len(ledger.Interval{}.Measured) || !c.from.Valid || !c.until.Valid {
+		return nil
+	}
+	return &ledger.Interval{
+		Node: node, Zone: c.zone.String, Measured: [32]byte(c.measured), PolicyVersion: c.policy.Int64,
+		From: timeOf(c.from), Until: timeOf(c.until), Expires: timeOf(c.expires), First: c.first.Bytes, Last: c.last.Bytes,
+		Renewals: c.renewals.Int64,
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -20,6 +21,10 @@ const (
 	weeksAhead  = 3
 	lockAttempt = 5
 )
+
+// A week is split by the retention group of its rows, so that the week of one
+// group can go; rows of groups without a leaf of their own stand in the one of
+// group 0. A week itself has no default: a missing one must fail loudly.
 
 // EnsurePartitions makes the weekly partitions from yesterday's week to three
 // weeks ahead of now and of the database's clock, whichever reaches further, as
@@ -56,7 +61,7 @@ func EnsurePartitions(ctx context.Context, ownerDSN string, now time.Time) (err 
 	if err != nil {
 		return fmt.Errorf("partitions: %w", err)
 	}
-	for from := weekOf(first.Add(-24 * time.Hour)); !from.After(weekOf(last).Add(weeksAhead * week)); from = from.Add(week) {
+	for from := ledger.Week(first.Add(-24 * time.Hour)); !from.After(ledger.Week(last).Add(weeksAhead * week)); from = from.Add(week) {
 		for _, table := range partitioned {
 			if err := ensurePartition(ctx, conn, table, from, groups); err != nil {
 				return fmt.Errorf("partition of %s from %s: %w", table, from.Format(time.DateOnly), err)
@@ -64,12 +69,6 @@ func EnsurePartitions(ctx context.Context, ownerDSN string, now time.Time) (err 
 		}
 	}
 	return nil
-}
-
-// weekOf returns the Monday, 00:00 UTC, of the week of t.
-func weekOf(t time.Time) time.Time {
-	day := t.UTC().Truncate(24 * time.Hour)
-	return day.AddDate(0, 0, -(int(day.Weekday())+6)%7)
 }
 
 // groupsOf is how many retention groups there are.

@@ -285,17 +285,17 @@ func TestEvidenceByContent(t *testing.T) {
 		c.State.Version = p.Version
 		snap.State = *c.State
 	}
-	got, err := w.s.Evidence(t.Context(), d)
+	got, err := w.s.Evidence(t.Context(), d, time.Now())
 	if err != nil || !slices.Equal(got, log) {
 		t.Errorf("evidence of %d bytes, %v", len(got), err)
 	}
-	if n := query[int](t, w.db, `SELECT count(*) FROM evidence WHERE length(bytes) = 65536`); n != 1 {
+	if n := query[int](t, w.db, `SELECT count(*) FROM evidence_content WHERE size = 65536`); n != 1 {
 		t.Errorf("a shared log is stored %d times", n)
 	}
-	if none, err := w.s.Evidence(t.Context(), [32]byte{1}); none != nil || err != nil {
+	if none, err := w.s.Evidence(t.Context(), [32]byte{1}, time.Now()); none != nil || err != nil {
 		t.Errorf("unknown evidence: %v, %v", none, err)
 	}
-	w.db.Exec(t, freely+`UPDATE evidence SET bytes = 'x' WHERE length(bytes) = 65536`)
-	_, err = w.s.Evidence(t.Context(), d)
+	w.db.Exec(t, freely+`UPDATE evidence_content SET packed = '\x0078' WHERE size = 65536`)
+	_, err = w.s.Evidence(t.Context(), d, time.Now())
 	wantCode(t, err, reason.StoreRowForged)
 }

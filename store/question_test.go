@@ -65,6 +65,12 @@ func (w *world) closed(spans ...ledger.Interval) {
 	}
 }
 
+// withoutSpans takes away what the attestations of the test earned.
+func (w *world) withoutSpans() {
+	w.t.Helper()
+	w.db.Exec(w.t, freely+`DELETE FROM measurement_interval`, freely+`UPDATE node_state SET span_zone = NULL, span_measured = NULL, span_last = NULL`)
+}
+
 // opened makes the span the open one of its node.
 func (w *world) opened(s ledger.Interval) {
 	w.t.Helper()
@@ -161,6 +167,7 @@ func TestNodeAt(t *testing.T) {
 	snap := w.enrol(1)
 	first := query[time.Time](t, w.db, `SELECT recorded_at FROM attestation WHERE type = 'attestation'`)
 	denied := w.append(attestation(t, snap, ledger.VerdictDeny))
+	w.withoutSpans()
 	n := snap.Node.ID
 	ask := func(at time.Time) ledger.NodeAt {
 		t.Helper()

@@ -35,13 +35,18 @@ const (
 type item struct {
 	commit ledger.Commit
 	macs   rowMACs
-	keys   []string // what no other item of the same batch may touch
-	guard  string   // key that items with the same guard may share, "" for none
-	queued time.Time
-	state  atomic.Int32
-	done   chan struct{} // closed once pos and err are set
-	pos    ledger.Position
-	err    error
+	packed []byte // body of the record
+	inline []byte // its own evidence, packed; nil for none
+	// content holds the packed parts that it shares, in the order of the commit's;
+	// nil where the part is inline or was known to be stored.
+	content [][]byte
+	keys    []string // what no other item of the same batch may touch
+	guard   string   // key that items with the same guard may share, "" for none
+	queued  time.Time
+	state   atomic.Int32
+	done    chan struct{} // closed once pos and err are set
+	pos     ledger.Position
+	err     error
 }
 
 func (it *item) answer(pos ledger.Position, err error) {
@@ -189,6 +194,8 @@ func (s *Store) newItem(c ledger.Commit) (*item, error) {
 		return nil, reason.Wrap(reason.Internal, "", err)
 	}
 	it := &item{commit: c, queued: time.Now(), done: make(chan struct{})}
+	it.packed = packBody(c.Record.Body, c.Record.ID, string(c.Record.Node))
+	s.packEvidence(it, it.queued)
 	var err error
 	mac := func(into *[]byte, table string, row canonicaler) {
 		if err == nil {
@@ -261,6 +268,10 @@ func checkCommit(c ledger.Commit) error {
 		return errors.New("commit: node and state of two nodes")
 	case c.Erasure != nil && (c.Node == nil || c.Erasure.Node != c.Node.ID):
 		return errors.New("commit: an erasure of another node than that of the commit")
+	case c.State == nil && (c.Interval != nil || c.Closed != nil):
+		return errors.New("commit: an interval without a node state")
+	case c.Keep < 0 || c.KeepClosed < 0:
+		return errors.New("commit: a negative retention group")
 	case c.Guard != nil && (c.State != nil || c.Guard.Node == "" || c.Guard.Version <= 0):
 		return errors.New("commit: a guard beside a state, or without node or version")
 	case c.Record.Type == ledger.TypeIssuance && (c.Guard == nil || c.Guard.Node != c.Record.Node):

@@ -17,20 +17,49 @@ import (
 const maxPage = 500
 
 const selectRecord = `SELECT recorded_at, log_id, log_idx, record_id, type, node_id, zone, verdict, reason, attested_at, fresh_until,
-	policy_version, salt, body FROM attestation `
+	policy_version, salt, body, packed, keep FROM attestation `
 
-func scanRecord(row pgx.CollectableRow) (ledger.Stored, error) {
-	var r ledger.Stored
-	var node, body string
-	var salt []byte
+// storedRow is a record with what of its row is no part of it.
+type storedRow struct {
+	ledger.Stored
+	packed bool // written by a program that knows schema 4
+	keep   int16
+}
+
+// scanRow reads a row of selectRecord. A body that does not unpack is nil: the
+// row is shown for what it is, and who reads the body finds it broken.
+func scanRow(row pgx.CollectableRow) (storedRow, error) {
+	var r storedRow
+	var node string
+	var body pgtype.Text
+	var salt, packed []byte
 	var attested, fresh pgtype.Timestamptz
 	err := row.Scan(&r.RecordedAt, &r.LogID, &r.Index, &r.ID, &r.Type, &node, &r.Zone, &r.Verdict, &r.Reason, &attested, &fresh,
-		&r.PolicyVersion, &salt, &body)
-	r.RecordedAt, r.Node, r.Body = r.RecordedAt.UTC(), ledger.NodeID(node), []byte(body)
+		&r.PolicyVersion, &salt, &body, &packed, &r.keep)
+	r.RecordedAt, r.Node = r.RecordedAt.UTC(), ledger.NodeID(node)
 	r.AttestedAt, r.FreshUntil = timeOf(attested), timeOf(fresh)
 	copy(r.Salt[:], salt)
-	return r, err
+	if err != nil {
+		return r, err
+	}
+	if r.packed = !body.Valid; !r.packed {
+		r.Body = []byte(body.String)
+	} else if r.Body, err = unpackBody(packed, r.ID, node); err != nil {
+		r.Body = nil
+	}
+	return r, nil
 }
+
+func scanRecord(row pgx.CollectableRow) (ledger.Stored, error) {
+	r, err := scanRow(row)
+	return r.Stored, err
+}
+
+// The time in a record's id is the broker's, that in its row the database's.
+const (
+	nearBefore = time.Hour
+	nearAfter  = 24 * time.Hour
+)
 
 // Record returns one record of any log with its index, time and drift; nil where
 // there is none. The time in the id narrows the search to a partition or two; an id with
@@ -41,7 +70,7 @@ func (s *Store) Record(ctx context.Context, id uuid.UUID) (*ledger.Stored, error
 	var out *ledger.Stored
 	err := s.read(ctx, "read record", func(ctx context.Context, c *pgxpool.Conn) error {
 		at := ledger.RecordTime(id)
-		found, err := collectRecords(ctx, c, near, id, at.Add(-time.Hour), at.Add(24*time.Hour))
+		found, err := collectRecords(ctx, c, near, id, at.Add(-nearBefore), at.Add(nearAfter))
 		if err == nil && len(found) == 0 {
 			found, err = collectRecords(ctx, c, anywhere, id)
 		}

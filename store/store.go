@@ -82,6 +82,7 @@ type Store struct {
 	signing signing
 	byID    nodeReader
 	byAK    nodeReader
+	stored  storedParts // of the writer's connection
 }
 
 // Open checks that the database can be reached and has this program's schema.

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -52,6 +54,19 @@ func tampered(t *testing.T) (w *world, anchor *memoryAnchor) {
 	return w, anchor
 }
 
+// unpack puts the body of a row into the column of schema 3, where SQL can edit
+// it.
+func (w *world) unpack(idx int64) {
+	w.t.Helper()
+	id := query[uuid.UUID](w.t, w.db, fmt.Sprintf(`SELECT record_id FROM attestation WHERE log_idx = %d`, idx))
+	r, err := w.s.Record(w.t.Context(), id)
+	if err != nil || r == nil {
+		w.t.Fatalf("record %d: %v, %v", idx, r, err)
+	}
+	w.db.Exec(w.t, freely+fmt.Sprintf(`UPDATE attestation SET packed = NULL, body = '%s' WHERE log_idx = %d`,
+		strings.ReplaceAll(string(r.Body), "'", "''"), idx))
+}
+
 // problems verifies and returns what was found, one a line.
 func (w *world) problems(anchor string) string {
 	w.t.Helper()
@@ -92,7 +107,7 @@ func TestT60_Tampering(t *testing.T) {
 		},
 		"edit_column":     {[]string{`UPDATE attestation SET zone = 'vault' WHERE ` + accepted}, idxOf, "column zone differs"},
 		"edit_verdict":    {[]string{`UPDATE attestation SET verdict = 'deny', reason = 'x' WHERE ` + accepted}, idxOf, "column verdict, reason differs"},
-		"edit_node":       {[]string{`UPDATE attestation SET node_id = 'x' WHERE ` + accepted}, idxOf, "column node differs"},
+		"edit_node":       {[]string{`UPDATE attestation SET node_id = 'x' WHERE ` + accepted}, idxOf, "not the one that the log committed to"},
 		"edit_type":       {[]string{`UPDATE attestation SET type = 'x' WHERE ` + accepted}, idxOf, "column type differs"},
 		"edit_times":      {[]string{`UPDATE attestation SET attested_at = now(), fresh_until = now() WHERE ` + accepted}, idxOf, "column attested_at, fresh_until differs"},
 		"edit_policy":     {[]string{`UPDATE attestation SET policy_version = 9 WHERE ` + accepted}, idxOf, "column policy_version differs"},
@@ -103,13 +118,13 @@ func TestT60_Tampering(t *testing.T) {
 		"delete":          {[]string{`DELETE FROM attestation WHERE log_idx = 100`}, `SELECT 100`, "the record is missing"},
 		"delete_last":     {[]string{`DELETE FROM attestation WHERE ` + open}, `SELECT max(log_idx) FROM attestation`, "the record is missing"},
 		"double":          {[]string{`INSERT INTO attestation SELECT * FROM attestation WHERE log_idx = 100`}, `SELECT 100`, "2 records stand at this index"},
-		"append_unlogged": {[]string{`INSERT INTO attestation SELECT recorded_at, log_id, 100000, record_id, type, node_id, zone, verdict, reason, attested_at, fresh_until, policy_version, salt, body FROM attestation WHERE log_idx = 100`}, `SELECT 100000`, "stands behind the head"},
+		"append_unlogged": {[]string{`INSERT INTO attestation SELECT recorded_at, log_id, 100000, record_id, type, node_id, zone, verdict, reason, attested_at, fresh_until, policy_version, salt, body, keep, packed FROM attestation WHERE log_idx = 100`}, `SELECT 100000`, "stands behind the head"},
 		"reorder": {
 			[]string{`UPDATE attestation SET log_idx = CASE log_idx WHEN 100 THEN 101 ELSE 100 END WHERE log_idx IN (100, 101)`},
 			`SELECT 100`,
 			"the log has record",
 		},
-		"other_evidence":   {[]string{`UPDATE evidence_part SET digest = sha256('x') WHERE ` + accepted}, idxOf, "evidence parts are not those"},
+		"other_evidence":   {[]string{`UPDATE evidence_part SET packed = set_byte(packed, 20, get_byte(packed, 20) # 1) WHERE ` + accepted}, idxOf, "evidence parts are not those"},
 		"evidence_removed": {[]string{`DELETE FROM evidence_part WHERE ` + accepted}, idxOf, "evidence parts are not those"},
 		"svid_edited":      {[]string{`UPDATE svid SET serial = 'ff' WHERE ` + accepted}, idxOf, "SVIDs are not those"},
 		"svid_added": {
@@ -155,6 +170,9 @@ func TestT60_Tampering(t *testing.T) {
 			w, anchor := tampered(t)
 			idx := query[int64](t, w.db, tc.at)
 			for _, sql := range tc.sql {
+				if strings.Contains(sql, "replace(body") {
+					w.unpack(idx)
+				}
 				w.db.Exec(t, freely+sql)
 			}
 			got := w.problems(anchor.text)
@@ -186,8 +204,8 @@ func TestT60_HeadAndCheckpoints(t *testing.T) {
 		"checkpoint_root":    {`UPDATE checkpoint SET root = sha256('x')`, "not what the log's key signed"},
 		"checkpoint_note":    {`UPDATE checkpoint SET note = replace(note, 'example', 'exbmple')`, "not what the log's key signed"},
 		"checkpoint_moved":   {`UPDATE checkpoint SET size = size - 1`, "not what the log's key signed"},
-		"evidence_edited":    {`UPDATE evidence SET bytes = 'x' WHERE digest = (SELECT digest FROM evidence LIMIT 1)`, "its bytes do not have its digest"},
-		"evidence_deleted":   {`DELETE FROM evidence WHERE digest = (SELECT digest FROM evidence LIMIT 1)`, "it is missing"},
+		"evidence_edited":    {`UPDATE evidence_content SET packed = '\x0078'`, "its bytes do not have its digest"},
+		"evidence_deleted":   {`DELETE FROM evidence_content`, "it is missing"},
 		"state_of_a_node":    {`UPDATE node_state SET last = gen_random_uuid()`, "last accepted"},
 		"unlogged_open_rows": {`INSERT INTO log_entry SELECT log_id, 100000, entries FROM log_entry LIMIT 1`, "index 100000"},
 	} {
@@ -233,7 +251,7 @@ func TestFencesHoldForTheSuperuser(t *testing.T) {
 	for _, sql := range []string{
 		`UPDATE attestation SET zone = 'x'`, `DELETE FROM attestation`, `TRUNCATE attestation`,
 		`UPDATE evidence_part SET kind = 'x'`, `DELETE FROM svid`, `UPDATE svid SET serial = 'x'`, `DELETE FROM drift_event`,
-		`UPDATE evidence SET bytes = 'x'`, `UPDATE log_tile SET n = n + 9`, `DELETE FROM log_tile`, `DELETE FROM log_entry`,
+		`UPDATE evidence_content SET packed = 'x'`, `UPDATE measurement_set SET facts = 'x'`, `DELETE FROM measurement_fact`, `UPDATE log_tile SET n = n + 9`, `DELETE FROM log_tile`, `DELETE FROM log_entry`,
 		`UPDATE log_entry SET first_idx = first_idx + 1`, `TRUNCATE log_entry`, `UPDATE checkpoint SET size = 1`, `DELETE FROM checkpoint`,
 		`UPDATE log_head SET size = 1`, `DELETE FROM log_head`, `DELETE FROM node`, `UPDATE node SET root_hash = sha256('x')`,
 		`UPDATE admission SET machine = 'x'`, `DELETE FROM admission`,

@@ -27,6 +27,7 @@ type transaction struct {
 	head    *logHead // nil until the log's lock is held
 	log     sequenced
 	out     *outcome
+	fresh   []contentKey // of evidence and measurements that it stores
 
 	committing bool // set once COMMIT may have reached the server
 }
@@ -97,7 +98,7 @@ func (t *transaction) run(ctx context.Context) (*outcome, error) {
 	t.w.tail, t.w.tailFrontier = t.log.tail, t.log.frontier
 	if !t.w.s.cfg.Pooler {
 		// A pooler keeps our connection while the server behind it is another.
-		t.w.stored.remember(t.winners)
+		t.w.s.stored.remember(t.fresh)
 	}
 	return t.out, nil
 }
@@ -185,14 +186,16 @@ func (t *transaction) readTail(ctx context.Context, size int64) ([]byte, error) 
 	return raw, nil
 }
 
-// write adds what is not copied (evidence, grants, the log itself, and the
-// writer's own mark) and commits: in one round trip, unless an answer may still
+// write adds what is not copied (evidence, measurements, counts, grants, the log
+// itself, and the writer's own mark) and commits: in one round trip, unless an answer may still
 // refuse a grant.
 func (t *transaction) write(ctx context.Context) error {
 	b := &pgx.Batch{}
 	if err := t.queueEvidence(ctx, b); err != nil {
 		return err
 	}
+	t.queueMeasurements(b)
+	t.queueHours(b)
 	others := b.Len()
 	for _, it := range t.winners {
 		t.queueGrants(b, it)

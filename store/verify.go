@@ -45,10 +45,11 @@ type verification struct {
 	tx       pgx.Tx
 	progress func(done, size int64)
 
-	out   ledger.Verification
-	logs  []*logCheck
-	facts *facts
-	gone  map[ledger.NodeID]int64 // changes of a node whose records are declared gone, in all logs
+	out    ledger.Verification
+	logs   []*logCheck
+	facts  *facts
+	gone   map[ledger.NodeID]int64 // changes of a node whose records are declared gone, in all logs
+	shared map[contentKey]int64    // evidence that records of the windows at hand share, by the first index
 
 	*logCheck // the one at hand
 }
@@ -85,6 +86,9 @@ func (v *verification) run(ctx context.Context, anchor string, key ledger.NoteVe
 		}
 	}
 	if err := v.inOrder(ctx); err != nil {
+		return err
+	}
+	if err := v.checkShared(ctx); err != nil {
 		return err
 	}
 	for _, v.logCheck = range v.logs {

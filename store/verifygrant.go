@@ -36,6 +36,7 @@ type nodeFacts struct {
 	last       ledger.Attestation
 	attested   bool
 	accepted   uuid.UUID // last accepted attestation that the host may name
+	good       int64     // attested_at of the last accepted attestation, Unix ms; 0 for none
 	akApproved bool
 	approved   bool  // after the last accepted attestation
 	active     bool  // may be issued SVIDs
@@ -90,7 +91,7 @@ func (f *facts) attestation(a ledger.Attestation) {
 	n.changes++
 	switch {
 	case a.Verdict == ledger.VerdictAllow:
-		n.accepted, n.approved = a.ID, false
+		n.accepted, n.good, n.approved = a.ID, a.AttestedAt, false
 		if slices.Contains(a.Events, string(reason.TPM2Rebooted)) {
 			n.announced = 0
 		}
@@ -104,6 +105,14 @@ func (f *facts) attestation(a ledger.Attestation) {
 	if a.AdmittedBy == ledger.AdmitJoinToken {
 		f.used[a.Admission] = a.Node
 	}
+}
+
+// lastGood is when a node attested last what was accepted, zero for never.
+func (f *facts) lastGood(id ledger.NodeID) time.Time {
+	if n := f.nodes[id]; n != nil && n.good != 0 {
+		return time.UnixMilli(n.good)
+	}
+	return time.Time{}
 }
 
 // issuance says why an SVID should not have been issued at this place of the
@@ -288,32 +297,4 @@ func (v *verification) checkObjects(ctx context.Context) error {
 		return nil
 	})
 	return err
-}
-
-// checkEvidence looks for parts that a record names and nobody has, or whose
-// bytes were changed.
-func (v *verification) checkEvidence(ctx context.Context) error {
-	const changed = `SELECT encode(digest, 'hex') FROM evidence WHERE sha256(bytes) <> digest LIMIT 100`
-	const missing = `SELECT DISTINCT encode(p.digest, 'hex') FROM evidence_part p
-		WHERE NOT EXISTS (SELECT 1 FROM evidence e WHERE e.digest = p.digest) LIMIT 100`
-	for _, q := range []struct {
-		sql, what string
-		args      []any
-	}{
-		{changed, "its bytes do not have its digest", nil},
-		{missing, "a record names it, and it is missing", nil},
-	} {
-		rows, err := v.tx.Query(ctx, q.sql, q.args...)
-		if err != nil {
-			return err
-		}
-		digests, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return err
-		}
-		for _, d := range digests {
-			v.problem("evidence %s: %s", d, q.what)
-		}
-	}
-	return nil
 }

@@ -157,6 +157,9 @@ func (v *verification) load(ctx context.Context, l *logCheck) error {
 	v.logCheck = l
 	a, b := l.next, min(l.next+verifyWindow, l.size)
 	v.progress(a, l.size)
+	if err := v.checkShared(ctx); err != nil {
+		return err
+	}
 	if err := v.expectRoots(ctx, a, b); err != nil {
 		return err
 	}

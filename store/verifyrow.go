@@ -2,8 +2,8 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -16,11 +16,13 @@ import (
 
 // row is a record with what belongs to it.
 type row struct {
-	ledger.Stored
-	parts []ledger.EvidenceID
+	storedRow
+	parts []ledger.EvidenceID // of rows of schema 3 all, of others its own
 	svids []ledger.IssuedSVID
-	stray bool // an SVID's row names another node or time than the record
+	stray bool // a row beside it names another node, time or group than the record
 	drift []driftRow
+
+	misplaced bool // its evidence stands at another time or in another group
 }
 
 // rows reads the records of a window, by index.
@@ -30,13 +32,13 @@ func (v *verification) rows(ctx context.Context, a, b int64) (map[int64][]*row, 
 	if err != nil {
 		return nil, err
 	}
-	all, err := pgx.CollectRows(rows, scanRecord)
+	all, err := pgx.CollectRows(rows, scanRow)
 	if err != nil {
 		return nil, err
 	}
 	out := make(map[int64][]*row, b-a)
 	for _, r := range all {
-		out[r.Index] = append(out[r.Index], &row{Stored: r})
+		out[r.Index] = append(out[r.Index], &row{storedRow: r})
 	}
 	if err := v.addParts(ctx, a, b, out); err != nil {
 		return nil, err
@@ -47,28 +49,10 @@ func (v *verification) rows(ctx context.Context, a, b int64) (map[int64][]*row, 
 	return out, v.addDrift(ctx, a, b, out)
 }
 
-func (v *verification) addParts(ctx context.Context, a, b int64, out map[int64][]*row) error {
-	const query = `SELECT log_idx, kind, digest FROM evidence_part WHERE log_id = $1 AND log_idx >= $2 AND log_idx < $3 ORDER BY log_idx, ord`
-	rows, err := v.tx.Query(ctx, query, v.id, a, b)
-	if err != nil {
-		return err
-	}
-	var idx int64
-	var kind string
-	var digest []byte
-	_, err = pgx.ForEachRow(rows, []any{&idx, &kind, &digest}, func() error {
-		for _, r := range out[idx] {
-			r.parts = append(r.parts, ledger.EvidenceID{Kind: kind, SHA256: hex.EncodeToString(digest)})
-		}
-		return nil
-	})
-	return err
-}
-
 // addSVIDs reads the SVIDs of a window. A row without a record would show an
 // auditor an SVID that the history never authorised.
 func (v *verification) addSVIDs(ctx context.Context, a, b int64, out map[int64][]*row) error {
-	const query = `SELECT log_idx, node_id, recorded_at, profile, serial, spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key, audience FROM svid
+	const query = `SELECT log_idx, node_id, recorded_at, profile, serial, spiffe_id, not_before, not_after, tbs_sha256, ca_key_id, key, audience, keep FROM svid
 		WHERE log_id = $1 AND log_idx >= $2 AND log_idx < $3 ORDER BY log_idx, ord`
 	rows, err := v.tx.Query(ctx, query, v.id, a, b)
 	if err != nil {
@@ -77,8 +61,9 @@ func (v *verification) addSVIDs(ctx context.Context, a, b int64, out map[int64][
 	var idx int64
 	var node string
 	var at, from, to time.Time
+	var keep int16
 	var s ledger.IssuedSVID
-	dest := []any{&idx, &node, &at, &s.Profile, &s.Serial, &s.SPIFFEID, &from, &to, &s.TBSSHA256, &s.CAKeyID, &s.Key, &s.Audience}
+	dest := []any{&idx, &node, &at, &s.Profile, &s.Serial, &s.SPIFFEID, &from, &to, &s.TBSSHA256, &s.CAKeyID, &s.Key, &s.Audience, &keep}
 	_, err = pgx.ForEachRow(rows, dest, func() error {
 		s.NotBefore, s.NotAfter = from.Unix(), to.Unix()
 		if len(out[idx]) == 0 && !v.missing.decisions.Has(idx) {
@@ -86,7 +71,7 @@ func (v *verification) addSVIDs(ctx context.Context, a, b int64, out map[int64][
 		}
 		for _, r := range out[idx] {
 			r.svids = append(r.svids, s)
-			r.stray = r.stray || node != string(r.Node) || !at.Equal(r.RecordedAt)
+			r.stray = r.stray || node != string(r.Node) || !at.Equal(r.RecordedAt) || keep != r.keep
 		}
 		return nil
 	})
@@ -118,21 +103,31 @@ func (v *verification) row(r *row, entry ledger.Entry, logged bool) {
 	v.uncount(r)
 }
 
-// content reads what the body says beyond its columns. The type is that of the
+// said is what a body says beyond its columns.
+type said struct {
+	evidence  []ledger.EvidenceID
+	svids     []ledger.IssuedSVID
+	drift     []ledger.Drift
+	driftZone string
+	baseLog   string    // hex digest of the event log that it was judged by without sending it
+	lastGood  time.Time // what the drift follows, zero for nothing
+}
+
+// content compares what the body says beyond its columns. The type is that of the
 // body: one that was changed in the column alone must not hide the rest.
 func (v *verification) content(r *row, kind string) {
-	var evidence []ledger.EvidenceID
-	var svids []ledger.IssuedSVID
-	var drift []ledger.Drift
-	var zone string
+	var s said
 	switch kind {
 	case ledger.TypeAttestation:
 		var a ledger.Attestation
 		if json.Unmarshal(r.Body, &a) != nil {
 			return
 		}
+		s = said{evidence: a.Evidence, svids: a.SVIDs, drift: a.Drift, driftZone: a.DriftZone(), lastGood: v.facts.lastGood(a.Node)}
+		if a.Baseline != nil {
+			s.baseLog = a.Baseline.EventLog
+		}
 		v.facts.attestation(a)
-		evidence, svids, drift, zone = a.Evidence, a.SVIDs, a.Drift, a.DriftZone()
 	case ledger.TypeIssuance:
 		var i ledger.Issuance
 		if json.Unmarshal(r.Body, &i) != nil {
@@ -141,7 +136,7 @@ func (v *verification) content(r *row, kind string) {
 		if why := v.facts.issuance(i, v.gone[i.Node] > 0); why != "" {
 			v.problem("index %d record %s: an SVID was issued %s", r.Index, r.ID, why)
 		}
-		svids = i.SVIDs
+		s.svids = i.SVIDs
 	case ledger.TypeHistoryRead: // it grants nothing
 	default:
 		v.out.Grants++
@@ -150,13 +145,20 @@ func (v *verification) content(r *row, kind string) {
 			v.facts.grant(g, admissionPlace{inLog{v.id, r.Index + 1}, r.RecordedAt})
 		}
 	}
-	if !slices.Equal(evidence, r.parts) && (len(r.parts) > 0 || !v.missing.evidence.Has(r.Index)) {
-		v.problem("index %d record %s: its evidence parts are not those of the body", r.Index, r.ID)
-	}
-	if (!slices.Equal(svids, r.svids) || r.stray) && (len(r.svids) > 0 || !v.missing.svids.Has(r.Index)) {
+	v.evidence(r, s)
+	if (!sameSVIDs(s.svids, r.svids) || r.stray) && (len(r.svids) > 0 || !v.missing.svids.Has(r.Index)) {
 		v.problem("index %d record %s: its SVIDs are not those of the body", r.Index, r.ID)
 	}
-	v.drift(r, drift, zone)
+	v.drift(r, s)
+}
+
+// sameSVIDs compares rows with the body. What a row leaves out, nobody reads
+// there.
+func sameSVIDs(want, got []ledger.IssuedSVID) bool {
+	return slices.EqualFunc(want, got, func(w, g ledger.IssuedSVID) bool {
+		g.SPIFFEID, g.TBSSHA256, g.CAKeyID = cmp.Or(g.SPIFFEID, w.SPIFFEID), cmp.Or(g.TBSSHA256, w.TBSSHA256), cmp.Or(g.CAKeyID, w.CAKeyID)
+		return w == g
+	})
 }
 
 // differing names the columns that do not repeat what the body says.

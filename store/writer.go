@@ -32,8 +32,6 @@ type writer struct {
 	// commit makes it stale, which the frontier shows: no two trees share one.
 	tail         []byte
 	tailFrontier []byte
-
-	stored storedParts // of this connection
 }
 
 // Run is the writer: it takes what is queued, commits it, and repeats, without
@@ -214,7 +212,8 @@ func (w *writer) disconnect() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_ = w.conn.Close(ctx)
-		w.conn, w.stored = nil, storedParts{}
+		w.conn = nil
+		w.s.stored.forget()
 	}
 }
 

@@ -62,7 +62,7 @@ func rooms() []room {
 
 		{
 			path: "store", inside: []string{"store/internal/...", "migrations", "broker/ledger", "broker/claim", verifier},
-			modules: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3", uuid, mod, xsync, prom},
+			modules: []string{"github.com/jackc/pgx/v5", "github.com/pressly/goose/v3", "github.com/klauspost/compress", uuid, mod, xsync, prom},
 		},
 		{path: "store/embedded"},
 		{path: "store/storetest", inside: []string{"store", "store/embedded", "migrations", "broker/ledger"}, modules: []string{"github.com/jackc/pgx/v5", uuid}},

@@ -96,8 +96,9 @@ type Snapshot struct {
 	Found bool
 	Node  Node
 	State NodeState
-	// Open is the interval that the last accepted attestation began or renewed;
-	// nil where there is none. It stands outside the HMACs and grants nothing.
+	// Open is the interval that an accepted attestation began or renewed, nil where
+	// there is none. Where its Last is not that of State, a program that knows no
+	// intervals went over it. It stands outside the HMACs and grants nothing.
 	Open *Interval
 }
 
@@ -198,8 +199,8 @@ type Commit struct {
 	// ends, nil for none. Both are ignored where State is nil.
 	Interval, Closed *Interval
 	Measurement      *Measurement // of Interval; nil where it is known to be stored already
-	// Keep is the retention group of the record's zone.
-	Keep int16
+	// Keep is the retention group of the record's zone, KeepClosed that of Closed.
+	Keep, KeepClosed int16
 
 	// Grants written beside the record; nil where none.
 	Admission    *Admission
