@@ -129,6 +129,10 @@ func (b *Broker) VerifyHistory(ctx context.Context, c Caller) (api.Verification,
 		OK: len(v.Problems) == 0, Size: v.Size, Root: hex.EncodeToString(v.Root[:]),
 		Checkpoint: anchor, Records: v.Records, Grants: v.Grants, Problems: nonNil(v.Problems),
 	}
+	out.Logs = make([]api.LogSum, len(v.Logs))
+	for i, l := range v.Logs {
+		out.Logs[i] = api.LogSum{Log: l.Log, Size: l.Size, Root: hex.EncodeToString(l.Root[:])}
+	}
 	if n := len(out.Problems) - maxProblems; n > 0 {
 		out.Problems = append(out.Problems[:maxProblems], "and "+strconv.Itoa(n)+" more")
 	}

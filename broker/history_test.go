@@ -95,7 +95,7 @@ func TestVerifyHistoryOnTheWire(t *testing.T) {
 	r.enrolled()
 	v, err := r.b.VerifyHistory(t.Context(), operator)
 	r.must(err)
-	if !v.OK || v.Problems == nil || v.Size != int64(r.records()) || v.Records != v.Size || v.Checkpoint != r.store.latest || r.store.roots[v.Size] == [32]byte{} {
+	if !v.OK || v.Problems == nil || v.Size != int64(r.records()) || v.Records != v.Size || v.Checkpoint != r.store.latest || len(v.Logs) != 1 || v.Logs[0] != (api.LogSum{Log: logID, Size: v.Size, Root: v.Root}) || r.store.roots[v.Size] == [32]byte{} {
 		t.Errorf("verification %+v", v)
 	}
 	bad := &badHistory{memStore: r.store}

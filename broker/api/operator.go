@@ -156,6 +156,14 @@ type Verification struct {
 	Records    int64    `json:"records"`
 	Grants     int64    `json:"grants"`
 	Problems   []string `json:"problems"` // [] when OK; at most 100, then a last line that counts the rest
+	Logs       []LogSum `json:"logs"`     // of all brokers, by name; size and root above are of the one that was asked
+}
+
+// LogSum is what the entries of one log add up to.
+type LogSum struct {
+	Log  string `json:"log"`
+	Size int64  `json:"size"`
+	Root string `json:"root"` // hex
 }
 
 // ReferenceMaterial is what an accepted boot of a node looked like.

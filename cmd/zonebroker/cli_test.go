@@ -221,7 +221,10 @@ func (desk) Entry(context.Context, server.Caller, string) (api.Entry, error) {
 }
 
 func (desk) VerifyHistory(context.Context, server.Caller) (api.Verification, error) {
-	return api.Verification{Size: 9, Records: 9, Problems: []string{"entry 3: the record is missing"}}, nil
+	return api.Verification{
+		Size: 9, Records: 9, Problems: []string{"entry 3: the record is missing"},
+		Logs: []api.LogSum{{Log: "main", Size: 9}, {Log: "second", Size: 4, Root: "ab"}},
+	}, nil
 }
 
 func (desk) Reference(_ context.Context, _ server.Caller, node, attestation string) (api.ReferenceMaterial, error) {

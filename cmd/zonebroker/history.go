@@ -167,6 +167,11 @@ func printVerification(cmd *cobra.Command, output format, v api.Verification) er
 		{"grants", strconv.FormatInt(v.Grants, 10)},
 		{"root", v.Root},
 	}
+	if len(v.Logs) > 1 {
+		for _, l := range v.Logs {
+			rows = append(rows, [2]string{"log " + l.Log, strconv.FormatInt(l.Size, 10) + " entries, root " + l.Root})
+		}
+	}
 	for _, p := range v.Problems {
 		rows = append(rows, [2]string{"problem", p})
 	}
