@@ -36,10 +36,15 @@ func (b *Broker) asks(ctx context.Context, c Caller, what string, filter map[str
 	if b.cfg.Questions == nil {
 		return nil, reason.New(reason.StoreUnavailable, "this replica has no reader of the history")
 	}
+	// A question that nobody can answer is not asked of anybody, nor recorded.
+	out, err := b.cfg.Questions(ctx)
+	if err != nil {
+		return nil, reason.Wrap(reason.StoreUnavailable, "the reader of the history does not answer", err)
+	}
 	if _, err := b.reads(ctx, c, what, filter); err != nil {
 		return nil, err
 	}
-	return b.cfg.Questions, nil
+	return out, nil
 }
 
 // Members returns a page of who had earned a zone at a time, by node.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -19,7 +20,6 @@ import (
 // answers is a broker.Questions that notes what it was asked and gives what the
 // test wants: what the answers are made of is tested on a real database.
 type answers struct {
-	broker.Questions
 	asked any
 	err   error
 
@@ -29,7 +29,13 @@ type answers struct {
 	unseen     []ledger.Unseen
 	population []ledger.Population
 	issued     []ledger.Issued
+	detections []ledger.Detection
+	rates      []ledger.Rate
+	cross      []ledger.CrossCheck
+	deviations []ledger.Deviation
 }
+
+var _ broker.Questions = (*answers)(nil)
 
 var asOf = ledger.AsOf{LogID: "main", Size: 41, RecordedAt: time.Unix(1_790_000_000, 0).UTC(), Replica: true}
 
@@ -68,7 +74,7 @@ func asking(t *testing.T) (*rig, *answers) {
 	t.Helper()
 	r := newRig(t)
 	a := &answers{}
-	r.cfg.Questions = a
+	r.cfg.Questions = func(context.Context) (broker.Questions, error) { return a, nil }
 	r.b = r.over(r.store)
 	return r, a
 }
@@ -91,7 +97,7 @@ const someSerial = "4a0b0c0d0e0f00010203040506070809"
 // readings ask everything once, as an auditor does.
 func readings(r *rig, node, record string) map[string]func(context.Context) error {
 	b := r.b
-	return map[string]func(context.Context) error{
+	out := map[string]func(context.Context) error{
 		"history.list": func(ctx context.Context) error { return second(b.History(ctx, auditor, api.HistoryQuery{})) },
 		"history.show": func(ctx context.Context) error { return second(b.Entry(ctx, auditor, record)) },
 		"history.evidence": func(ctx context.Context) error {
@@ -117,6 +123,8 @@ func readings(r *rig, node, record string) map[string]func(context.Context) erro
 		"svid.list": func(ctx context.Context) error { return second(b.SVIDs(ctx, auditor, api.SVIDQuery{})) },
 		"svid.show": func(ctx context.Context) error { return second(b.FindSVID(ctx, auditor, someSerial)) },
 	}
+	maps.Copy(out, fleetReadings(r))
+	return out
 }
 
 // TestReadingIsRecorded: who asked, as what, and what for, once a request and
@@ -240,6 +248,17 @@ func TestQuestionsAreChecked(t *testing.T) {
 		"an empty window": func() error {
 			return second(r.b.SVIDs(t.Context(), auditor, api.SVIDQuery{Since: now, Until: now}))
 		},
+		"rates of two months": func() error {
+			return second(r.b.Rates(t.Context(), auditor, api.RateQuery{Since: now.Add(-32 * 24 * time.Hour)}))
+		},
+		"counts of two weeks": func() error {
+			return second(r.b.CrossCheck(t.Context(), auditor, api.CrossCheckQuery{Since: now.Add(-8 * 24 * time.Hour)}))
+		},
+		"a baseline of nothing": func() error { return second(r.b.Baseline(t.Context(), auditor, api.BaselineQuery{By: "moon"})) },
+		"covered tomorrow":      func() error { return second(r.b.Coverage(t.Context(), auditor, api.CoverageQuery{Fresh: ahead})) },
+		"a cursor of nobody": func() error {
+			return second(r.b.Detections(t.Context(), auditor, api.DetectionQuery{Cursor: "x"}))
+		},
 		"history of tomorrow": func() error { return second(r.b.History(t.Context(), auditor, api.HistoryQuery{Since: ahead})) },
 		"a window backwards": func() error {
 			return second(r.b.Timeline(t.Context(), auditor, api.TimelineQuery{Node: h.node, Since: now, Until: now.Add(-time.Hour)}))
@@ -268,6 +287,12 @@ func TestQuestionsAreChecked(t *testing.T) {
 	none := r.over(r.store)
 	if _, err := none.Members(t.Context(), auditor, api.MembersQuery{}); reason.Of(err) != reason.StoreUnavailable {
 		t.Errorf("without a reader: %v", err)
+	}
+	r.cfg.Questions = func(context.Context) (broker.Questions, error) { return nil, errors.New("away") }
+	none = r.over(r.store)
+	before = r.records()
+	if _, err := none.Members(t.Context(), auditor, api.MembersQuery{}); reason.Of(err) != reason.StoreUnavailable || r.records() != before {
+		t.Errorf("without its reader: %v, %d records", err, r.records()-before)
 	}
 }
 

@@ -41,12 +41,14 @@ type Config struct {
 	LogID       string
 	ClusterKey  [32]byte
 	Store       Store
-	Questions   Questions // nil answers those questions with reason.StoreUnavailable
-	Issuer      *issuer.Issuer
-	Trust       TrustData
-	VerifierID  claim.VerifierID // how this software names itself in claims
-	LogKey      note.Verifier    // opens checkpoints that agents name
-	OtherLogs   []note.Verifier  // as LogKey, of the logs that other brokers of the database write
+	// Questions returns who answers questions about the history, asked for each of
+	// them; nil answers none, with reason.StoreUnavailable.
+	Questions  func(ctx context.Context) (Questions, error)
+	Issuer     *issuer.Issuer
+	Trust      TrustData
+	VerifierID claim.VerifierID // how this software names itself in claims
+	LogKey     note.Verifier    // opens checkpoints that agents name
+	OtherLogs  []note.Verifier  // as LogKey, of the logs that other brokers of the database write
 	// SignCheckpoint proves that the log extends its anchor, signs its head and
 	// returns the note. reason.LedgerFork stops issuing for good.
 	SignCheckpoint func(ctx context.Context) (string, error)

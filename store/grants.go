@@ -82,6 +82,7 @@ func (t *transaction) queueGrants(b *pgx.Batch, it *item) {
 		})
 	}
 	t.queueOperator(b, it)
+	queueInventory(b, c)
 	t.queueRetention(b, it)
 	if c.EndPending != nil {
 		b.Queue(`DELETE FROM pending WHERE ek_hash = $1`, c.EndPending[:])

@@ -96,14 +96,18 @@ func bootstrap(ctx context.Context, dsn string, progress func(string)) (err erro
 	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock(hashtext('zonebroker bootstrap'))`); err != nil {
 		return fmt.Errorf("prepare database: %w", err)
 	}
-	steps := []struct{ missing, do string }{
-		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_owner')`, `CREATE ROLE zb_owner NOLOGIN`},
-		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_writer')`, `CREATE ROLE zb_writer LOGIN`},
-		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_reader')`, `CREATE ROLE zb_reader LOGIN`},
-		{`SELECT NOT pg_has_role(session_user, 'zb_owner', 'MEMBER')`, `GRANT zb_owner TO session_user`},
-		{`SELECT NOT has_schema_privilege('zb_owner', 'public', 'CREATE')`, `GRANT USAGE, CREATE ON SCHEMA public TO zb_owner`},
-		{`SELECT NOT has_schema_privilege('zb_writer', 'public', 'USAGE')`, `GRANT USAGE ON SCHEMA public TO zb_writer`},
-		{`SELECT NOT has_schema_privilege('zb_reader', 'public', 'USAGE')`, `GRANT USAGE ON SCHEMA public TO zb_reader`},
+	steps := []struct {
+		missing, do string
+		optional    bool // without it a broker needs a login of its own for questions
+	}{
+		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_owner')`, `CREATE ROLE zb_owner NOLOGIN`, false},
+		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_writer')`, `CREATE ROLE zb_writer LOGIN`, false},
+		{`SELECT NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'zb_reader')`, `CREATE ROLE zb_reader LOGIN`, false},
+		{`SELECT NOT pg_has_role(session_user, 'zb_owner', 'MEMBER')`, `GRANT zb_owner TO session_user`, false},
+		{`SELECT NOT has_schema_privilege('zb_owner', 'public', 'CREATE')`, `GRANT USAGE, CREATE ON SCHEMA public TO zb_owner`, false},
+		{`SELECT NOT has_schema_privilege('zb_writer', 'public', 'USAGE')`, `GRANT USAGE ON SCHEMA public TO zb_writer`, false},
+		{`SELECT NOT has_schema_privilege('zb_reader', 'public', 'USAGE')`, `GRANT USAGE ON SCHEMA public TO zb_reader`, false},
+		{`SELECT NOT pg_has_role('zb_writer', 'zb_reader', 'MEMBER')`, `GRANT zb_reader TO zb_writer`, true},
 	}
 	for _, s := range steps {
 		var missing bool
@@ -114,6 +118,9 @@ func bootstrap(ctx context.Context, dsn string, progress func(string)) (err erro
 			continue
 		}
 		if _, err := conn.Exec(ctx, s.do); err != nil && !alreadyThere(err) {
+			if s.optional {
+				continue
+			}
 			return fmt.Errorf("the database role of the DSN may not run %q; let an administrator run it: %w", s.do, err)
 		}
 		progress(strings.ToLower(s.do))

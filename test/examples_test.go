@@ -81,6 +81,7 @@ func newScene(t *testing.T) *scene {
 	must(t, os.WriteFile(filepath.Join(s.dir, "broken", "a.yaml"), []byte("kind: Zone\ncolour: red\n"), 0o600))
 	writeVectors(t, s.dir)
 	must(t, os.WriteFile(filepath.Join(s.dir, "list"), imabuild.New(imabuild.Aggregate(nil), imabuild.File("/usr/bin/sh", nil)).Bytes(), 0o600))
+	must(t, os.WriteFile(filepath.Join(s.dir, "machines.csv"), []byte("machine,model,site,ek_sha256\nrack7-n1,R650,berlin,\n"), 0o600))
 	must(t, os.WriteFile(filepath.Join(s.dir, "ek.pem"), somePublicKey(t), 0o600))
 	anchor, err := os.ReadFile(filepath.Join(p.dir, "anchor.pem"))
 	must(t, err)

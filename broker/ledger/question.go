@@ -144,6 +144,11 @@ type CrossCheck struct {
 	Counted, Rows         int64
 }
 
+// Inventory is the list of machines that there should be, ordered by Machine.
+type Inventory struct {
+	Machines []InventoryMachine
+}
+
 // InventoryMachine is a machine that there should be.
 type InventoryMachine struct {
 	Machine, Model, Site string

@@ -44,6 +44,7 @@ const (
 	TypeKeyPublished    = "key.published"
 	TypePolicyActivated = "policy.activated"
 	TypeTrustActivated  = "trust.activated"
+	TypeInventoryImport = "inventory.imported"
 	TypeHistoryRead     = "history.read" // who asked the history what
 )
 
@@ -180,6 +181,8 @@ type Grant struct {
 	Note    string    `json:"note"`
 	At      int64     `json:"at"`              // Unix ms by the broker's clock
 	Until   int64     `json:"until,omitempty"` // Unix ms; of TypeNodeAnnounced
+
+	Machines int64 `json:"machines,omitempty"` // in the list; of TypeInventoryImport, whose Subject is the list's SHA-256
 	// Object is the digest (hex) of an object that was kept with the record, where
 	// RowHash is of another row.
 	Object string `json:"object,omitempty"`

@@ -212,6 +212,10 @@ type Commit struct {
 	Hold         *Hold     // Released false: a new one; true: releases this one
 	Erasure      *Erasure  // of Node
 	EndPending   *[32]byte // EK hash to take off the pending list
+
+	// Inventory takes the place of the list of machines that there should be; nil
+	// leaves it. It grants nothing.
+	Inventory *Inventory
 }
 
 // Position is where a record ended up in the log.

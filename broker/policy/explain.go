@@ -35,9 +35,10 @@ type Reference struct {
 	LearntFrom string // node, "" if the set does not say
 	Boot       string // record id of the attestation it was learnt from, "" if the set does not say
 	Events     map[int][]string
+	PCRs       map[int][]string // allowed values, hex
 }
 
-// Reference returns the set of that name; false where there is none. The map is
+// Reference returns the set of that name; false where there is none. The maps are
 // the caller's.
 func (s *Set) Reference(name string) (Reference, bool) {
 	if s == nil || s.references[name] == nil {
@@ -47,6 +48,10 @@ func (s *Set) Reference(name string) (Reference, bool) {
 	out := Reference{Name: r.Name, Events: make(map[int][]string, len(r.Events))}
 	if r.Provenance != nil {
 		out.LearntFrom, out.Boot = r.Provenance.LearntFrom, r.Provenance.Boot
+	}
+	out.PCRs = make(map[int][]string, len(r.PCRs))
+	for pcr, values := range r.PCRs {
+		out.PCRs[pcr] = slices.Clone(values)
 	}
 	for pcr, digests := range r.Events {
 		out.Events[pcr] = slices.Clone(digests)

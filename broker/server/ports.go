@@ -65,6 +65,15 @@ type Operator interface {
 	Intervals(ctx context.Context, c Caller, q api.IntervalsQuery) (api.IntervalPage, error)
 	Unseen(ctx context.Context, c Caller, q api.UnseenQuery) (api.UnseenPage, error)
 	Population(ctx context.Context, c Caller, q api.PopulationQuery) (api.PopulationPage, error)
+	Detections(ctx context.Context, c Caller, q api.DetectionQuery) (api.DetectionPage, error)
+	DetectionSummary(ctx context.Context, c Caller, q api.SummaryQuery) (api.DetectionSummary, error)
+	Baseline(ctx context.Context, c Caller, q api.BaselineQuery) (api.BaselinePage, error)
+	Rates(ctx context.Context, c Caller, q api.RateQuery) (api.RateList, error)
+	CrossCheck(ctx context.Context, c Caller, q api.CrossCheckQuery) (api.CrossCheck, error)
+	// ImportInventory replaces the list of machines that there should be; Coverage
+	// compares it with what attests.
+	ImportInventory(ctx context.Context, c Caller, req api.InventoryRequest) (api.Inventory, error)
+	Coverage(ctx context.Context, c Caller, q api.CoverageQuery) (api.Coverage, error)
 	SVIDs(ctx context.Context, c Caller, q api.SVIDQuery) (api.SVIDPage, error)
 	FindSVID(ctx context.Context, c Caller, serial string) (api.SVIDTrail, error)
 	VerifyHistory(ctx context.Context, c Caller) (api.Verification, error)

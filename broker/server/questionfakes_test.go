@@ -54,3 +54,33 @@ func (d *desk) FindSVID(_ context.Context, c server.Caller, serial string) (api.
 		Evidence: []api.EvidencePart{{Kind: "tpm2.quote", SHA256: ekHash}}, AsOf: asOf,
 	}, d.asks(c, serial)
 }
+
+func (d *desk) Detections(_ context.Context, c server.Caller, q api.DetectionQuery) (api.DetectionPage, error) {
+	return api.DetectionPage{Detections: []api.Detection{{ID: recordID, Kind: "pcr.4", TookMS: 7}}, AsOf: asOf}, d.asks(c, q)
+}
+
+func (d *desk) DetectionSummary(_ context.Context, c server.Caller, q api.SummaryQuery) (api.DetectionSummary, error) {
+	return api.DetectionSummary{Kinds: []api.KindDetection{{Kind: "pcr.4", Events: 1}}, AsOf: asOf}, d.asks(c, q)
+}
+
+func (d *desk) Baseline(_ context.Context, c server.Caller, q api.BaselineQuery) (api.BaselinePage, error) {
+	return api.BaselinePage{By: q.By, Deviations: []api.Deviation{{
+		Node: nodeID, Facts: []api.FactDifference{{Name: "pcr.4", Expected: []string{ekHash}}},
+	}}, AsOf: asOf}, d.asks(c, q)
+}
+
+func (d *desk) Rates(_ context.Context, c server.Caller, q api.RateQuery) (api.RateList, error) {
+	return api.RateList{Rates: []api.Rate{{Zone: "z", Accepted: 1, Success: 1000, Reasons: map[string]int64{"x": 1}}}, AsOf: asOf}, d.asks(c, q)
+}
+
+func (d *desk) CrossCheck(_ context.Context, c server.Caller, q api.CrossCheckQuery) (api.CrossCheck, error) {
+	return api.CrossCheck{Differences: []api.CountDifference{{Zone: "z"}}, AsOf: asOf}, d.asks(c, q)
+}
+
+func (d *desk) ImportInventory(_ context.Context, c server.Caller, req api.InventoryRequest) (api.Inventory, error) {
+	return api.Inventory{ID: recordID, SHA256: ekHash}, d.asks(c, req)
+}
+
+func (d *desk) Coverage(_ context.Context, c server.Caller, q api.CoverageQuery) (api.Coverage, error) {
+	return api.Coverage{Missing: []api.CoverageRow{{Machine: "m"}}, Unknown: []api.CoverageRow{}, AsOf: asOf}, d.asks(c, q)
+}

@@ -55,6 +55,7 @@ const (
 	smallBody = 16 << 10 // of a request without evidence: a challenge with EK and chain fits into 64 KiB
 	quick     = 5 * time.Second
 	patient   = 15 * time.Second // an attestation waits for the group commit
+	allRows   = 5 * time.Minute  // reading every row of some days
 	wholeLog  = 30 * time.Minute // reading the whole history
 )
 
@@ -110,6 +111,13 @@ var routes = []route{
 	{"GET", "/v1/nodes/{id}/intervals", auditor, 0, patient, rateOperator, (*Server).intervals},
 	{"GET", "/v1/unseen", auditor, 0, patient, rateOperator, (*Server).unseen},
 	{"GET", "/v1/population", auditor, 0, patient, rateOperator, (*Server).population},
+	{"GET", "/v1/drift/detections", auditor, 0, patient, rateOperator, (*Server).detections},
+	{"GET", "/v1/drift/summary", auditor, 0, patient, rateOperator, (*Server).detectionSummary},
+	{"GET", "/v1/drift/baseline", auditor, 0, patient, rateOperator, (*Server).baseline},
+	{"GET", "/v1/rates", auditor, 0, patient, rateOperator, (*Server).rates},
+	{"GET", "/v1/crosscheck", auditor, 0, allRows, rateOperator, (*Server).crossCheck},
+	{"POST", "/v1/inventory", operator, 2 * api.MaxInventory, patient, rateOperator, (*Server).importInventory},
+	{"GET", "/v1/inventory/coverage", auditor, 0, patient, rateOperator, (*Server).coverage},
 	{"GET", "/v1/svids", auditor, 0, patient, rateOperator, (*Server).svids},
 	{"GET", "/v1/svids/{serial}", auditor, 0, patient, rateOperator, (*Server).findSVID},
 	{"GET", "/v1/health", auditor, 0, quick, rateOperator, (*Server).health},

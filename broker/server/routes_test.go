@@ -39,6 +39,10 @@ func example(r server.RouteInfo) (path, body string) {
 		body = `{"audience":"https://db.test"}`
 	case "/v1/unseen":
 		path += "?since=2026-11-01T00:00:00Z"
+	case "/v1/drift/baseline":
+		path += "?by=model"
+	case "/v1/inventory":
+		body = `{"csv":"machine,model,site,ek_sha256\nm,,,\n"}`
 	case "/v1/population":
 		path += "?fact=pcr.4"
 	default:

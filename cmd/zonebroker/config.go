@@ -63,6 +63,13 @@ type config struct {
 	// as pgbouncer. Its role must then be zb_writer, and DatabaseOwner must lead to
 	// the server itself.
 	DatabasePooler bool `yaml:"database_pooler"`
+	// DatabaseReader is postgres://… of the role that answers questions about the
+	// history, zb_reader or a member of it; it may lead to a standby. Empty takes
+	// Database. Who writes there decides what auditors see.
+	DatabaseReader string `yaml:"database_reader"`
+	// DatabaseReaderPooler says of DatabaseReader what DatabasePooler says of
+	// Database; the login is zb_reader itself then.
+	DatabaseReaderPooler bool `yaml:"database_reader_pooler"`
 	// Replica names this broker among its replicas; empty takes the host name.
 	Replica string `yaml:"replica"`
 	// Policy is the folder of zone documents. Trusted: they decide.

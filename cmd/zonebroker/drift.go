@@ -18,7 +18,7 @@ that brought it. A machine that is refused again and again in the same state has
 drifted once.`,
 		`  zonebroker drift list --since 24h
   zonebroker drift list --kind pcr.4 --zone payments`,
-		driftListCmd())
+		driftListCmd(), driftBaselineCmd(), driftDetectionCmd(), driftSummaryCmd())
 }
 
 func driftListCmd() *cobra.Command {

@@ -25,7 +25,7 @@ before it is answered: who, what, which filter.`,
   zonebroker history members --zone payments --at 24h
   zonebroker history verify`,
 		historyListCmd(), historyShowCmd(), historyExplainCmd(), historyEvidenceCmd(), historyVerifyCmd(),
-		historyMembersCmd(), historyPopulationCmd())
+		historyMembersCmd(), historyPopulationCmd(), historyRatesCmd(), historyCrossCheckCmd())
 }
 
 func historyListCmd() *cobra.Command {

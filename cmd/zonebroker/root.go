@@ -17,6 +17,7 @@ var constructors = []func() *cobra.Command{
 	newHistoryCmd,
 	newDriftCmd,
 	newSVIDCmd,
+	newInventoryCmd,
 	newReferenceCmd,
 	newPolicyCmd,
 	newTrustCmd,

@@ -130,7 +130,10 @@ func serve(ctx context.Context, o serveOptions, logger *slog.Logger, ready func(
 		st.Close()
 		err = errors.Join(err, storeErr)
 	}()
-	b, err := newBroker(o.dir, cfg, keys, st, logger)
+	db.reader = db.readerOf(cfg)
+	ask := newReader(cfg, db, logger)
+	defer ask.close()
+	b, err := newBroker(o.dir, cfg, keys, st, ask, logger)
 	if err != nil {
 		return err
 	}

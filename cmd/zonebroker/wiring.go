@@ -31,9 +31,10 @@ import (
 
 // The seams of the house, proved where everything is known.
 var (
-	_ broker.Store    = (*store.Store)(nil)
-	_ server.Broker   = (*broker.Broker)(nil)
-	_ server.Operator = (*broker.Broker)(nil)
+	_ broker.Store     = (*store.Store)(nil)
+	_ broker.Questions = (*store.Reader)(nil)
+	_ server.Broker    = (*broker.Broker)(nil)
+	_ server.Operator  = (*broker.Broker)(nil)
 )
 
 // brokerKeys are the secrets of a broker's folder.
@@ -113,6 +114,7 @@ func loadPolicy(dir string) (*policy.Set, error) {
 // database is an open database and how to end it.
 type database struct {
 	owner, writer string
+	reader        string
 	private       *embedded.Server // nil for a server of somebody else's
 }
 
@@ -197,7 +199,7 @@ func keepPartitions(ctx context.Context, owner string, logger *slog.Logger) erro
 	}
 }
 
-func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, logger *slog.Logger) (*broker.Broker, error) {
+func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, ask *reader, logger *slog.Logger) (*broker.Broker, error) {
 	trust, err := loadTrust(within(dir, cfg.EKRoots), within(dir, cfg.EKCRLs), cfg.ExtraVendors)
 	if err != nil {
 		return nil, err
@@ -209,7 +211,7 @@ func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, logger 
 	anchor := fileAnchor(filepath.Join(dir, logAnchor))
 	return broker.New(broker.Config{
 		TrustDomain: cfg.TrustDomain, Replica: cfg.Replica, LogID: cfg.LogID, ClusterKey: keys.cluster,
-		Store: st, Issuer: iss, Trust: trust, LogKey: keys.logCheck, OtherLogs: keys.otherLogs,
+		Store: st, Questions: ask.questions, Issuer: iss, Trust: trust, LogKey: keys.logCheck, OtherLogs: keys.otherLogs,
 		VerifierID:     claim.VerifierID{Developer: "https://github.com/zonebroker/zonebroker", Build: "zonebroker " + readBuildInfo().Version},
 		SignCheckpoint: func(ctx context.Context) (string, error) { return st.SignCheckpoint(ctx, keys.log, anchor) },
 		Anchor:         anchor.Load, Now: now, Rand: randomSource, Logger: logger, Step: failpoint,
