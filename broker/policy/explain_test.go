@@ -61,13 +61,14 @@ func TestReferenceSaysWhereItIsFrom(t *testing.T) {
 	set := load(referenceDebian)
 	want := policy.Reference{
 		Name: "debian-12-6.1", LearntFrom: "node-a", Boot: "0197b3c2-0000-7000-8000-000000000001", Events: map[int][]string{9: {kernel, initrd}},
+		PCRs: map[int][]string{0: {strings.Repeat("a0", 32)}, 4: {strings.Repeat("44", 32)}, 7: {strings.Repeat("00", 30) + "1e55"}},
 	}
 	got, ok := set.Reference("debian-12-6.1")
 	if diff := cmp.Diff(want, got); diff != "" || !ok {
 		t.Error(ok, diff)
 	}
-	got.Events[9][0] = "changed"
-	if again, _ := set.Reference("debian-12-6.1"); again.Events[9][0] != kernel {
+	got.Events[9][0], got.PCRs[4][0] = "changed", "changed"
+	if again, _ := set.Reference("debian-12-6.1"); cmp.Diff(want, again) != "" {
 		t.Error("a caller changes the policy through what it was told")
 	}
 	before, _, _ := strings.Cut(referenceDebian, "provenance:")
