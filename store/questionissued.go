@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -18,11 +19,12 @@ import (
 
 const (
 	// firstSlice is the time that is searched first for SVIDs under a measurement or
-	// a policy; each further one is sliceGrowth times as long. So a fact that all
-	// nodes share needs no list of all that it covers, and one that few had is found
-	// in a few steps.
+	// a policy of manySpans spans; with fewer it is longer, and each further one is
+	// sliceGrowth times as long. So a fact that all nodes share needs no list of all
+	// that it covers, and one that few had is found in a few steps.
 	firstSlice  = 2 * time.Minute
 	sliceGrowth = 4
+	manySpans   = 2000
 	// maxScanned bounds the records that one page of SVIDs reads to find those with
 	// one piece of evidence.
 	maxScanned = 20_000
@@ -160,24 +162,63 @@ func (s *search) pages(ctx context.Context, query func() *statement) error {
 
 // slices searches the time from the end, in steps that grow.
 func (s *search) slices(ctx context.Context) error {
-	high, length := s.Until, firstSlice
+	high := s.Until
 	if high.IsZero() || high.After(s.now) {
 		high = s.now.Add(time.Minute) // what a log whose clock was ahead has recorded
 	}
 	if !s.place.IsZero() && s.place.RecordedAt.Before(high) {
 		high = s.place.RecordedAt.Add(time.Microsecond)
 	}
-	for len(s.found) < s.Limit && high.After(s.Since) {
-		low := high.Add(-length)
-		if low.Before(s.Since) {
-			low = s.Since
+	low, high, length, err := s.outline(ctx, high)
+	if err != nil {
+		return err
+	}
+	for len(s.found) < s.Limit && high.After(low) {
+		from := high.Add(-length)
+		if from.Before(low) {
+			from = low
 		}
-		if err := s.pages(ctx, func() *statement { return s.underSpans(low, high) }); err != nil {
+		if err := s.pages(ctx, func() *statement { return s.underSpans(from, high) }); err != nil {
 			return err
 		}
-		high, length = low, length*sliceGrowth
+		high, length = from, length*sliceGrowth
 	}
 	return nil
+}
+
+// outline counts the spans, up to manySpans, and returns the time in which their
+// records lie and the length of the first step: the fewer there are, the longer.
+func (s *search) outline(ctx context.Context, until time.Time) (low, high time.Time, length time.Duration, err error) {
+	var st statement
+	st.add(`SELECT count(*), min(valid_from), max(valid_until) FROM (SELECT valid_from, valid_until FROM (`)
+	addSpans(&st, s.spans(s.Since, until))
+	st.add(`) AS spans LIMIT ?) AS few`, manySpans)
+	var n int64
+	var first, last pgtype.Timestamptz
+	err = s.t.ask(ctx, false, asked{sql: st.text.String(), args: st.args, take: func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&n, &first, &last}, func() error { return nil })
+		return err
+	}})
+	low, high, length = s.Since, until, firstSlice
+	switch {
+	case n == 0:
+		high = low
+	case n < manySpans:
+		if from := first.Time.Add(-time.Minute); from.After(low) {
+			low = from
+		}
+		if end := last.Time.Add(afterDecision); end.Before(high) {
+			high = end
+		}
+		length *= time.Duration(manySpans / n)
+	}
+	return low, high, length, err
+}
+
+// spans are those whose records may lie between two times: a record is written
+// after the decision that dates the span.
+func (s *search) spans(low, high time.Time) spanQuery {
+	return spanQuery{from: low.Add(-afterDecision), to: high.Add(time.Minute), node: s.Node, policy: s.PolicyVersion, facts: s.facts}
 }
 
 // underSpans are the records of spans of the wanted measurements and policy. An
