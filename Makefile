@@ -41,7 +41,7 @@ FAST := ./verifier/... ./broker/claim/... ./broker/policy/... ./broker/ledger/..
 # Packages that run things at the same time.
 CONCURRENT := ./store/... ./broker/...
 
-.PHONY: help demo test check bench bench-store bench-compare build race mutate fuzz deps test-fetch go-version
+.PHONY: help demo test check bench bench-store bench-history bench-compare build race mutate fuzz deps test-fetch go-version
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -60,7 +60,7 @@ check: go-version ## format, vet, staticcheck, architecture, and the tests that 
 	@unformatted=$$(go tool gofumpt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	  if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
 	@go vet ./...
-	@go vet -tags failpoint,fetch ./...
+	@go vet -tags failpoint,fetch,benchhistory ./...
 	@go vet -C test/oracle ./...
 	@go tool staticcheck ./...
 	@go test -run '^TestArchitecture' ./test
@@ -80,6 +80,20 @@ bench-store: deps ## what a commit costs for 1 to 1024 callers, beside one row a
 	  go test -run '^$$' -bench '^BenchmarkStore$$' -benchtime $(STORETIME) -count $(COUNT) -timeout 60m ./store \
 	    | tee "$$kept" | go run ./test/benchtable -o $(OUTPUT); \
 	  echo "kept in $$kept" >&2
+
+# bench-history needs 20 GB and half an hour for ten million rows, and removes all
+# it made. It stands outside "make test".
+ROWS ?= 10000000
+NODES ?= 10000
+DIR ?=
+
+bench-history: deps ## load ROWS (10 million) of NODES (10 000) into a Postgres under DIR and ask everything at a tenth and at all of them
+	@mkdir -p .cache/bench
+	@$(use_host); program=.cache/bench/history.test; kept=$$PWD/.cache/bench/history-$$(date -u +%Y%m%dT%H%M%SZ).txt; \
+	  go test -c -tags benchhistory -o "$$program" ./store; \
+	  ROWS='$(ROWS)' NODES='$(NODES)' OUTPUT='$(OUTPUT)' DIR='$(DIR)' REPORT="$$kept" \
+	    "$$program" -test.run '^TestBenchHistory$$' -test.timeout 6h >&2; \
+	  cat "$$kept"; echo "kept in $$kept" >&2
 
 bench-compare: go-version ## compare two kept texts of bench: make bench-compare A=before.txt B=after.txt
 	@test -n "$(A)" -a -n "$(B)" || { echo "name two files: make bench-compare A=before.txt B=after.txt" >&2; exit 1; }
