@@ -1,7 +1,20 @@
+-- works with programs of schema 3
+--
 -- The history in its lasting form: bodies packed, evidence with the record that
 -- it belongs to, intervals instead of scans, and rows that retention can drop by
 -- zone and kind. Programs that know schema 3 go on working on this one: every
 -- new column has a default, and nothing that they write has moved.
+
+-- Migrations that programs of an earlier schema go on working with stand here and
+-- not in schema_file, where those programs would stop at them.
+CREATE TABLE schema_compatible (
+    version    bigint PRIMARY KEY,
+    name       text NOT NULL,
+    sha256     bytea NOT NULL CHECK (octet_length(sha256) = 32),
+    works_with bigint NOT NULL CHECK (works_with < version), -- oldest schema whose programs it works with
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+GRANT SELECT ON schema_compatible TO zb_writer, zb_reader;
 
 -- keep is the retention group of a row's zone, 0 for what no group names. Week
 -- partitions made from now on are split by it, so that a group's week can go.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 )
 
 // NewerError says that the database was migrated by a later release.
@@ -39,13 +40,19 @@ func (e *ChangedError) Error() string {
 
 // Applied is a migration as the database remembers it.
 type Applied struct {
-	Version int64
-	Name    string
-	SHA256  []byte
+	Version   int64
+	Name      string
+	SHA256    []byte
+	WorksWith int64 // 0 where it does not declare an earlier schema
 }
 
-// AppliedSQL reads what Compare takes, in this order of columns.
-const AppliedSQL = `SELECT version, name, sha256 FROM schema_file ORDER BY version`
+// AppliedSQL reads what Compare takes, in this order of columns; where the table
+// schema_compatible does not exist yet, AppliedSQL3 does.
+const (
+	AppliedSQL = `SELECT version, name, sha256, 0::bigint FROM schema_file
+		UNION ALL SELECT version, name, sha256, works_with FROM schema_compatible ORDER BY version`
+	AppliedSQL3 = `SELECT version, name, sha256, 0::bigint FROM schema_file ORDER BY version`
+)
 
 // Compare says whether a database with these migrations fits this program: nil,
 // or *NewerError, *OlderError or *ChangedError.
@@ -61,10 +68,17 @@ func Compare(applied []Applied) error {
 	if len(applied) > 0 {
 		have = applied[len(applied)-1].Version
 	}
-	if have < known || len(applied) < len(all) {
+	if have < known || missing(applied, all) {
 		return &OlderError{Have: have, Known: known}
 	}
 	return nil
+}
+
+// missing reports whether a migration of this program was not applied.
+func missing(applied []Applied, all []File) bool {
+	return slices.ContainsFunc(all, func(f File) bool {
+		return !slices.ContainsFunc(applied, func(a Applied) bool { return a.Version == f.Version })
+	})
 }
 
 func compare(applied []Applied, all []File) error {
@@ -77,6 +91,8 @@ func compare(applied []Applied, all []File) error {
 	for _, a := range applied {
 		f, ok := known[a.Version]
 		switch {
+		case a.Version > last && a.WorksWith != 0 && a.WorksWith <= last:
+			// A later release migrated it, and left it to this one.
 		case a.Version > last:
 			return &NewerError{Have: applied[len(applied)-1].Version, Known: last}
 		case !ok || !bytes.Equal(a.SHA256, f.SHA256[:]):
@@ -89,11 +105,16 @@ func compare(applied []Applied, all []File) error {
 // refuseForeign stops before goose looks at a database that is not ours to
 // migrate.
 func refuseForeign(ctx context.Context, db *sql.DB, all []File) error {
-	var exists bool
-	if err := db.QueryRowContext(ctx, `SELECT to_regclass('schema_file') IS NOT NULL`).Scan(&exists); err != nil || !exists {
+	var exists, declared bool
+	const tables = `SELECT to_regclass('schema_file') IS NOT NULL, to_regclass('schema_compatible') IS NOT NULL`
+	if err := db.QueryRowContext(ctx, tables).Scan(&exists, &declared); err != nil || !exists {
 		return err
 	}
-	rows, err := db.QueryContext(ctx, AppliedSQL)
+	query := AppliedSQL3
+	if declared {
+		query = AppliedSQL
+	}
+	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return err
 	}
@@ -101,7 +122,7 @@ func refuseForeign(ctx context.Context, db *sql.DB, all []File) error {
 	var applied []Applied
 	for rows.Next() {
 		var a Applied
-		if err := rows.Scan(&a.Version, &a.Name, &a.SHA256); err != nil {
+		if err := rows.Scan(&a.Version, &a.Name, &a.SHA256, &a.WorksWith); err != nil {
 			return err
 		}
 		applied = append(applied, a)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 	"sync"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/migrations"
 )
 
 // What lists ask Postgres, for tests of their plans.
@@ -113,3 +115,10 @@ var (
 	UnpackBody     = unpackBody
 	BodyDictionary = bodyDictionary
 )
+
+// MigrateTo is what a program of an earlier release does.
+func MigrateTo(ctx context.Context, ownerDSN string, version int64) error {
+	return migrate(ctx, ownerDSN, func(ctx context.Context, db *sql.DB, progress func(string)) error {
+		return migrations.ApplyTo(ctx, db, version, progress)
+	}, func(string) {})
+}

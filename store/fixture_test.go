@@ -144,7 +144,7 @@ func attestation(t testing.TB, snap ledger.Snapshot, verdict string) ledger.Comm
 		TrustDomain: "example.org", AttestedAt: now.UnixMilli(), JudgedAt: now.UnixMilli(),
 		Policy: ledger.PolicyRef{Version: 1, Hash: "sha256:00"}, AKName: hex.EncodeToString(n.AKName),
 		Evidence:     []ledger.EvidenceID{{Kind: ledger.PartQuote, SHA256: hex.EncodeToString(digest[:])}, {Kind: ledger.PartPCRs, SHA256: hex.EncodeToString(pcrDigest[:])}},
-		Manufacturer: n.Manufacturer, AdmittedBy: n.AdmittedBy, Admission: n.Admission.String(), NodeStatus: string(n.Status),
+		Manufacturer: n.Manufacturer, TPM: n.TPM, AdmittedBy: n.AdmittedBy, Admission: n.Admission.String(), NodeStatus: string(n.Status),
 		Firmware: "18446744073709551615", SVIDs: []ledger.IssuedSVID{}, Replica: "test",
 	}
 	st := snap.State

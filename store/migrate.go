@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -22,6 +23,13 @@ func Migrate(ctx context.Context, ownerDSN string, progress func(string)) error 
 	if progress == nil {
 		progress = func(string) {}
 	}
+	if err := migrate(ctx, ownerDSN, migrations.Apply, progress); err != nil {
+		return err
+	}
+	return EnsurePartitions(ctx, ownerDSN, time.Time{})
+}
+
+func migrate(ctx context.Context, ownerDSN string, apply func(context.Context, *sql.DB, func(string)) error, progress func(string)) error {
 	if err := bootstrap(ctx, ownerDSN, progress); err != nil {
 		return err
 	}
@@ -30,10 +38,7 @@ func Migrate(ctx context.Context, ownerDSN string, progress func(string)) error 
 		return err
 	}
 	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(becomeOwner))
-	if err := errors.Join(migrations.Apply(ctx, db, progress), db.Close()); err != nil {
-		return err
-	}
-	return EnsurePartitions(ctx, ownerDSN, time.Time{})
+	return errors.Join(apply(ctx, db, progress), db.Close())
 }
 
 func ownerConfig(dsn string) (*pgx.ConnConfig, error) {

@@ -173,12 +173,13 @@ func becomeWriter(ctx context.Context, conn *pgx.Conn) error {
 func (s *Store) checkServer(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	const durable = `SELECT current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', to_regclass('schema_file') IS NOT NULL`
-	var ok, migrated bool
+	const durable = `SELECT current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', to_regclass('schema_file') IS NOT NULL,
+		to_regclass('schema_compatible') IS NOT NULL`
+	var ok, migrated, declared bool
 	if err := s.checkSessions(ctx); err != nil {
 		return err
 	}
-	if err := s.pool.QueryRow(ctx, durable).Scan(&ok, &migrated); err != nil {
+	if err := s.pool.QueryRow(ctx, durable).Scan(&ok, &migrated, &declared); err != nil {
 		return s.unavailable(ctx, "open", err)
 	}
 	if !ok {
@@ -186,7 +187,11 @@ func (s *Store) checkServer(ctx context.Context) error {
 	}
 	var applied []migrations.Applied
 	if migrated {
-		rows, err := s.pool.Query(ctx, migrations.AppliedSQL)
+		query := migrations.AppliedSQL3
+		if declared {
+			query = migrations.AppliedSQL
+		}
+		rows, err := s.pool.Query(ctx, query)
 		if err != nil {
 			return s.unavailable(ctx, "open", err)
 		}

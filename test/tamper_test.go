@@ -39,7 +39,7 @@ func (c *cluster) as(t testing.TB, sql string, args ...any) {
 // reordered row is found.
 func TestT60_TamperedHistory(t *testing.T) {
 	for _, tt := range []struct{ name, sql string }{
-		{"a body edited", `UPDATE attestation SET body = replace(body, '"allow"', '"deny"') WHERE log_idx = (SELECT max(log_idx) FROM attestation)`},
+		{"a body edited", `UPDATE attestation SET packed = set_byte(packed, length(packed) / 2, get_byte(packed, length(packed) / 2) # 1) WHERE log_idx = (SELECT max(log_idx) FROM attestation)`},
 		{"a column edited", `UPDATE attestation SET verdict = 'deny' WHERE log_idx = (SELECT max(log_idx) FROM attestation)`},
 		{"a time edited", `UPDATE attestation SET recorded_at = recorded_at + interval '1 microsecond' WHERE log_idx = (SELECT max(log_idx) FROM attestation)`},
 		{"a salt edited", `UPDATE attestation SET salt = sha256(salt) WHERE log_idx = (SELECT max(log_idx) FROM attestation)`},
@@ -139,7 +139,7 @@ func TestInvariant12_WritingToTheDatabaseEarnsNothing(t *testing.T) {
 		h := newHost(t, c.rig)
 		h.admit(p)
 		res := h.mustAttest(p)
-		c.as(t, `UPDATE evidence SET bytes = set_byte(bytes, 70, (get_byte(bytes, 70) + 1) % 256) WHERE octet_length(bytes) > 500`)
+		c.as(t, `UPDATE evidence_content SET packed = set_byte(packed, 70, (get_byte(packed, 70) + 1) % 256) WHERE size > 500`)
 		_, stderr, code := c.rig.try(t, []string{"ZONEBROKER_DIR=" + p.dir}, "zonebroker", "reference", "learn", "--node", res.Node, "-o", "-", "--name", "x")
 		if code == 0 {
 			t.Errorf("a reference set was learnt from changed evidence: %s", stderr)
