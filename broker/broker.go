@@ -44,6 +44,7 @@ type Config struct {
 	// Questions returns who answers questions about the history, asked for each of
 	// them; nil answers none, with reason.StoreUnavailable.
 	Questions  func(ctx context.Context) (Questions, error)
+	Keeper     Keeper // nil: this replica drops and erases nothing
 	Issuer     *issuer.Issuer
 	Trust      TrustData
 	VerifierID claim.VerifierID // how this software names itself in claims
@@ -61,9 +62,6 @@ type Config struct {
 	// outcome, 0 for 10.
 	EnrolmentRate int
 	NodeRate      int
-	// Keep names the retention group of a zone, "" for records of none. Nil: 0 for
-	// all.
-	Keep func(zone string) int16
 
 	Now    func() time.Time
 	Rand   io.Reader
@@ -105,6 +103,7 @@ type Broker struct {
 	nodes      nodeRates
 	kept       keptNodes
 	measured   measuredCache
+	retention  retention
 }
 
 // New checks the configuration and returns a Broker that has read nothing yet.
@@ -123,13 +122,15 @@ func New(cfg Config) (*Broker, error) {
 		cfg.Step = func(string) {}
 	}
 	cfg.EnrolmentRate, cfg.NodeRate = cmp.Or(cfg.EnrolmentRate, enrolmentRate), cmp.Or(cfg.NodeRate, nodeRate)
-	return &Broker{
+	b := &Broker{
 		cfg:        cfg,
 		seal:       sealer{cluster: cfg.ClusterKey, rand: cfg.Rand},
 		enrolSlots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
 		enrolRate:  rate.NewLimiter(rate.Limit(cfg.EnrolmentRate), cfg.EnrolmentRate),
 		nodes:      nodeRates{perMinute: cfg.NodeRate},
-	}, nil
+	}
+	b.retention.ahead.Store(-1)
+	return b, nil
 }
 
 // Start makes the replica ready: it checks the clocks, reads admissions,
@@ -149,6 +150,9 @@ func (b *Broker) Start(ctx context.Context) error {
 	}
 	if err := b.pollOperators(ctx); err != nil {
 		return fmt.Errorf("read roles: %w", err)
+	}
+	if err := b.pollRetention(ctx); err != nil {
+		return fmt.Errorf("read the retention policy: %w", err)
 	}
 	if err := b.publishTrust(ctx); err != nil {
 		return fmt.Errorf("record trust data: %w", err)
@@ -171,6 +175,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	g.Go(func() error { return b.every(ctx, checkpointEvery, "checkpoint", b.signCheckpoint) })
 	g.Go(func() error { return b.every(ctx, 10*time.Second, "clock", b.checkClock) })
 	g.Go(func() error { return b.every(ctx, caEvery, "ca", b.rotateCA) })
+	g.Go(func() error { return b.every(ctx, retentionEvery, "retention", b.pollRetention) })
+	g.Go(func() error { return b.every(ctx, sweepEvery, "sweep", b.sweepDaily) })
 	g.Go(func() error { return b.every(ctx, caEvery, "tokens", b.rotateTokens) })
 	return g.Wait()
 }

@@ -229,12 +229,7 @@ func keepingLog(a *attempt) []ledger.EvidencePart {
 }
 
 // keep is the retention group of a zone.
-func (b *Broker) keep(zone string) int16 {
-	if b.cfg.Keep == nil {
-		return 0
-	}
-	return b.cfg.Keep(zone)
-}
+func (b *Broker) keep(zone string) int16 { return b.retention.active.Load().keepOf(zone) }
 
 // keepOf is the retention group of an interval that ends.
 func (b *Broker) keepOf(i *ledger.Interval) int16 {

@@ -127,7 +127,7 @@ func (b *Broker) VerifyHistory(ctx context.Context, c Caller) (api.Verification,
 	}
 	out := api.Verification{
 		OK: len(v.Problems) == 0, Size: v.Size, Root: hex.EncodeToString(v.Root[:]),
-		Checkpoint: anchor, Records: v.Records, Grants: v.Grants, Problems: nonNil(v.Problems),
+		Checkpoint: anchor, Records: v.Records, Dropped: v.Dropped, Grants: v.Grants, Problems: nonNil(v.Problems),
 	}
 	out.Logs = make([]api.LogSum, len(v.Logs))
 	for i, l := range v.Logs {
@@ -231,5 +231,6 @@ func (b *Broker) Health(ctx context.Context) api.Health {
 		err = reason.New(reason.PolicyMissing, "no policy is active")
 	}
 	check("policy", err, "active", "zonebroker policy lint DIR, then reload by SIGHUP")
+	check("partitions", b.roomErr(), "made for the coming weeks", "look at the log for partitions that were not made; the owner's role makes them daily")
 	return h
 }

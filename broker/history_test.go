@@ -173,7 +173,7 @@ func TestHealth(t *testing.T) {
 					t.Errorf("check %+v", c)
 				}
 			}
-			if !slices.Equal(names, []string{"database", "clock", "signer", "ledger", "policy"}) || (h.Status == "ok") != (failing == "") {
+			if !slices.Equal(names, []string{"database", "clock", "signer", "ledger", "policy", "partitions"}) || (h.Status == "ok") != (failing == "") {
 				t.Errorf("%s: %v", h.Status, names)
 			}
 		})

@@ -38,6 +38,8 @@ type memStore struct {
 	roots      map[int64][32]byte            // of our log
 	others     map[string][32]byte           // of other logs: "log size"
 	latest     string
+	retained   memRetained
+	weeksAhead int
 	skew       time.Duration
 	frontier   ledger.Frontier
 
@@ -57,7 +59,7 @@ func newMemStore(now func() time.Time) *memStore {
 	return &memStore{
 		now: now, nodes: map[ledger.NodeID]ledger.Snapshot{}, tokens: map[uuid.UUID]*ledger.JoinToken{},
 		pending: map[[32]byte]ledger.Pending{}, evidence: map[[32]byte][]byte{}, refusals: map[ledger.RefusalCount]int64{},
-		roots: map[int64][32]byte{}, reads: map[string]int{}, fail: map[string]error{},
+		weeksAhead: 3, roots: map[int64][32]byte{}, reads: map[string]int{}, fail: map[string]error{},
 	}
 }
 
@@ -112,6 +114,9 @@ func (m *memStore) check(c ledger.Commit) error {
 		if sha256.Sum256(e.Bytes) != e.Digest {
 			return reason.New(reason.Internal, "evidence is not that of its digest")
 		}
+	}
+	if err := m.checkRetention(c); err != nil {
+		return err
 	}
 	if err := m.checkOperator(c.Operator); err != nil {
 		return err
@@ -181,6 +186,7 @@ func (m *memStore) apply(c ledger.Commit) ledger.Position {
 	if c.Operator != nil {
 		m.putOperator(*c.Operator)
 	}
+	m.putRetention(c)
 	if c.Object != nil {
 		o := *c.Object
 		o.Version = 1

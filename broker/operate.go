@@ -203,6 +203,9 @@ func (b *Broker) changeNode(ctx context.Context, c Caller, id string, g ledger.G
 		if !snap.Found {
 			return api.Node{}, reason.New(reason.RequestNotFound, "no such node")
 		}
+		if isErased(snap.Node) {
+			return api.Node{}, reason.New(reason.NodeDisabled, "the node was erased, and is disabled for good")
+		}
 		change(&snap)
 		var pos ledger.Position
 		g.By, g.Subject = c.Operator, id

@@ -12,6 +12,8 @@ import (
 // Store is what the pipeline needs of the history. Every method returns
 // reason.StoreUnavailable where the database does not answer in time.
 type Store interface {
+	Retained
+
 	// Append records c and everything in it in one transaction with its log
 	// entry, and returns only after the commit. It must be atomic. It returns
 	// reason.ChallengeSpent where the node is no longer at c.BasedOn or c.Guard, a new node

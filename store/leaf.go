@@ -82,6 +82,11 @@ func parseLeaf(class, name string) (ledger.Leaf, bool) {
 	return l, true
 }
 
+// companion is the partition of another table of the class that goes with l.
+func companion(l ledger.Leaf, table string) string {
+	return table + l.Table[len(tablesOf[l.Class][0]):]
+}
+
 // MakeGroups makes the leaves of the groups 1 to n in this and the coming weeks,
 // so that their rows can be dropped apart from others. A week that holds rows
 // already is split only where that takes less than a second; else its rows share
@@ -178,4 +183,18 @@ func (s *Store) PartitionsAhead(ctx context.Context, now time.Time) (int, error)
 		}
 	}
 	return most, nil
+}
+
+// ForgetHours deletes hourly counts older than a time, some thousands at once.
+func (o *Owner) ForgetHours(ctx context.Context, before time.Time) error {
+	const forget = `DELETE FROM attest_hourly WHERE (hour, zone, verdict, reason, writer) IN
+		(SELECT hour, zone, verdict, reason, writer FROM attest_hourly WHERE hour < $1 ORDER BY hour LIMIT 10000)`
+	return o.do(ctx, "forget hourly counts", func(c *pgx.Conn) error {
+		for {
+			tag, err := c.Exec(ctx, forget, before)
+			if err != nil || tag.RowsAffected() == 0 {
+				return err
+			}
+		}
+	})
 }

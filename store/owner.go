@@ -26,6 +26,7 @@ const (
 	// dropPatience is how long a drop waits for a lock: writers queue behind it no
 	// longer.
 	dropPatience = 200 * time.Millisecond
+	dropAttempts = 10
 	// sweepTime bounds one statement over a week of rows.
 	sweepTime = 10 * time.Minute
 )
@@ -50,4 +51,19 @@ func (o *Owner) do(ctx context.Context, op string, fn func(c *pgx.Conn) error) (
 		return o.s.unavailable(ctx, op, err)
 	}
 	return nil
+}
+
+// insistent runs a transaction until its locks are to be had.
+func insistent(ctx context.Context, c *pgx.Conn, fn func(tx pgx.Tx) error) error {
+	for i := 1; ; i++ {
+		err := pgx.BeginFunc(ctx, c, fn)
+		if err == nil || i == dropAttempts || pgCode(err) != lockNotAvailable {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(dropPatience):
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -187,4 +188,25 @@ func (s *Store) erasureOf(ctx context.Context, c *pgx.Conn, node ledger.NodeID) 
 		return nil, err
 	}
 	return &e.Erasure, nil
+}
+
+// Hold returns a legal hold, released or not; nil where there is none with our
+// HMAC.
+func (s *Store) Hold(ctx context.Context, id uuid.UUID) (*ledger.Hold, error) {
+	var out *ledger.Hold
+	err := s.read(ctx, "read hold", func(ctx context.Context, c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, selectHold+`WHERE hold_id = $1`, id)
+		if err != nil {
+			return err
+		}
+		h, err := pgx.CollectExactlyOneRow(rows, scanHold)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err == nil && s.genuine("legal_hold", h.ID.String(), h.Hold, h.mac) {
+			out = &h.Hold
+		}
+		return err
+	})
+	return out, err
 }

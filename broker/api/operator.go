@@ -154,6 +154,7 @@ type Verification struct {
 	Root       string   `json:"root"` // hex
 	Checkpoint string   `json:"checkpoint"`
 	Records    int64    `json:"records"`
+	Dropped    int64    `json:"dropped"` // records that retention or an erasure removed, as the log says
 	Grants     int64    `json:"grants"`
 	Problems   []string `json:"problems"` // [] when OK; at most 100, then a last line that counts the rest
 	Logs       []LogSum `json:"logs"`     // of all brokers, by name; size and root above are of the one that was asked

@@ -83,6 +83,7 @@ var remedies = map[reason.Code]string{
 
 	reason.RequestOverloaded:  "Wait as long as Retry-After says.",
 	reason.RequestRateLimited: "Wait as long as Retry-After says.",
+	reason.RetentionHeld:      "See zonebroker hold list; whoever placed the hold releases it, if it has served.",
 	reason.RequestTooLarge:    "Send less: the limits stand in /openapi.json.",
 
 	reason.IMABootAggregate:       "The list is of another boot, or over a PCR bank that is not quoted: turn the SHA-256 bank on, boot with ima_hash=sha256, and attest again.",

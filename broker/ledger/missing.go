@@ -153,3 +153,30 @@ func (s *Indices) Has(i int64) bool {
 	})
 	return found && s.spans[n].First <= i
 }
+
+// Spans returns what is in the set.
+func (s *Indices) Spans() []Span { return s.spans }
+
+// Without returns what of some spans, ascending, is not in the set.
+func (s *Indices) Without(spans []Span) []Span {
+	var out []Span
+	have := s.spans
+	for _, want := range spans {
+		for len(have) > 0 && have[0].Last < want.First {
+			have = have[1:]
+		}
+		for _, h := range have {
+			if h.First > want.Last || want.First > want.Last {
+				break
+			}
+			if h.First > want.First {
+				out = append(out, Span{want.First, h.First - 1})
+			}
+			want.First = h.Last + 1
+		}
+		if want.First <= want.Last {
+			out = append(out, want)
+		}
+	}
+	return out
+}

@@ -142,10 +142,37 @@ type Leaf struct {
 // LeafPlan is what would go of a leaf.
 type LeafPlan struct {
 	Leaf
-	Keeps   []int16 // groups that have rows in it
-	Rows    int64   // that would go
-	Stay    int64   // that rights rest on, of decisions
-	Missing Missing // of this log, as far as nothing declares it gone yet
-	Other   string  // another log whose rows are not declared gone yet, "" for none
-	Holds   []Hold  // that touch it
+	Keeps   []int16     // groups that have rows in it
+	Rows    int64       // that would go
+	Stay    []uuid.UUID // attestations that a node's rights rest on, of decisions
+	Seen    []uuid.UUID // every hold that there was
+	Missing Missing     // of this log, as far as nothing declares it gone yet
+	Other   string      // another log whose rows are not declared gone yet, "" for none
+	Holds   []Hold      // that touch it
+}
+
+// ErasurePlan is what an erasure takes from one log.
+type ErasurePlan struct {
+	Missing Missing
+	Digests [][32]byte // evidence that no other node's records name
+	Holds   []Hold     // that forbid it
+}
+
+// Erased counts the rows that an erasure deleted.
+type Erased struct {
+	Records, Evidence, Contents, SVIDs, Drift, Intervals int64
+}
+
+// LogProof shows that entries are in a tree, and what the tree extends. Proofs
+// are those of RFC 6962, sections 2.1.1 and 2.1.2.
+type LogProof struct {
+	Entries     []ProvedEntry
+	Consistency [][32]byte // nil where none was asked for
+}
+
+// ProvedEntry is an entry with its inclusion proof.
+type ProvedEntry struct {
+	Index int64
+	Entry Entry
+	Proof [][32]byte
 }

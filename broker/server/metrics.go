@@ -19,7 +19,7 @@ type metrics struct {
 	unlogged     prometheus.Counter
 }
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, ahead func() int64) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "zonebroker_http_requests_total", Help: "Requests by route and reason code (ok without a refusal).",
@@ -52,6 +52,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}),
 	}
 	for _, c := range []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "zonebroker_history_weeks_ahead", Help: "Whole weeks after this one that the history has partitions for; below 2 somebody has to look, -1 is unknown.",
+		}, func() float64 { return float64(ahead()) }),
 		m.requests, m.seconds, m.limited, m.refusedConns, m.conns, m.inWork, m.waited, m.panics, m.unlogged,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {

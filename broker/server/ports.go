@@ -25,6 +25,11 @@ type Broker interface {
 	OIDCDiscovery(ctx context.Context) ([]byte, error)
 	JWKS(ctx context.Context) ([]byte, error)
 	Checkpoint(ctx context.Context) (string, error)
+	// Retention is the written retention policy of the log, from memory.
+	Retention(ctx context.Context) (api.Retention, error)
+	// PartitionsAhead is for how many weeks after this one the history has room, -1
+	// where nobody has looked yet.
+	PartitionsAhead() int64
 	Health(ctx context.Context) api.Health
 }
 
@@ -47,6 +52,12 @@ type Operator interface {
 	Announce(ctx context.Context, c Caller, node string, req api.AnnounceRequest) (api.Node, error)
 	Disable(ctx context.Context, c Caller, node string, req api.DisableRequest) (api.Node, error)
 	CreateToken(ctx context.Context, c Caller, req api.TokenRequest) (api.Token, error)
+	ApplyRetention(ctx context.Context, c Caller, req api.RetentionRequest) (api.Retention, error)
+	Sweep(ctx context.Context, c Caller, req api.SweepRequest) (api.SweepReport, error)
+	PlaceHold(ctx context.Context, c Caller, req api.HoldRequest) (api.Hold, error)
+	ReleaseHold(ctx context.Context, c Caller, id string, req api.RevokeRequest) (api.Hold, error)
+	Holds(ctx context.Context, c Caller, released bool) ([]api.Hold, error)
+	Erase(ctx context.Context, c Caller, node string, req api.EraseRequest) (api.ErasureProof, error)
 	Pending(ctx context.Context, c Caller) ([]api.PendingNode, error)
 	Nodes(ctx context.Context, c Caller, cursor string, limit int) ([]api.Node, string, error)
 	Node(ctx context.Context, c Caller, id string) (api.Node, error)

@@ -23,8 +23,17 @@ func example(r server.RouteInfo) (path, body string) {
 	if strings.HasPrefix(path, "/v1/admissions/") {
 		path = strings.ReplaceAll(path, "{id}", ekHash)
 	}
+	if strings.HasPrefix(path, "/v1/holds/") {
+		path = strings.ReplaceAll(path, "{id}", recordID)
+	}
 	path = strings.ReplaceAll(path, "{id}", nodeID)
 	switch r.Path {
+	case "/v1/retention":
+		body = `{"document":"kind: Retention"}`
+	case "/v1/holds":
+		body = `{"zone":"payments","reason":"case 12"}`
+	case "/v1/nodes/{id}/erase":
+		body = `{"reason":"request 7"}`
 	case "/v1/challenge":
 		body = renewal
 	case "/v1/attest":

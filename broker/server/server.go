@@ -126,7 +126,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Bundles == nil {
 		cfg.Bundles = &remembering{brokerBundle: &brokerBundle{broker: cfg.Broker, td: td}, chains: verifiedChains{max: cfg.Limits.Table}}
 	}
-	m, err := newMetrics(cfg.Registry)
+	m, err := newMetrics(cfg.Registry, cfg.Broker.PartitionsAhead)
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}

@@ -17,15 +17,16 @@ import (
 func newHistoryCmd() *cobra.Command {
 	return group("history", "The history of decisions, and questions to it",
 		`History reads what the broker decided, when, why, and by which policy. Nothing
-in it is edited or deleted; verify recomputes every leaf and the head of the log
-and compares them with the signed checkpoint. Members says who was in a zone at
+in it is edited, and what retention or an erasure took is declared in the log;
+verify recomputes every leaf and the head of the log and compares them with the
+signed checkpoint. Members says who was in a zone at
 a time, population which machines measured a value. Each reading is recorded
 before it is answered: who, what, which filter.`,
 		`  zonebroker history list --since 24h --reason policy.pcr_mismatch
   zonebroker history members --zone payments --at 24h
   zonebroker history verify`,
 		historyListCmd(), historyShowCmd(), historyExplainCmd(), historyEvidenceCmd(), historyVerifyCmd(),
-		historyMembersCmd(), historyPopulationCmd(), historyRatesCmd(), historyCrossCheckCmd())
+		historyMembersCmd(), historyPopulationCmd(), historyRatesCmd(), historyCrossCheckCmd(), historyVerifyErasureCmd())
 }
 
 func historyListCmd() *cobra.Command {
@@ -164,6 +165,7 @@ func printVerification(cmd *cobra.Command, output format, v api.Verification) er
 		{"history", whole},
 		{"entries", strconv.FormatInt(v.Size, 10)},
 		{"records", strconv.FormatInt(v.Records, 10)},
+		{"dropped", strconv.FormatInt(v.Dropped, 10)},
 		{"grants", strconv.FormatInt(v.Grants, 10)},
 		{"root", v.Root},
 	}

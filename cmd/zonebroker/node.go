@@ -21,7 +21,7 @@ a TPM clear waits until an operator approves it.`,
 		`  zonebroker node list
   zonebroker node admit 4f1d…e0 --machine rack7-n1 --group rack-7`,
 		nodeListCmd(), nodeShowCmd(), nodeTimelineCmd(), nodeAsOfCmd(), nodeIntervalsCmd(), nodeUnseenCmd(),
-		nodeAdmitCmd(), nodeRevokeCmd(), nodePendingCmd(), nodeApproveCmd(), nodeAnnounceCmd(), nodeDisableCmd())
+		nodeAdmitCmd(), nodeRevokeCmd(), nodePendingCmd(), nodeApproveCmd(), nodeAnnounceCmd(), nodeDisableCmd(), nodeEraseCmd())
 }
 
 func nodeListCmd() *cobra.Command {

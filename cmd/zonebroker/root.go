@@ -20,6 +20,8 @@ var constructors = []func() *cobra.Command{
 	newInventoryCmd,
 	newReferenceCmd,
 	newPolicyCmd,
+	newRetentionCmd,
+	newHoldCmd,
 	newTrustCmd,
 	newClaimCmd,
 	newVerifyCmd,

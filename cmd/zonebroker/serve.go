@@ -133,7 +133,7 @@ func serve(ctx context.Context, o serveOptions, logger *slog.Logger, ready func(
 	db.reader = db.readerOf(cfg)
 	ask := newReader(cfg, db, logger)
 	defer ask.close()
-	b, err := newBroker(o.dir, cfg, keys, st, ask, logger)
+	b, err := newBroker(o.dir, cfg, keys, st, db.owner, ask, logger)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ import (
 var (
 	_ broker.Store     = (*store.Store)(nil)
 	_ broker.Questions = (*store.Reader)(nil)
+	_ broker.Keeper    = (*store.Owner)(nil)
 	_ server.Broker    = (*broker.Broker)(nil)
 	_ server.Operator  = (*broker.Broker)(nil)
 )
@@ -199,7 +200,7 @@ func keepPartitions(ctx context.Context, owner string, logger *slog.Logger) erro
 	}
 }
 
-func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, ask *reader, logger *slog.Logger) (*broker.Broker, error) {
+func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, owner string, ask *reader, logger *slog.Logger) (*broker.Broker, error) {
 	trust, err := loadTrust(within(dir, cfg.EKRoots), within(dir, cfg.EKCRLs), cfg.ExtraVendors)
 	if err != nil {
 		return nil, err
@@ -211,7 +212,7 @@ func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, ask *re
 	anchor := fileAnchor(filepath.Join(dir, logAnchor))
 	return broker.New(broker.Config{
 		TrustDomain: cfg.TrustDomain, Replica: cfg.Replica, LogID: cfg.LogID, ClusterKey: keys.cluster,
-		Store: st, Questions: ask.questions, Issuer: iss, Trust: trust, LogKey: keys.logCheck, OtherLogs: keys.otherLogs,
+		Store: st, Keeper: store.NewOwner(st, owner), Questions: ask.questions, Issuer: iss, Trust: trust, LogKey: keys.logCheck, OtherLogs: keys.otherLogs,
 		VerifierID:     claim.VerifierID{Developer: "https://github.com/zonebroker/zonebroker", Build: "zonebroker " + readBuildInfo().Version},
 		SignCheckpoint: func(ctx context.Context) (string, error) { return st.SignCheckpoint(ctx, keys.log, anchor) },
 		Anchor:         anchor.Load, Now: now, Rand: randomSource, Logger: logger, Step: failpoint,

@@ -170,6 +170,7 @@ const (
 	RequestRateLimited          Code = "request.rate_limited"
 	RequestTooLarge             Code = "request.too_large"
 	RequestUnknownFormat        Code = "request.unknown_format"
+	RetentionHeld               Code = "retention.held"
 	SNPAlgorithm                Code = "snp.algorithm"
 	SNPDebug                    Code = "snp.debug"
 	SNPMalformed                Code = "snp.malformed"
@@ -413,6 +414,7 @@ var table = []Info{
 	{RequestRateLimited, Retry, 429, "too many requests; Retry-After says when"},
 	{RequestTooLarge, Deny, 413, "a body, document, chain or key is above its limit before it is parsed"},
 	{RequestUnknownFormat, Deny, 400, "evidence format that this broker does not verify"},
+	{RetentionHeld, Deny, 403, "a legal hold touches what would be erased"},
 	{SNPAlgorithm, Deny, 403, "signature algorithm is not ECDSA P-384 with SHA-384"},
 	{SNPDebug, Deny, 403, "guest policy allows debugging"},
 	{SNPMalformed, Deny, 403, "report has a wrong length, version or reserved bits"},

@@ -1,0 +1,107 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// holdTouches asks whether a hold reaches rows of a week and of some groups. A
+// denial stands in no zone: its drift names the one that the node had.
+const holdTouches = `SELECT EXISTS (SELECT 1 FROM attestation
+		WHERE recorded_at >= $1 AND recorded_at < $2 AND keep = ANY ($3) AND ($4 = '' OR node_id = $4) AND ($5 = '' OR zone = $5))
+	OR $5 <> '' AND EXISTS (SELECT 1 FROM drift_event
+		WHERE recorded_at >= $1 AND recorded_at < $2 AND keep = ANY ($3) AND ($4 = '' OR node_id = $4) AND zone = $5)`
+
+// touching notes in a plan the holds that there are, and those that reach its
+// rows.
+func (o *Owner) touching(ctx context.Context, tx pgx.Tx, plan *ledger.LeafPlan) error {
+	holds, err := o.s.genuineHolds(ctx, tx.Conn(), false)
+	if err != nil {
+		return err
+	}
+	for _, h := range holds {
+		plan.Seen = append(plan.Seen, h.ID)
+		from, to := plan.Week, plan.Week.Add(week)
+		if !h.Covers(from, to) {
+			continue
+		}
+		touches := false
+		if err := tx.QueryRow(ctx, holdTouches, latest(from, h.Since), earliest(to, h.Until), plan.Keeps, string(h.Node), h.Zone).Scan(&touches); err != nil {
+			return err
+		}
+		if touches {
+			plan.Holds = append(plan.Holds, h)
+		}
+	}
+	return nil
+}
+
+// noNewHold looks whether there are other holds than those that were seen, where
+// nobody can place one any more before this commits: its record would have to be
+// written, too.
+func (o *Owner) noNewHold(ctx context.Context, tx pgx.Tx, seen []uuid.UUID) error {
+	if _, err := tx.Exec(ctx, `LOCK TABLE ONLY attestation IN SHARE MODE`); err != nil {
+		return err
+	}
+	holds, err := o.s.genuineHolds(ctx, tx.Conn(), false)
+	if err != nil {
+		return err
+	}
+	for _, h := range holds {
+		if !slices.Contains(seen, h.ID) {
+			return reason.Newf(reason.RequestOverloaded, "the legal hold %s was placed meanwhile; try again", h.ID)
+		}
+	}
+	return nil
+}
+
+// holdsOn returns the holds that reach records of a node, and the ids of all.
+func (o *Owner) holdsOn(ctx context.Context, tx pgx.Tx, node ledger.NodeID) (out []ledger.Hold, seen []uuid.UUID, err error) {
+	holds, err := o.s.genuineHolds(ctx, tx.Conn(), false)
+	if err != nil {
+		return nil, nil, err
+	}
+	const query = `SELECT EXISTS (SELECT 1 FROM attestation WHERE node_id = $1 AND node_id <> ''
+			AND ($2 = '' OR zone = $2) AND recorded_at >= $3 AND recorded_at < $4)
+		OR $2 <> '' AND EXISTS (SELECT 1 FROM drift_event WHERE node_id = $1 AND zone = $2 AND recorded_at >= $3 AND recorded_at < $4)`
+	for _, h := range holds {
+		seen = append(seen, h.ID)
+		if h.Node != "" && h.Node != node {
+			continue
+		}
+		touches := h.Node == node && h.Zone == "" && h.Since.IsZero() && h.Until.IsZero()
+		if !touches {
+			never := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+			err := tx.QueryRow(ctx, query, string(node), h.Zone, latest(time.Unix(0, 0), h.Since), earliest(never, h.Until)).Scan(&touches)
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+		if touches {
+			out = append(out, h)
+		}
+	}
+	return out, seen, nil
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// earliest takes the zero time for an open end.
+func earliest(a, b time.Time) time.Time {
+	if !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
