@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -286,7 +287,7 @@ func TestUnseen(t *testing.T) {
 // work.
 func TestReaderOnlyReads(t *testing.T) {
 	w := newWorld(t)
-	for name, dsn := range map[string]string{"reader": w.db.ReaderDSN, "owner": w.db.OwnerDSN} {
+	for name, dsn := range map[string]string{"reader": w.db.ReaderDSN, "writer": w.db.WriterDSN, "owner": w.db.OwnerDSN} {
 		r, err := store.OpenReader(t.Context(), store.ReaderConfig{DSN: dsn, LogID: "main"})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -300,8 +301,11 @@ func TestReaderOnlyReads(t *testing.T) {
 			t.Errorf("%s: an empty log is %+v, %v", name, asOf, err)
 		}
 	}
-	if _, err := store.OpenReader(t.Context(), store.ReaderConfig{DSN: w.db.WriterDSN, LogID: "main"}); err == nil {
-		t.Error("the writer's role becomes the reader's")
+	w.db.Exec(t, `CREATE ROLE stranger LOGIN`)
+	t.Cleanup(func() { w.db.Exec(t, `DROP ROLE stranger`) })
+	stranger := strings.Replace(w.db.ReaderDSN, store.ReaderRole, "stranger", 1)
+	if _, err := store.OpenReader(t.Context(), store.ReaderConfig{DSN: stranger, LogID: "main"}); err == nil || !strings.Contains(err.Error(), store.ReaderRole) {
+		t.Errorf("a stranger becomes the reader: %v", err)
 	}
 	for name, cfg := range map[string]store.ReaderConfig{
 		"no_log": {DSN: w.db.ReaderDSN}, "no_dsn": {LogID: "main"}, "bad_dsn": {DSN: "postgres://a b", LogID: "main"},

@@ -239,11 +239,13 @@ func (s *search) underSpans(low, high time.Time) *statement {
 	return &st
 }
 
-// ofRefused are the records of nodes that may not have an SVID any more.
+// ofRefused are the records of nodes that may not have an SVID any more, as far as
+// an SVID of them may be valid still: bodies are read of those alone.
 func (s *search) ofRefused() *statement {
 	var st statement
-	st.add(selectRecord + `JOIN (SELECT node_id AS refused FROM node_state WHERE verdict = 'deny'
-		UNION SELECT node_id FROM node WHERE status <> 'active') AS refused ON node_id = refused WHERE node_id <> ''`)
+	st.add(selectRecord+`JOIN (SELECT node_id AS refused FROM node_state WHERE verdict = 'deny'
+		UNION SELECT node_id FROM node WHERE status <> 'active') AS refused ON node_id = refused WHERE node_id <> '' AND fresh_until > ?`,
+		s.now.Add(-longestGrace))
 	s.narrow(&st, s.Since, s.Until)
 	return &st
 }

@@ -281,3 +281,91 @@ func TestBaseline(t *testing.T) {
 		}
 	}
 }
+
+// TestQuestionsOfCommits: what commits of a broker leave behind answers the
+// questions, from the first acceptance through a changed boot to a refusal.
+func TestQuestionsOfCommits(t *testing.T) {
+	w := newWorld(t)
+	r := w.reader()
+	snap := w.enrol(1)
+	node, other := snap.Node.ID, w.enrol(2).Node.ID
+	attest := func(verdict, pcr string) (uuid.UUID, time.Time) {
+		t.Helper()
+		at := time.Now().UTC().Truncate(time.Microsecond)
+		c := attestation(t, snap, verdict)
+		c.LastGood = snap.State.LastOKAt
+		if verdict == ledger.VerdictAllow {
+			m, err := ledger.NewMeasurement(map[string]string{"pcr.4": pcr, "secure_boot": "on"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Measurement = &m
+			c.Interval, c.Closed = ledger.Earn(snap.Open, &snap.State, ledger.Earned{
+				Node: node, Zone: "payments", Measured: m.Digest, PolicyVersion: 1, At: at, FreshUntil: at.Add(5 * time.Minute), Expires: at.Add(time.Hour), Record: c.Record.ID,
+			})
+		} else {
+			c.Closed = ledger.Deny(snap.Open, &snap.State, at)
+		}
+		p := w.append(c)
+		snap.State, snap.Open = *c.State, c.Interval
+		snap.State.Version = p.Version
+		return c.Record.ID, p.RecordedAt
+	}
+	first, at := attest(ledger.VerdictAllow, "aa")
+	second, later := attest(ledger.VerdictAllow, "bb")
+	members := func(at time.Time) []ledger.Member {
+		t.Helper()
+		rows, _, err := r.Members(t.Context(), ledger.MembersQuery{Zone: "payments", At: at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(rows, func(m ledger.Member) bool { return m.Node == other })
+	}
+	// Times of decisions lie a little before those of their records.
+	if got := members(at); len(got) != 1 || got[0].Node != node || got[0].First != first || got[0].Ended != ledger.EndedChanged || got[0].Machine != "machine-1" {
+		t.Errorf("after the first: %+v", got)
+	}
+	if got := members(time.Now().Add(time.Minute)); len(got) != 1 || got[0].First != second || got[0].Ended != "" {
+		t.Errorf("after the second: %+v", got)
+	}
+	pop, _, err := r.Population(t.Context(), ledger.PopulationQuery{Fact: "pcr.4", Value: "bb", At: later})
+	if diff := cmp.Diff([]ledger.Population{{Value: "bb", Nodes: 1, Some: []ledger.NodeID{node}}}, pop); diff != "" || err != nil {
+		t.Errorf("population: %v %s", err, diff)
+	}
+	_, denied := attest(ledger.VerdictDeny, "")
+	if got := members(time.Now().Add(time.Minute)); len(got) != 0 {
+		t.Errorf("after the refusal: %+v", got)
+	}
+	spans, _, err := r.Intervals(t.Context(), node, at.Add(-time.Minute), denied.Add(time.Minute), 0)
+	if err != nil || len(spans) != 2 || spans[0].Ended != ledger.EndedDenied || spans[1].Ended != ledger.EndedChanged || !spans[1].Until.Equal(spans[0].From) {
+		t.Errorf("spans: %+v, %v", spans, err)
+	}
+	was, _, err := r.NodeAt(t.Context(), node, denied)
+	if err != nil || !was.Denied || was.Interval != nil || !was.ValidSVID {
+		t.Errorf("at the refusal: %+v, %v", was, err)
+	}
+	since, until := at.Add(-time.Minute), denied.Add(time.Minute)
+	under, _, err := r.Issued(t.Context(), ledger.IssuedQuery{Fact: "pcr.4", Value: "aa", Since: since})
+	if err != nil || len(under) != 1 || under[0].Record != first || under[0].SPIFFEID == "" || under[0].TBSSHA256 != "aa" {
+		t.Errorf("under a PCR value: %+v, %v", under, err)
+	}
+	held, _, err := r.Issued(t.Context(), ledger.IssuedQuery{DeniedNow: true, Since: since})
+	if err != nil || len(held) != 3 || slices.ContainsFunc(held, func(i ledger.Issued) bool { return i.Node == other }) {
+		t.Errorf("held by the refused: %d, %v", len(held), err)
+	}
+	drift, _, err := r.Detections(t.Context(), ledger.DriftQuery{Kind: ledger.DriftVerdict, Since: since})
+	if err != nil || len(drift) != 1 || drift[0].Took <= 0 || drift[0].Took > time.Minute || drift[0].After != ledger.VerdictDeny {
+		t.Errorf("detections: %+v, %v", drift, err)
+	}
+	rates, _, err := r.Rates(t.Context(), ledger.RateQuery{Zone: "payments", Since: since, Until: until})
+	var accepted, refused int64
+	for _, rate := range rates {
+		accepted, refused = accepted+rate.Accepted, refused+rate.Denied
+	}
+	if err != nil || accepted != 4 || refused != 1 {
+		t.Errorf("rates: %+v, %v", rates, err)
+	}
+	if differ, _, err := r.CrossCheck(t.Context(), since, until); err != nil || len(differ) != 0 {
+		t.Errorf("cross-check: %+v, %v", differ, err)
+	}
+}

@@ -19,6 +19,9 @@ const (
 	longestSpan = 8*24*time.Hour + time.Hour
 	// longestSVID is the longest that an SVID outlives its issuance (design section 5).
 	longestSVID = 24 * time.Hour
+	// longestGrace is the longest that an SVID outlives the freshness of the evidence
+	// behind it (55 min, design section 5), and room for clocks.
+	longestGrace = time.Hour
 )
 
 // spanQuery asks for spans that touch a time. Zero values do not filter.
