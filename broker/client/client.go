@@ -236,10 +236,14 @@ func (c *Client) call(ctx context.Context, path string, in any, limit int64, out
 }
 
 func (c *Client) send(ctx context.Context, method, path string, body []byte, limit int64, out any) error {
+	return c.sendQuery(ctx, method, path, nil, body, limit, out)
+}
+
+func (c *Client) sendQuery(ctx context.Context, method, path string, query url.Values, body []byte, limit int64, out any) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, fmt.Errorf("no answer within %s", c.cfg.Timeout))
 	defer cancel()
 	target := c.base
-	target.Path = path
+	target.Path, target.RawQuery = path, query.Encode()
 	req, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
 	if err != nil {
 		return err
