@@ -127,13 +127,31 @@ func TestDocumentedTestsExist(t *testing.T) {
 	}
 }
 
+var span = regexp.MustCompile("`(zonebroker [^`]+)`")
+
+// commandsIn returns the command lines of a document: of docs/questions.md those
+// that stand in its text.
+func commandsIn(t *testing.T, name string) []string {
+	t.Helper()
+	if name != "docs/questions.md" {
+		return blocks(t, name, "sh")
+	}
+	text, err := os.ReadFile(filepath.Join("..", name))
+	must(t, err)
+	var out []string
+	for _, m := range span.FindAllStringSubmatch(string(text), -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
 // TestDocumentedCommandsExist runs --help of every command that the documents
 // show, with the flags they show.
 func TestDocumentedCommandsExist(t *testing.T) {
 	r := getRig(t)
 	n := 0
-	for _, name := range []string{"README.md", "docs/zones.md", "docs/evidence/ima.md", "docs/evidence/eventlog.md"} {
-		for _, block := range blocks(t, name, "sh") {
+	for _, name := range []string{"README.md", "docs/zones.md", "docs/questions.md", "docs/evidence/ima.md", "docs/evidence/eventlog.md"} {
+		for _, block := range commandsIn(t, name) {
 			for line := range strings.Lines(block) {
 				f := strings.Fields(line)
 				if len(f) == 0 || f[0] != "zonebroker" && f[0] != "zoneagent" {
