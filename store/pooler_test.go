@@ -62,7 +62,7 @@ logfile = %s
 %s
 `, server, q.Get("port"), dir, users, mode, sessions, filepath.Join(dir, "log"), strings.Join(more, "\n"))
 	ini := filepath.Join(dir, "ini")
-	for path, text := range map[string]string{users: "\"zb_writer\" \"\"\n\"member\" \"\"\n", ini: config} {
+	for path, text := range map[string]string{users: "\"zb_writer\" \"\"\n\"zb_reader\" \"\"\n\"member\" \"\"\n", ini: config} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
