@@ -1,6 +1,10 @@
 package broker
 
-import "context"
+import (
+	"context"
+
+	"github.com/zonebroker/zonebroker/broker/ledger"
+)
 
 // SetKeeper gives a broker of a test the owner's hand.
 func (b *Broker) SetKeeper(k Keeper) { b.cfg.Keeper = k }
@@ -10,3 +14,8 @@ func (b *Broker) GroupOf(zone string) int16 { return b.keep(zone) }
 
 // PollRetention is what the job does every minute.
 func (b *Broker) PollRetention(ctx context.Context) error { return b.pollRetention(ctx) }
+
+// EvidenceGone says why a part of a record's evidence is not there.
+func (b *Broker) EvidenceGone(body ledger.Attestation) error {
+	return b.evidenceGone(body, ledger.PartQuote)
+}

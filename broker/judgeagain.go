@@ -118,7 +118,7 @@ func (b *Broker) storedEvidence(ctx context.Context, body ledger.Attestation) (v
 	for _, id := range body.Evidence {
 		raw := parts[id.SHA256]
 		if raw == nil {
-			return ev, reason.Newf(reason.RequestNotFound, "evidence part %s is no longer kept", id.Kind)
+			return ev, b.evidenceGone(body, id.Kind)
 		}
 		if err := placePart(&ev, id.Kind, raw); err != nil {
 			return ev, err

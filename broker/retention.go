@@ -230,3 +230,18 @@ func (b *Broker) refreshRetention(ctx context.Context) error {
 func wireGroup(name string, keep int, zones []string, p policy.Periods) api.RetentionGroup {
 	return api.RetentionGroup{Name: name, Keep: keep, Zones: nonNil(zones), Decisions: p.Decisions, Evidence: p.Evidence, SVIDs: p.SVIDs}
 }
+
+// evidenceGone says why a part of a record's evidence is not there. A record
+// whose week the log declares gone was not tampered with.
+func (b *Broker) evidenceGone(body ledger.Attestation, part string) error {
+	week, keep := ledger.Week(ledger.RecordTime(body.ID)), int(b.keep(body.DriftZone()))
+	if p := b.retention.page.Load(); p != nil {
+		for _, d := range p.Dropped {
+			if d.Class == ledger.ClassEvidence && d.Week.Equal(week) && slices.Contains(d.Keeps, keep) {
+				return reason.Newf(reason.RequestNotFound, "the evidence of this record was dropped on %s with the week of %s, whose period had ended by retention version %d; the record stands, and cannot be judged again",
+					d.At.UTC().Format(time.DateOnly), d.Week.Format(time.DateOnly), d.Retention)
+			}
+		}
+	}
+	return reason.Newf(reason.RequestNotFound, "evidence part %s is not there, and no drop of its week is published; run zonebroker history verify", part)
+}

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"crypto/rand"
 	"slices"
 	"strings"
 	"testing"
@@ -68,9 +69,9 @@ groups:
 `
 
 // leafPlan is a plan with rows of some groups.
-func leafPlan(t *testing.T, class, table string, keeps ...int16) ledger.LeafPlan {
+func leafPlan(t *testing.T, class, table string, week time.Time, keeps ...int16) ledger.LeafPlan {
 	t.Helper()
-	m := ledger.Missing{LogID: "main", Class: class, Leaf: table, Keeps: keeps}
+	m := ledger.Missing{LogID: "main", Class: class, Leaf: table, Week: week, Keeps: keeps}
 	if err := m.SetSpans([]ledger.Span{{First: 3, Last: 9}}); err != nil {
 		t.Fatal(err)
 	}
@@ -97,8 +98,10 @@ func TestSweepDropsWhatMayGo(t *testing.T) {
 	}
 	now := r.now().UTC()
 	add := func(class, table string, age int, keep int16, keeps ...int16) {
-		k.leaves[class] = append(k.leaves[class], ledger.Leaf{Class: class, Table: table, Week: now.AddDate(0, 0, -7-age), Keep: keep})
-		k.plans[table] = leafPlan(t, class, table, keeps...)
+		// Up to six days older, as weeks begin on Mondays.
+		week := ledger.Week(now.AddDate(0, 0, -7-age))
+		k.leaves[class] = append(k.leaves[class], ledger.Leaf{Class: class, Table: table, Week: week, Keep: keep})
+		k.plans[table] = leafPlan(t, class, table, week, keeps...)
 	}
 	add(ledger.ClassEvidence, "old", 31, -1, 0, 1)
 	add(ledger.ClassEvidence, "mixed", 10, -1, 0, 1) // group 0 is not past
@@ -106,7 +109,7 @@ func TestSweepDropsWhatMayGo(t *testing.T) {
 	add(ledger.ClassEvidence, "held", 40, -1, 0)
 	add(ledger.ClassEvidence, "other", 40, -1, 0)
 	add(ledger.ClassEvidence, "empty", 40, -1, 0)
-	add(ledger.ClassSVIDs, "young", 13, 1, 1)
+	add(ledger.ClassSVIDs, "young", 7, 1, 1)
 	add(ledger.ClassDecisions, "forever", 4000, -1, 0)
 	add(ledger.ClassDecisions, "decisions", 15, 1, 1)
 	p := k.plans["held"]
@@ -142,6 +145,20 @@ func TestSweepDropsWhatMayGo(t *testing.T) {
 	page, err := r.b.Retention(t.Context())
 	if err != nil || len(page.Dropped) != 4 || page.MinIndex != (api.MinIndex{Decisions: 10, Evidence: 10}) || page.Version != 1 || len(page.Groups) != 2 {
 		t.Errorf("published: %+v, %v", page, err)
+	}
+	// Who judges a record again is told why that cannot be.
+	id, err := ledger.NewRecordID(k.plans["old"].Missing.Week.Add(time.Hour), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.b.EvidenceGone(ledger.Attestation{ID: id}); reason.Of(err) != reason.RequestNotFound || !strings.Contains(err.Error(), "retention version 1") {
+		t.Errorf("judged again: %v", err)
+	}
+	if id, err = ledger.NewRecordID(now, rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.b.EvidenceGone(ledger.Attestation{ID: id}); !strings.Contains(err.Error(), "history verify") {
+		t.Errorf("evidence that nobody dropped: %v", err)
 	}
 	k.drops = reason.New(reason.RequestOverloaded, "in use")
 	if got := outcomes(false); !strings.HasPrefix(got, "old busy") {

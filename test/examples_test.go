@@ -78,6 +78,7 @@ func newScene(t *testing.T) *scene {
 	other.admit(p)
 	copyTree(t, filepath.Join(s.dir, "zones"), filepath.Join(p.dir, "zones"))
 	must(t, os.MkdirAll(filepath.Join(s.dir, "broken"), 0o755))
+	must(t, os.WriteFile(filepath.Join(s.dir, "retention.yaml"), []byte("apiVersion: zonebroker/v1\nkind: Retention\ndefault: {decisions: forever, evidence: 90d, svids: 400d}\n"), 0o600))
 	must(t, os.WriteFile(filepath.Join(s.dir, "broken", "a.yaml"), []byte("kind: Zone\ncolour: red\n"), 0o600))
 	writeVectors(t, s.dir)
 	must(t, os.WriteFile(filepath.Join(s.dir, "list"), imabuild.New(imabuild.Aggregate(nil), imabuild.File("/usr/bin/sh", nil)).Bytes(), 0o600))

@@ -31,6 +31,9 @@ var placeholders = [][2]string{
 	{"/var/lib/zonebroker", "./var"},
 }
 
+// releaseHold ends the newest legal hold.
+const releaseHold = `zonebroker hold release $(zonebroker hold list | sed -n 2p | cut -d' ' -f1)`
+
 const (
 	hostB  = " --state ./b --event-log $LOG_B"
 	inZone = "zone payments"
@@ -152,6 +155,26 @@ var exampleSteps = []step{
 	{line: "zonebroker drift list -o json", extra: true},
 	{line: "zonebroker history verify"},
 	{line: "zonebroker history verify -o json"},
+	{line: "zonebroker retention lint retention.yaml"},
+	{line: "zonebroker retention lint ./zones/payments.yaml -o json", run: "zonebroker retention lint ./broken/a.yaml -o json", extra: true, exit: 1},
+	{line: "zonebroker retention apply retention.yaml"},
+	{line: "zonebroker retention apply retention.yaml -o json", extra: true},
+	{line: "zonebroker retention show"},
+	{line: "zonebroker retention show -o json"},
+	{line: "zonebroker retention sweep --dry-run"},
+	{line: "zonebroker retention sweep"},
+	{line: `zonebroker hold place --zone payments --reason "case 12"`, once: true},
+	{line: `zonebroker hold place --zone payments --since 2026-01-01T00:00:00Z --until 2026-04-01T00:00:00Z --reason "case 12"`, once: true},
+	{line: `zonebroker hold place --node abcdefghijklmnopqrstuvwxyz --reason "case 12"`, once: true},
+	{line: `zonebroker hold place --zone web --reason "case 13" -o json`, extra: true},
+	{line: "zonebroker hold list"},
+	{line: "zonebroker hold list --all -o json"},
+	{line: `zonebroker hold release 0192f0c1-2345-7abc-8def-0123456789ab --note "case closed"`, run: releaseHold + ` --note "case closed"`, once: true},
+	{line: "zonebroker hold release -o json", run: releaseHold + " -o json", extra: true},
+	{line: "zonebroker hold release", run: releaseHold + " && " + releaseHold, extra: true, once: true},
+	{line: `zonebroker node erase abcdefghijklmnopqrstuvwxyz --reason "request 7" -o erased.json`, run: `zonebroker node erase $OTHER --reason "request 7" -o erased.json`, once: true},
+	{line: "zonebroker history verify-erasure erased.json --key log.pub", run: "zonebroker history verify-erasure erased.json"},
+	{line: "zonebroker history verify-erasure erased.json -o json", extra: true},
 	{line: "zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz -o zones/debian-12-6.1.yaml"},
 	{line: "zonebroker reference learn --node abcdefghijklmnopqrstuvwxyz --boot 0192f0c1-2345-7abc-8def-0123456789ab --name debian-12-6.1 -o -"},
 	{line: "zonebroker reference files /sys/kernel/security/ima/binary_runtime_measurements -o zones/debian-12-files.yaml", run: "zonebroker reference files list -o zones/debian-12-files.yaml"},

@@ -51,6 +51,12 @@ var contractedOutputs = []contracted{
 	{"zonebroker history show", "One record with its body", false, "Entry"},
 	{"zonebroker history explain", "Why a host was denied", false, "Explanation"},
 	{"zonebroker history verify", "What verifying the whole history found", false, "Verification"},
+	{"zonebroker retention apply", "The retention policy in force", false, "Retention"},
+	{"zonebroker retention show", "The retention policy in force and what went by it", false, "Retention"},
+	{"zonebroker retention sweep", "What a sweep did", false, "SweepReport"},
+	{"zonebroker hold place", "A legal hold", false, "Hold"},
+	{"zonebroker hold list", "Legal holds, those in force first", true, "Hold"},
+	{"zonebroker hold release", "The hold that was released", false, "Hold"},
 	{"zonebroker drift list", "Changes of hosts, newest first", true, "Drift"},
 	{"zonebroker history members", "Who had earned a zone at a time", false, "MemberPage"},
 	{"zonebroker history population", "How many nodes had a fact at a time", false, "PopulationPage"},
@@ -70,6 +76,7 @@ var contractedOutputs = []contracted{
 
 // formats are documents of the contract that are no output of a command.
 var formats = []contracted{
+	{"erasure", "The proof that a node was erased and the log is whole", false, "ErasureProof"},
 	{"evidence", "Evidence with all that it has to match", false, "EvidenceFile"},
 }
 
