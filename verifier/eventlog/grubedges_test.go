@@ -61,6 +61,7 @@ func TestKernelIsAFileThatWasRead(t *testing.T) {
 	file := build.New()
 	file.File("(hd0,gpt2)/k", []byte("kernel"))
 	events := append(grubOf(),
+		measured(14, eventlog.TypeIPL, []byte("/k")),
 		measured(9, eventlog.TypePostCode, []byte("/k")),
 		measured(9, eventlog.TypeIPL, nil),
 		measured(9, eventlog.TypeIPL, []byte("(hd0)")),

@@ -2,9 +2,12 @@ package eventlog_test
 
 import (
 	"bytes"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/eventlog/build"
@@ -73,16 +76,18 @@ func TestWorkGrowsWithTheLog(t *testing.T) {
 		raw, quoted := build.New(events...).Bytes(), extend(events)
 		best := time.Hour
 		for range 7 {
-			start := time.Now()
+			start := threadTime(t)
 			if _, err := explain(raw, quoted); err != nil {
 				t.Fatal(err)
 			}
-			best = min(best, time.Since(start))
+			best = min(best, threadTime(t)-start)
 		}
 		return best
 	}
 	for name, of := range hostile {
 		t.Run(name, func(t *testing.T) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			few, many := took(of(100_000)), took(of(400_000))
 			t.Logf("%v for 100 kB, %v for 400 kB", few, many)
 			if many > 10*few {
@@ -90,6 +95,17 @@ func TestWorkGrowsWithTheLog(t *testing.T) {
 			}
 		})
 	}
+}
+
+// threadTime is the time that this thread has computed. By the clock on the wall
+// a machine with other work looks like a reader that is too slow.
+func threadTime(t *testing.T) time.Duration {
+	t.Helper()
+	var at unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &at); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(at.Nano())
 }
 
 // TestInitrdsAreBounded: sixteen files of one command are looked for.
