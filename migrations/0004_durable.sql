@@ -100,6 +100,7 @@ CREATE TABLE measurement_interval (
     renewals       bigint NOT NULL,
     ended          text NOT NULL CHECK (ended IN ('changed', 'denied', 'lapsed', 'split'))
 ) PARTITION BY RANGE (recorded_at);
+CREATE INDEX measurement_interval_idx ON measurement_interval USING brin (log_idx) WITH (pages_per_range = 32, autosummarize = on);
 CREATE INDEX measurement_interval_from ON measurement_interval (valid_from);
 CREATE INDEX measurement_interval_zone ON measurement_interval (zone, valid_from);
 CREATE INDEX measurement_interval_node ON measurement_interval (node_id, valid_from);

@@ -86,7 +86,17 @@ func grantCommit(t testing.TB, kind, subject string, c ledger.Commit) ledger.Com
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := ledger.Grant{Type: kind, ID: recordID(t), By: "uid:0", Subject: subject, RowHash: hash, At: time.Now().UnixMilli()}
+	now := time.Now().Truncate(time.Millisecond)
+	if c.State != nil && c.State.Verdict == ledger.VerdictAllow {
+		if i, ok := opened.Load(c.State.Last); ok {
+			c.Interval = i.(*ledger.Interval)
+		}
+		if kind == ledger.TypeNodeDisabled {
+			c.Closed, c.Interval = ledger.Deny(c.Interval, c.State, now), nil
+			opened.Delete(c.State.Last)
+		}
+	}
+	g := ledger.Grant{Type: kind, ID: recordID(t), By: "uid:0", Subject: subject, RowHash: hash, At: now.UnixMilli()}
 	if c.Record, err = g.Record(salt()); err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +182,7 @@ func attestation(t testing.TB, snap ledger.Snapshot, verdict string) ledger.Comm
 		Evidence: []ledger.EvidencePart{{Kind: ledger.PartQuote, Digest: digest, Bytes: quote}, {Kind: ledger.PartPCRs, Digest: pcrDigest, Bytes: pcrs}},
 		Drift:    a.Drift, DriftZone: a.DriftZone(), LastGood: snap.State.AttestedAt,
 	}
-	earn(t, &c, snap.State, a)
+	earn(t, &c, snap, a)
 	return c
 }
 
@@ -181,11 +191,13 @@ func attestation(t testing.TB, snap ledger.Snapshot, verdict string) ledger.Comm
 var opened sync.Map
 
 // earn is what a broker makes of the node's intervals.
-func earn(t testing.TB, c *ledger.Commit, before ledger.NodeState, a ledger.Attestation) {
+func earn(t testing.TB, c *ledger.Commit, snap ledger.Snapshot, a ledger.Attestation) {
 	t.Helper()
-	var open *ledger.Interval
+	open, before := snap.Open, snap.State
 	if i, ok := opened.Load(before.Last); ok && before.Verdict == ledger.VerdictAllow {
 		open = i.(*ledger.Interval)
+	} else if open != nil && before.Verdict == ledger.VerdictDeny {
+		open = nil // the denial of this test ended it
 	}
 	at := time.UnixMilli(a.JudgedAt)
 	if a.Verdict == ledger.VerdictDeny {

@@ -86,6 +86,7 @@ func TestT60_Tampering(t *testing.T) {
 	const open = `log_idx = (SELECT max(log_idx) FROM attestation)`
 	const idxOf = `SELECT min(log_idx) FROM attestation WHERE log_idx > 100 AND type = 'attestation'`
 	const drifted = `log_idx = (SELECT min(log_idx) FROM drift_event)`
+	const ended = `SELECT min(log_idx) FROM measurement_interval`
 	const idxOfDrift = `SELECT min(log_idx) FROM drift_event`
 	for name, tc := range map[string]struct {
 		sql  []string
@@ -152,6 +153,26 @@ func TestT60_Tampering(t *testing.T) {
 			[]string{`UPDATE drift_event SET log_idx = (SELECT max(log_idx) FROM attestation) + 5 WHERE ` + drifted},
 			`SELECT max(log_idx) + 5 FROM attestation`, "its drift stands behind the head",
 		},
+		"drift_since":   {[]string{`UPDATE drift_event SET last_good = now() WHERE ` + drifted}, idxOfDrift, "names another attestation before it"},
+		"drift_group":   {[]string{`UPDATE drift_event SET keep = 3 WHERE ` + drifted}, idxOfDrift, "names another time, record"},
+		"packed_byte":   {[]string{`UPDATE attestation SET packed = set_byte(packed, length(packed) / 2, get_byte(packed, length(packed) / 2) # 1) WHERE ` + accepted}, idxOf, "record"},
+		"packed_codec":  {[]string{`UPDATE attestation SET packed = set_byte(packed, 0, 9) WHERE ` + accepted}, idxOf, "not one that a broker wrote"},
+		"parts_swapped": {[]string{`UPDATE evidence_part SET packed = (SELECT packed FROM evidence_part WHERE log_idx = 1) WHERE ` + accepted}, idxOf, "evidence parts are not those"},
+		"parts_group":   {[]string{`UPDATE evidence_part SET keep = 3 WHERE ` + accepted}, idxOf, "evidence parts are not those"},
+		"svid_identity": {[]string{`UPDATE svid SET spiffe_id = 'spiffe://x' WHERE ` + accepted}, idxOf, "SVIDs are not those"},
+		"svid_group":    {[]string{`UPDATE svid SET keep = 3 WHERE ` + accepted}, idxOf, "SVIDs are not those"},
+		"span_removed":  {[]string{`DELETE FROM measurement_interval`}, ended, "intervals are not those"},
+		"span_longer":   {[]string{`UPDATE measurement_interval SET valid_until = valid_until + interval '1 hour'`}, ended, "intervals are not those"},
+		"span_earlier":  {[]string{`UPDATE measurement_interval SET valid_from = valid_from - interval '1 hour'`}, ended, "intervals are not those"},
+		"span_zone":     {[]string{`UPDATE measurement_interval SET zone = 'vault'`}, ended, "intervals are not those"},
+		"span_policy":   {[]string{`UPDATE measurement_interval SET policy_version = 2`}, ended, "intervals are not those"},
+		"span_node":     {[]string{`UPDATE measurement_interval SET node_id = 'x'`}, ended, "intervals are not those"},
+		"span_records":  {[]string{`UPDATE measurement_interval SET first_record = gen_random_uuid()`}, ended, "intervals are not those"},
+		"span_added": {
+			[]string{`INSERT INTO measurement_interval SELECT recorded_at, log_id, 0, keep, node_id, zone, measured, policy_version, valid_from, valid_until,
+				expires_at, first_record, last_record, renewals, ended FROM measurement_interval`},
+			`SELECT 0`, "intervals are not those",
+		},
 		"entry_in_tile":  {[]string{`UPDATE log_tile SET data = set_byte(data, 100 * 57 + 30, get_byte(data, 100 * 57 + 30) # 1) WHERE level = -1 AND n = 0`}, `SELECT 100`, "not the one that the log committed to"},
 		"leaf_in_tile":   {[]string{`UPDATE log_tile SET data = set_byte(data, 100 * 32, get_byte(data, 100 * 32) # 1) WHERE level = 0 AND n = 0`}, `SELECT 100`, "leaf in the log's tile"},
 		"tile_deleted":   {[]string{`DELETE FROM log_tile WHERE level = -1 AND n = 0`}, `SELECT 0`, "tile is missing"},
@@ -206,6 +227,14 @@ func TestT60_HeadAndCheckpoints(t *testing.T) {
 		"checkpoint_moved":   {`UPDATE checkpoint SET size = size - 1`, "not what the log's key signed"},
 		"evidence_edited":    {`UPDATE evidence_content SET packed = '\x0078'`, "its bytes do not have its digest"},
 		"evidence_deleted":   {`DELETE FROM evidence_content`, "it is missing"},
+		"facts_edited":       {`UPDATE measurement_set SET facts = replace(facts, 'aa', 'bb')`, "its facts do not have its digest"},
+		"fact_edited":        {`UPDATE measurement_fact SET value = 'off' WHERE name = 'secure_boot'`, "its rows of facts are not those"},
+		"fact_removed":       {`DELETE FROM measurement_fact WHERE name = 'secure_boot'`, "its rows of facts are not those"},
+		"set_removed":        {`DELETE FROM measurement_fact; DELETE FROM measurement_set`, "an open interval names it"},
+		"span_of_a_node":     {`UPDATE node_state SET span_zone = 'vault'`, "its open interval is not"},
+		"span_taken_away":    {`UPDATE node_state SET span_zone = NULL`, "its open interval is not"},
+		"span_from_earlier":  {`UPDATE node_state SET span_from = span_from - interval '1 hour'`, "its open interval is not"},
+		"span_of_nobody":     {`UPDATE node_state SET span_measured = sha256('x')`, "an open interval names it"},
 		"state_of_a_node":    {`UPDATE node_state SET last = gen_random_uuid()`, "last accepted"},
 		"unlogged_open_rows": {`INSERT INTO log_entry SELECT log_id, 100000, entries FROM log_entry LIMIT 1`, "index 100000"},
 	} {
@@ -226,7 +255,7 @@ func TestT60_RewrittenFromScratch(t *testing.T) {
 	t.Parallel()
 	w, anchor := tampered(t)
 	signer, _ := logKeys()
-	w.db.Exec(t, freely+`TRUNCATE attestation, evidence_part, svid, drift_event, evidence, log_entry, log_tile, checkpoint, node, node_state, admission;
+	w.db.Exec(t, freely+`TRUNCATE attestation, evidence_part, svid, drift_event, evidence, measurement_interval, log_entry, log_tile, checkpoint, node, node_state, admission;
 		DELETE FROM log_head; DELETE FROM log_writer`)
 	forger := w.db.Open(t, nil)
 	forged := &world{t: t, db: w.db, s: forger}

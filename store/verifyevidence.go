@@ -129,6 +129,9 @@ func (v *verification) checkEvidence(ctx context.Context) error {
 	if err := v.checkContent(ctx); err != nil {
 		return err
 	}
+	if err := v.checkMeasurements(ctx); err != nil {
+		return err
+	}
 	const changed = `SELECT encode(digest, 'hex') FROM evidence WHERE sha256(bytes) <> digest LIMIT 100`
 	const missing = `SELECT DISTINCT encode(p.digest, 'hex') FROM evidence_part p
 		WHERE p.packed IS NULL AND NOT EXISTS (SELECT 1 FROM evidence e WHERE e.digest = p.digest) LIMIT 100`

@@ -43,6 +43,9 @@ type nodeFacts struct {
 	announced  int64 // Unix ms until which one reboot is expected, 0 for none
 	changes    int64 // records that changed its state
 	erased     bool
+
+	open  *ledger.Interval // that stands after its last record; nil for none
+	state ledger.NodeState // of it, what the next interval depends on
 }
 
 func newFacts() *facts {

@@ -58,6 +58,7 @@ func (v *verification) checkNode(n nodeRow, admitted map[uuid.UUID]origin) (unsu
 		v.problem("node %s: no attestation of the log names it", id)
 		return false
 	}
+	v.checkOpen(&n, fact)
 	gone := v.gone[id]
 	if gone > 0 && !n.Node.AKApproved {
 		fact.akApproved = false // the record that another AK came with may be gone

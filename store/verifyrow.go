@@ -21,6 +21,7 @@ type row struct {
 	svids []ledger.IssuedSVID
 	stray bool // a row beside it names another node, time or group than the record
 	drift []driftRow
+	ended []endedRow
 
 	misplaced bool // its evidence stands at another time or in another group
 }
@@ -44,6 +45,9 @@ func (v *verification) rows(ctx context.Context, a, b int64) (map[int64][]*row, 
 		return nil, err
 	}
 	if err := v.addSVIDs(ctx, a, b, out); err != nil {
+		return nil, err
+	}
+	if err := v.addIntervals(ctx, a, b, out); err != nil {
 		return nil, err
 	}
 	return out, v.addDrift(ctx, a, b, out)
@@ -128,6 +132,7 @@ func (v *verification) content(r *row, kind string) {
 			s.baseLog = a.Baseline.EventLog
 		}
 		v.facts.attestation(a)
+		v.attested(r, a)
 	case ledger.TypeIssuance:
 		var i ledger.Issuance
 		if json.Unmarshal(r.Body, &i) != nil {
@@ -142,6 +147,7 @@ func (v *verification) content(r *row, kind string) {
 		v.out.Grants++
 		var g ledger.Grant
 		if json.Unmarshal(r.Body, &g) == nil {
+			v.granted(r, g)
 			v.facts.grant(g, admissionPlace{inLog{v.id, r.Index + 1}, r.RecordedAt})
 		}
 	}
