@@ -284,10 +284,13 @@ func lengthen(short []byte, id uuid.UUID, node string) ([]byte, error) {
 		if len(short)-i < size {
 			return nil, errCut
 		}
-		if out = appendMarked(out, c, short[i:i+size]); len(out) > maxBody {
+		if size > 0 {
+			out = appendMarked(out, c, short[i:i+size])
+			i += size
+		}
+		if len(out) > maxBody {
 			return nil, fmt.Errorf("a body of more than %d bytes", maxBody)
 		}
-		i += size
 	}
 	return out, nil
 }
