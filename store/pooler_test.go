@@ -220,6 +220,42 @@ func TestPoolerIsTold(t *testing.T) {
 	}
 }
 
+// TestPoolerOfReadersIsTold, as that of brokers is: a reader that nobody told of a
+// pooler would leave its role on sessions that others use.
+func TestPoolerOfReadersIsTold(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	member := strings.Replace(db.ReaderDSN, "//zb_reader@", "//member@", 1)
+	db.Exec(t, `DO $$ BEGIN CREATE ROLE member LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$`, `GRANT zb_reader TO member`)
+	plain := startPooler(t, db.ReaderDSN, "transaction", 3)
+	lenient := startPooler(t, db.ReaderDSN, "transaction", 3,
+		"ignore_startup_parameters = search_path, statement_timeout, lock_timeout, idle_in_transaction_session_timeout")
+	statements := startPooler(t, db.ReaderDSN, "statement", 3)
+	for name, c := range map[string]struct {
+		dsn    string
+		pooled bool
+		want   string
+	}{
+		"not_told":           {plain.dsn, false, "database_reader_pooler: true"},
+		"not_told_lenient":   {lenient.dsn, false, "database_reader_pooler: true"},
+		"not_told_of_member": {through(t, member, lenient.dir), false, "database_reader_pooler: true"},
+		"member_of_reader":   {through(t, member, plain.dir), true, "it must be zb_reader itself"},
+		"writer":             {through(t, db.WriterDSN, plain.dir), true, "it must be zb_reader itself"},
+		"statement_pooling":  {statements.dsn, true, "pool_mode = transaction"},
+		"told":               {plain.dsn, true, ""},
+		"told_lenient":       {lenient.dsn, true, ""},
+		"told_and_direct":    {db.ReaderDSN, true, ""},
+	} {
+		r, err := store.OpenReader(t.Context(), store.ReaderConfig{DSN: c.dsn, LogID: "main", Pooler: c.pooled})
+		if err == nil {
+			r.Close()
+		}
+		if got := fmt.Sprint(err); c.want == "" && err != nil || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
 // TestPoolerLosesItsServer: the pooler keeps a broker's connections while the
 // sessions behind them end.
 func TestPoolerLosesItsServer(t *testing.T) {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -49,8 +48,8 @@ type Reader struct {
 	pool *pgxpool.Pool
 }
 
-// OpenReader checks that the database can be reached and has this program's
-// schema. It returns the errors of Open.
+// OpenReader checks that the database can be reached, that its sessions are what
+// cfg says of a pooler, and that it has this program's schema. It returns the errors of Open.
 func OpenReader(ctx context.Context, cfg ReaderConfig) (*Reader, error) {
 	if cfg.DSN == "" || cfg.LogID == "" {
 		return nil, errors.New("store: DSN and LogID of the reader are required")
@@ -98,6 +97,9 @@ func becomeReader(ctx context.Context, conn *pgx.Conn) error {
 func (r *Reader) checkServer(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
+	if err := r.sessions().check(ctx, r.pool); err != nil {
+		return err
+	}
 	rows, err := r.pool.Query(ctx, migrations.AppliedSQL)
 	if err != nil {
 		return r.opening(ctx, err)
@@ -110,13 +112,10 @@ func (r *Reader) checkServer(ctx context.Context) error {
 }
 
 func (r *Reader) opening(ctx context.Context, err error) error {
-	switch pgCode(err) {
-	case "22023", "42501":
-		return fmt.Errorf("the database role of the reader must be %s or a member of it: %w", ReaderRole, err)
-	case "42P01":
+	if pgCode(err) == "42P01" {
 		return migrations.Compare(nil)
 	}
-	return unavailable(ctx, r.cfg.Logger, "open reader", err)
+	return r.sessions().refuse(ctx, err)
 }
 
 // asked is a statement of a question and what takes its rows.

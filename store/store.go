@@ -176,7 +176,7 @@ func (s *Store) checkServer(ctx context.Context) error {
 	const durable = `SELECT current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', to_regclass('schema_file') IS NOT NULL,
 		to_regclass('schema_compatible') IS NOT NULL`
 	var ok, migrated, declared bool
-	if err := s.checkSessions(ctx); err != nil {
+	if err := s.sessions().check(ctx, s.pool); err != nil {
 		return err
 	}
 	if err := s.pool.QueryRow(ctx, durable).Scan(&ok, &migrated, &declared); err != nil {
