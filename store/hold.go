@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -19,10 +20,74 @@ const holdTouches = `SELECT EXISTS (SELECT 1 FROM attestation
 	OR $5 <> '' AND EXISTS (SELECT 1 FROM drift_event
 		WHERE recorded_at >= $1 AND recorded_at < $2 AND keep = ANY ($3) AND ($4 = '' OR node_id = $4) AND zone = $5)`
 
+// holdsInForce returns all holds that are not released, for whoever is about to
+// delete: where the rows may not be all of them, or not as a broker left them, it
+// refuses, with reason.StoreRowForged. The writer's role may set released and add
+// rows, but has no key; so a released hold counts as released only by its HMAC.
+func (s *Store) holdsInForce(ctx context.Context, tx pgx.Tx) ([]ledger.Hold, error) {
+	placed, err := placedHolds(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, selectHold+`ORDER BY hold_id`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []ledger.Hold
+	for rows.Next() {
+		h, err := scanHold(rows)
+		if err != nil {
+			return nil, err
+		}
+		if !s.genuine("legal_hold", h.ID.String(), h.Hold, h.mac) {
+			return nil, reason.Newf(reason.StoreRowForged, "no broker wrote the row of the legal hold %s as it stands; nothing is deleted", h.ID)
+		}
+		if !h.Released {
+			out = append(out, h.Hold)
+			delete(placed, h.ID.String())
+		}
+	}
+	for id := range placed {
+		return nil, reason.Newf(reason.StoreRowForged, "the log places the legal hold %s, and its row is gone or released; nothing is deleted", id)
+	}
+	return out, rows.Err()
+}
+
+// placedHolds reads from the records which holds were placed and not released.
+func placedHolds(ctx context.Context, tx pgx.Tx) (map[string]bool, error) {
+	const query = selectRecord + `WHERE type IN ('hold.placed', 'hold.released') AND type NOT IN ('attestation', 'svid.issued')
+		AND log_idx >= 0`
+	rows, err := tx.Query(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	all, err := pgx.CollectRows(rows, scanRecord)
+	if err != nil {
+		return nil, err
+	}
+	placed, released := make(map[string]bool), make(map[string]bool)
+	for _, r := range all {
+		var g ledger.Grant
+		switch err := json.Unmarshal(r.Body, &g); {
+		case err != nil:
+			return nil, reason.Newf(reason.StoreRowForged, "record %s of a legal hold does not read; nothing is deleted", r.ID)
+		case g.Type == ledger.TypeHoldReleased:
+			released[g.Subject] = true
+		default:
+			placed[g.Subject] = true
+		}
+	}
+	for id := range released {
+		delete(placed, id)
+	}
+	return placed, nil
+}
+
 // touching notes in a plan the holds that there are, and those that reach its
 // rows.
 func (o *Owner) touching(ctx context.Context, tx pgx.Tx, plan *ledger.LeafPlan) error {
-	holds, err := o.s.genuineHolds(ctx, tx.Conn(), false)
+	holds, err := o.s.holdsInForce(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -50,7 +115,7 @@ func (o *Owner) noNewHold(ctx context.Context, tx pgx.Tx, seen []uuid.UUID) erro
 	if _, err := tx.Exec(ctx, `LOCK TABLE ONLY attestation IN SHARE MODE`); err != nil {
 		return err
 	}
-	holds, err := o.s.genuineHolds(ctx, tx.Conn(), false)
+	holds, err := o.s.holdsInForce(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -64,7 +129,7 @@ func (o *Owner) noNewHold(ctx context.Context, tx pgx.Tx, seen []uuid.UUID) erro
 
 // holdsOn returns the holds that reach records of a node, and the ids of all.
 func (o *Owner) holdsOn(ctx context.Context, tx pgx.Tx, node ledger.NodeID) (out []ledger.Hold, seen []uuid.UUID, err error) {
-	holds, err := o.s.genuineHolds(ctx, tx.Conn(), false)
+	holds, err := o.s.holdsInForce(ctx, tx)
 	if err != nil {
 		return nil, nil, err
 	}

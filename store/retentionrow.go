@@ -125,19 +125,25 @@ func (s *Store) Holds(ctx context.Context, released bool) ([]ledger.Hold, error)
 }
 
 func (s *Store) genuineHolds(ctx context.Context, c *pgx.Conn, released bool) ([]ledger.Hold, error) {
-	// The ones in force first: a list of old ones must not push them out.
-	rows, err := c.Query(ctx, selectHold+`WHERE NOT released OR $1 ORDER BY released, created_at DESC, hold_id LIMIT $2`, released, maxPage)
+	// Rows that nobody with the key wrote must not push the others out, so the
+	// bound is on those that are shown.
+	rows, err := c.Query(ctx, selectHold+`WHERE NOT released OR $1 ORDER BY released, created_at DESC, hold_id`, released)
 	if err != nil {
 		return nil, err
 	}
-	all, err := pgx.CollectRows(rows, scanHold)
+	defer rows.Close()
 	var out []ledger.Hold
-	for _, h := range all {
+	for len(out) < maxPage && rows.Next() {
+		h, err := scanHold(rows)
+		if err != nil {
+			return nil, err
+		}
 		if s.genuine("legal_hold", h.ID.String(), h.Hold, h.mac) {
 			out = append(out, h.Hold)
 		}
 	}
-	return out, err
+	rows.Close() // of those past the bound nothing is wrong
+	return out, rows.Err()
 }
 
 // Erasure returns the erasure of a node; nil where there is none with our HMAC.
