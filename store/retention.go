@@ -41,7 +41,9 @@ type planning struct {
 }
 
 // Plan says what would go of a leaf: the groups in it, the rows, the legal holds
-// that touch them, and the list to publish before they go.
+// that touch them, and the list to publish before they go. Each row that would go
+// is compared with its body and with the log: reason.StoreRowForged where one is
+// not what the log committed to, or not of this week.
 func (o *Owner) Plan(ctx context.Context, leaf ledger.Leaf) (ledger.LeafPlan, error) {
 	p := &planning{o: o, out: ledger.LeafPlan{Leaf: leaf}}
 	err := o.do(ctx, "plan a drop", func(c *pgx.Conn) error {
@@ -114,6 +116,9 @@ func (p *planning) list(ctx context.Context, runs map[string][]ledger.Span, wher
 			return err
 		}
 		fresh := declared.of(p.out.Class)[0].Without(spans)
+		if err := checkListed(ctx, p.tx, ofLeaf(p.out, logID, &declared.decisions), spans); err != nil {
+			return err
+		}
 		switch {
 		case logID != own && len(fresh) > 0:
 			p.out.Other = logID

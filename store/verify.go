@@ -188,6 +188,9 @@ func (v *verification) index() {
 	i := v.next
 	entry, logged := v.entriesAt[i]
 	found := v.rowsAt[i]
+	if logged {
+		v.misdated(i, entry)
+	}
 	switch {
 	case len(found) == 0 && logged && v.missing.decisions.Has(i):
 		v.out.Dropped++

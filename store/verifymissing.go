@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,6 +21,18 @@ import (
 type missing struct {
 	decisions, evidence, svids ledger.Indices
 	changes                    map[ledger.NodeID]int64 // of listed records that changed a node's state
+	weeks                      map[int64][]time.Time   // of drops, by the first and by the last index of each
+}
+
+// misdated says that an index is on the list of another week than its entry's.
+// Entries stand in the order of time, so that the ends of a list tell of all of it.
+func (v *verification) misdated(i int64, entry ledger.Entry) {
+	for _, week := range v.missing.weeks[i] {
+		if !ledger.Week(entry.RecordedAt()).Equal(week) {
+			v.problem("index %d record %s: declared gone with the week of %s, and recorded at %s",
+				i, entry.ID(), week.Format(time.DateOnly), entry.RecordedAt().Format(time.RFC3339))
+		}
+	}
 }
 
 func (m *missing) of(class string) []*ledger.Indices {
@@ -43,7 +57,7 @@ type rowQuerier interface {
 // readMissing reads what the log of an id declares gone; problem hears of what
 // does not read.
 func readMissing(ctx context.Context, q rowQuerier, logID string, problem func(format string, args ...any)) (missing, error) {
-	m := missing{changes: make(map[ledger.NodeID]int64)}
+	m := missing{changes: make(map[ledger.NodeID]int64), weeks: make(map[int64][]time.Time)}
 	const query = selectRecord + `WHERE log_id = $1 AND type IN ('retention.dropped', 'node.erased')
 		AND type NOT IN ('attestation', 'svid.issued') ORDER BY log_idx`
 	rows, err := q.Query(ctx, query, logID)
@@ -98,6 +112,11 @@ func (m *missing) add(ctx context.Context, q rowQuerier, logID string, g ledger.
 	}
 	for _, set := range m.of(listed.Class) {
 		set.Add(spans)
+	}
+	if n := len(spans); n > 0 && listed.Class != "" {
+		for _, i := range slices.Compact([]int64{spans[0].First, spans[n-1].Last}) {
+			m.weeks[i] = append(m.weeks[i], listed.Week.UTC())
+		}
 	}
 	for node, n := range listed.Changes {
 		m.changes[node] += n
