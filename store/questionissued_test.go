@@ -280,6 +280,12 @@ func TestBaseline(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// A set that no broker wrote ends no question: who has it differs.
+	w.db.Exec(t, `INSERT INTO measurement_set VALUES (sha256('x'), 'x')`,
+		fmt.Sprintf(`UPDATE node_state SET span_measured = sha256('x') WHERE node_id = '%s'`, n[0]))
+	if diff := cmp.Diff([]ledger.NodeID{n[0], n[2], n[4], n[5], n[6]}, nodes(ask(ledger.BaselineQuery{By: "reference", Want: want}))); diff != "" {
+		t.Errorf("with a set of no facts: %s", diff)
+	}
 }
 
 // TestQuestionsOfCommits: what commits of a broker leave behind answers the

@@ -133,38 +133,3 @@ func (v *verification) checkOpen(n *nodeRow, fact *nodeFacts) {
 		v.problem("node_state %s: its open interval is not that of the records", n.Node.ID)
 	}
 }
-
-// checkMeasurements looks for intervals whose measurement nobody has, and for
-// facts that are not those of their set.
-func (v *verification) checkMeasurements(ctx context.Context) error {
-	const changed = `SELECT encode(digest, 'hex') FROM measurement_set WHERE sha256(convert_to(facts, 'UTF8')) <> digest ORDER BY digest LIMIT 100`
-	const facts = `SELECT encode(coalesce(f.digest, s.digest), 'hex') FROM measurement_fact f FULL JOIN
-		(SELECT digest, key AS name, value FROM measurement_set, jsonb_each_text(facts::jsonb)) s
-		ON f.digest = s.digest AND f.name = s.name AND f.value = s.value WHERE f.digest IS NULL OR s.digest IS NULL LIMIT 100`
-	const absent = `SELECT encode(i.measured, 'hex') FROM measurement_interval i
-		WHERE NOT EXISTS (SELECT 1 FROM measurement_set s WHERE s.digest = i.measured) LIMIT 100`
-	const open = `SELECT encode(n.span_measured, 'hex') FROM node_state n WHERE n.span_measured IS NOT NULL
-		AND NOT EXISTS (SELECT 1 FROM measurement_set s WHERE s.digest = n.span_measured) LIMIT 100`
-	for _, q := range []struct{ sql, what string }{
-		{changed, "its facts do not have its digest"},
-		{facts, "its rows of facts are not those of the set"},
-		{absent, "an interval names it, and it is missing"},
-		{open, "an open interval names it, and it is missing"},
-	} {
-		rows, err := v.tx.Query(ctx, q.sql)
-		if err != nil {
-			return err
-		}
-		digests, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return err
-		}
-		for _, d := range slices.Compact(slices.Sorted(slices.Values(digests))) {
-			v.problem("measurement %s: %s", d, q.what)
-		}
-		if len(digests) > 0 && q.sql == changed {
-			return nil // what is no JSON any more has no facts to compare
-		}
-	}
-	return nil
-}
