@@ -143,11 +143,19 @@ CREATE TABLE attest_hourly (
 
 -- The log that an admission was last changed in, and when: brokers with a log each
 -- read the changes of all. So far there was one log.
-DO $$ BEGIN
-    EXECUTE format('ALTER TABLE admission ADD COLUMN change_log text NOT NULL DEFAULT %L',
-        (SELECT coalesce(min(log_id), 'main') FROM log_head));
+-- timed_seq is the change_seq that both belong to: programs of schema 3 leave it
+-- behind, and the trigger then takes both back.
+DO $$
+DECLARE log text := (SELECT coalesce(min(log_id), 'main') FROM log_head);
+BEGIN
+    EXECUTE format('ALTER TABLE admission ADD COLUMN change_log text NOT NULL DEFAULT %L', log);
+    EXECUTE format('CREATE FUNCTION admission_change() RETURNS trigger LANGUAGE plpgsql AS %L', format(
+        'BEGIN NEW.change_log := %L; NEW.changed_at := NULL; NEW.timed_seq := NULL; RETURN NEW; END', log));
 END $$;
-ALTER TABLE admission ADD COLUMN changed_at timestamptz;
+ALTER TABLE admission ADD COLUMN changed_at timestamptz, ADD COLUMN timed_seq bigint;
+CREATE TRIGGER admission_change BEFORE UPDATE ON admission FOR EACH ROW
+    WHEN (NEW.timed_seq IS DISTINCT FROM NEW.change_seq OR (NEW.change_log, NEW.change_seq) = (OLD.change_log, OLD.change_seq))
+    EXECUTE FUNCTION admission_change();
 CREATE INDEX admission_change ON admission (change_log, change_seq, admission_id);
 
 -- The machines that there should be, as imported last.

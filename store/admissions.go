@@ -5,9 +5,11 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
@@ -33,6 +35,7 @@ func (s *Store) AdmissionsSince(ctx context.Context, cursor ledger.Places, limit
 			if err != nil {
 				return err
 			}
+			settleTimes(more)
 			rows = append(rows, more...)
 		}
 		return nil
@@ -53,6 +56,23 @@ func (s *Store) AdmissionsSince(ctx context.Context, cursor ledger.Places, limit
 		out, next[a.changed.log] = append(out, a.Admission), a.changed.index
 	}
 	return out, next, nil
+}
+
+// settleTimes gives a time to what programs of schema 3 changed, and makes those
+// of one log agree with its places: what is cut off a page must be its end.
+func settleTimes(rows []admissionRow) {
+	var last time.Time
+	for i := range rows {
+		at := timeOf(rows[i].at)
+		if !rows[i].at.Valid {
+			at = rows[i].CreatedAt
+		}
+		if at.Before(last) {
+			at = last
+		}
+		last = at
+		rows[i].at = pgtype.Timestamptz{Time: at, Valid: true}
+	}
 }
 
 // readLogs lists the logs of the database: one a broker at most, and so few.

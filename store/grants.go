@@ -43,12 +43,12 @@ func (t *transaction) queueGrants(b *pgx.Batch, it *item) {
 	c := &it.commit
 	if a := c.Admission; a != nil {
 		const put = `INSERT INTO admission (admission_id, kind, machine, groups, ek_hashes, granted_by, revoked, created_at, change_seq, mac,
-				change_log, changed_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+				change_log, changed_at, timed_seq)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $9)
 			ON CONFLICT (admission_id) DO UPDATE SET kind = EXCLUDED.kind, machine = EXCLUDED.machine, groups = EXCLUDED.groups,
 				ek_hashes = EXCLUDED.ek_hashes, granted_by = EXCLUDED.granted_by, revoked = EXCLUDED.revoked,
 				created_at = EXCLUDED.created_at, change_seq = EXCLUDED.change_seq, mac = EXCLUDED.mac,
-				change_log = EXCLUDED.change_log, changed_at = EXCLUDED.changed_at`
+				change_log = EXCLUDED.change_log, changed_at = EXCLUDED.changed_at, timed_seq = EXCLUDED.timed_seq`
 		hashes := make([][]byte, len(a.EKHashes))
 		for i := range a.EKHashes {
 			hashes[i] = a.EKHashes[i][:]
@@ -119,7 +119,11 @@ func plainAdmission(row pgx.CollectableRow) (admissionRow, error) { return scanA
 // AdmissionByEK reads the newest admission of one EK hash, revoked or not; nil
 // where there is none with our HMAC.
 func (s *Store) AdmissionByEK(ctx context.Context, ekHash [32]byte) (*ledger.Admission, error) {
-	const query = selectAdmission + `WHERE ek_hashes @> ARRAY[$1::bytea] ORDER BY changed_at DESC NULLS LAST, change_seq DESC LIMIT 100`
+	// Within a log the place alone decides, as it did when there was one; between
+	// logs the time, for which that of the admission stands where a program of
+	// schema 3 wrote none.
+	const query = selectAdmission + `WHERE ek_hashes @> ARRAY[$1::bytea] ORDER BY
+		max(coalesce(changed_at, created_at)) OVER (PARTITION BY change_log ORDER BY change_seq) DESC, change_seq DESC LIMIT 100`
 	var out *ledger.Admission
 	err := s.read(ctx, "read admission", func(ctx context.Context, c *pgxpool.Conn) error {
 		rows, err := c.Query(ctx, query, ekHash[:])
