@@ -141,6 +141,10 @@ func (b *Broker) redeem(ctx context.Context, a *attempt) error {
 	if a.snap.State.Version != c.Version {
 		return b.spent(a.snap)
 	}
+	if isErased(a.snap.Node) {
+		// A denial would record again what the erasure took away.
+		return reason.New(reason.NodeDisabled, "the node was erased, and is disabled for good")
+	}
 	if c.Enrol != nil {
 		return b.redeemEnrolment(ctx, a)
 	}

@@ -16,6 +16,9 @@ import (
 // maxProvedEntries bounds a proof: at a kilobyte each, 20 MB.
 const maxProvedEntries = 20_000
 
+// maxErasures is more than a node has: one in each log.
+const maxErasures = 500
+
 // Erase removes what the database holds of a node beside its id, and returns the
 // proof that the log is whole. The node is disabled for good first, so that
 // nothing of it is recorded meanwhile. Asked again it goes on where it stopped,
@@ -83,6 +86,11 @@ func (e *erasing) record(ctx context.Context) error {
 		}
 	}
 	for range 5 {
+		// Before the plan: what the node does after it makes the commit fail.
+		snap, err := e.b.cfg.Store.NodeByID(ctx, e.node)
+		if err != nil {
+			return err
+		}
 		plan, err := e.plan(ctx)
 		if err != nil {
 			return err
@@ -90,7 +98,7 @@ func (e *erasing) record(ctx context.Context) error {
 		if done != nil && plan.Missing.Rows == 0 {
 			return nil // of this log all is declared
 		}
-		if err = e.commit(ctx, plan, done != nil); reason.Of(err) != reason.ChallengeSpent {
+		if err = e.commit(ctx, snap, plan, done != nil); reason.Of(err) != reason.ChallengeSpent {
 			return err
 		}
 	}
@@ -117,11 +125,7 @@ func (e *erasing) plan(ctx context.Context) (ledger.ErasurePlan, error) {
 
 // commit records what goes. Where the node was erased by a broker of another log,
 // only the list is added.
-func (e *erasing) commit(ctx context.Context, plan ledger.ErasurePlan, again bool) error {
-	snap, err := e.b.cfg.Store.NodeByID(ctx, e.node)
-	if err != nil {
-		return err
-	}
+func (e *erasing) commit(ctx context.Context, snap ledger.Snapshot, plan ledger.ErasurePlan, again bool) error {
 	if !snap.Found {
 		return reason.New(reason.RequestNotFound, "no such node")
 	}
@@ -153,14 +157,16 @@ func (e *erasing) prove(ctx context.Context) (api.ErasureProof, error) {
 	if err != nil {
 		return none, err
 	}
-	found, err := e.b.cfg.Store.Records(ctx, ledger.Query{Node: e.node, Type: ledger.TypeErased, Limit: 1})
+	found, err := e.b.cfg.Store.Records(ctx, ledger.Query{Node: e.node, Type: ledger.TypeErased, Limit: maxErasures})
 	if err != nil {
 		return none, err
 	}
-	if len(found) == 0 {
+	// Of all logs, which the proof is not about.
+	at := slices.IndexFunc(found, func(r ledger.Stored) bool { return r.LogID == e.b.cfg.LogID })
+	if at < 0 {
 		return none, reason.New(reason.RequestNotFound, "no record of this log erases the node")
 	}
-	r := found[0]
+	r := found[at]
 	list, spans, err := e.list(ctx, r)
 	if err != nil {
 		return none, err

@@ -221,8 +221,8 @@ END $$;
 CREATE TRIGGER legal_hold_fence BEFORE UPDATE OR DELETE ON legal_hold FOR EACH ROW EXECUTE FUNCTION legal_hold_fence();
 CREATE TRIGGER legal_hold_truncate BEFORE TRUNCATE ON legal_hold EXECUTE FUNCTION refuse_change();
 
--- A node whose personal data goes: the rows of its own, and evidence that no other
--- node's records name.
+-- A node whose personal data goes: the rows of its own, and the keys and the
+-- certificate of its TPM.
 CREATE TABLE erasure (
     node_id    text PRIMARY KEY,
     object     bytea NOT NULL CHECK (octet_length(object) = 32), -- what lists the rows
@@ -249,6 +249,9 @@ BEGIN
         WHEN 'part' THEN
             ok := EXISTS (SELECT 1 FROM attestation a JOIN erasure e ON e.node_id = a.node_id
                 WHERE a.recorded_at = OLD.recorded_at AND a.log_id = OLD.log_id AND a.log_idx = OLD.log_idx);
+        WHEN 'content' THEN -- of one TPM alone; hosts share the rest
+            ok := OLD.kind IN ('tpm2.ak_public', 'tpm2.ek_public', 'tpm2.ek_certificate')
+                AND EXISTS (SELECT 1 FROM erasure e WHERE OLD.digest = ANY (e.digests));
         WHEN 'digest' THEN
             ok := EXISTS (SELECT 1 FROM erasure e WHERE OLD.digest = ANY (e.digests));
         END CASE;
@@ -263,7 +266,7 @@ DO $$
 DECLARE t text[];
 BEGIN
     FOREACH t SLICE 1 IN ARRAY ARRAY[['attestation', 'record'], ['svid', 'node'], ['drift_event', 'node'], ['measurement_interval', 'node'],
-        ['evidence_part', 'part'], ['evidence_content', 'digest'], ['evidence', 'digest']] LOOP
+        ['evidence_part', 'part'], ['evidence_content', 'content'], ['evidence', 'digest']] LOOP
         EXECUTE format('DROP TRIGGER append_only ON %I', t[1]);
         EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION history_fence(%L)', t[1], t[2]);
     END LOOP;

@@ -73,15 +73,21 @@ func (o *Owner) ownRows(ctx context.Context, tx pgx.Tx, node ledger.NodeID) (led
 	return m, m.SetSpans(declared.decisions.Without(all.Spans()))
 }
 
-// ownDigests returns the evidence of rows of schema 3 that records of this node
-// name and no others.
+// machineKinds are the parts kept by content that belong to one TPM alone: its
+// keys, and the certificate of the endorsement key. What hosts may share stays
+// until its week goes: logs and PCR values, segments of IMA lists, which are equal
+// where equal files ran in one order, and certificates of a chain, which are those
+// of the manufacturer's CAs. So nobody else's records have to be read. Another
+// node can only name such a part in a denial, having copied it; history verify
+// accepts that it is missing there, because the erasure names it. Nobody stores it
+// again: an erased node is disabled for good and not recorded any more.
+var machineKinds = []string{ledger.PartAKPublic, ledger.PartEKPublic, ledger.PartEKCertificate}
+
+// ownDigests returns the evidence of rows of schema 3 that is the node's own.
 func ownDigests(ctx context.Context, tx pgx.Tx, node ledger.NodeID) ([][32]byte, error) {
-	const query = `WITH mine AS MATERIALIZED (
-			SELECT DISTINCT p.digest FROM evidence_part p JOIN attestation a USING (recorded_at, log_id, log_idx)
-			WHERE a.node_id = $1 AND a.node_id <> '' AND octet_length(p.digest) = 32)
-		SELECT p.digest FROM evidence_part p JOIN attestation a USING (recorded_at, log_id, log_idx)
-		WHERE p.digest IN (SELECT digest FROM mine) GROUP BY p.digest HAVING bool_and(a.node_id = $1) ORDER BY 1`
-	rows, err := tx.Query(ctx, query, string(node))
+	const query = `SELECT DISTINCT p.digest FROM evidence_part p JOIN attestation a USING (recorded_at, log_id, log_idx)
+		WHERE a.node_id = $1 AND a.node_id <> '' AND octet_length(p.digest) = 32 AND p.kind = ANY ($2) ORDER BY 1`
+	rows, err := tx.Query(ctx, query, string(node), slices.Concat(machineKinds, inlineKinds[1:]))
 	if err != nil {
 		return nil, err
 	}
@@ -97,46 +103,37 @@ func ownDigests(ctx context.Context, tx pgx.Tx, node ledger.NodeID) ([][32]byte,
 const weeksOf = `SELECT DISTINCT date_trunc('week', recorded_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' FROM attestation
 	WHERE node_id = $1 AND node_id <> ''`
 
-// ownContents returns the evidence that is kept by content and that, in the weeks
-// of this node, no other node's records name. Only bodies tell, so all records of
-// those weeks are read.
+// ownContents returns the node's own evidence that is kept by content. Only its
+// records tell.
 func ownContents(ctx context.Context, tx pgx.Tx, node ledger.NodeID) ([][32]byte, error) {
-	own := make(map[[32]byte]bool)
-	each := func(condition string, with func(d [32]byte)) error {
-		rows, err := tx.Query(ctx, selectRecord+`WHERE type = 'attestation' AND packed IS NOT NULL AND `+condition, string(node))
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			r, err := scanRow(rows)
-			if err != nil {
-				return err
-			}
-			var body struct {
-				Evidence []ledger.EvidenceID `json:"evidence"`
-			}
-			if json.Unmarshal(r.Body, &body) != nil {
-				continue // history verify finds it
-			}
-			for _, id := range body.Evidence {
-				var d [32]byte
-				if n, err := hex.Decode(d[:], []byte(id.SHA256)); err == nil && n == len(d) && !isInline(id.Kind) {
-					with(d)
-				}
-			}
-		}
-		return rows.Err()
-	}
-	if err := each(`node_id = $1 AND node_id <> ''`, func(d [32]byte) { own[d] = true }); err != nil || len(own) == 0 {
+	const query = selectRecord + `WHERE type = 'attestation' AND packed IS NOT NULL AND node_id = $1 AND node_id <> ''`
+	rows, err := tx.Query(ctx, query, string(node))
+	if err != nil {
 		return nil, err
 	}
-	const others = `node_id <> $1 AND EXISTS (SELECT 1 FROM (` + weeksOf + `) w (week)
-		WHERE recorded_at >= w.week AND recorded_at < w.week + interval '7 days')`
-	err := each(others, func(d [32]byte) { delete(own, d) })
-	out := slices.Collect(maps.Keys(own))
-	slices.SortFunc(out, func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
-	return out, err
+	defer rows.Close()
+	own := make(map[[32]byte]bool)
+	for rows.Next() {
+		r, err := scanRow(rows)
+		if err != nil {
+			return nil, err
+		}
+		var body struct {
+			Node     ledger.NodeID       `json:"node"`
+			Evidence []ledger.EvidenceID `json:"evidence"`
+		}
+		if json.Unmarshal(r.Body, &body) != nil || body.Node != node {
+			continue // history verify finds it
+		}
+		for _, id := range body.Evidence {
+			var d [32]byte
+			if n, err := hex.Decode(d[:], []byte(id.SHA256)); err == nil && n == len(d) && slices.Contains(machineKinds, id.Kind) {
+				own[d] = true
+			}
+		}
+	}
+	out := slices.SortedFunc(maps.Keys(own), func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+	return out, rows.Err()
 }
 
 // Erase deletes what the erasure of a node names, of this log; it may be called
@@ -186,9 +183,10 @@ func (o *Owner) erase(ctx context.Context, tx pgx.Tx, e *ledger.Erasure) (ledger
 		args  []any
 	}{
 		{&out.Evidence, parts, []any{string(e.Node), logID}},
-		{&out.Contents, `DELETE FROM evidence_content WHERE digest = ANY ($2) AND recorded_at IN (` + weeksOf + `)`, []any{string(e.Node), digests}},
+		{&out.Contents, `DELETE FROM evidence_content WHERE digest = ANY ($2) AND kind = ANY ($3)
+			AND recorded_at IN (` + weeksOf + `)`, []any{string(e.Node), digests, machineKinds}},
 		{&out.Contents, `DELETE FROM evidence e WHERE digest = ANY ($1)
-			AND NOT EXISTS (SELECT 1 FROM evidence_part p WHERE p.digest = e.digest)`, []any{digests}},
+			AND NOT EXISTS (SELECT 1 FROM evidence_part p WHERE p.digest = e.digest AND p.packed IS NULL)`, []any{digests}},
 		{&out.SVIDs, fmt.Sprintf(own, "svid"), []any{string(e.Node), logID}},
 		{&out.Drift, fmt.Sprintf(own, "drift_event"), []any{string(e.Node), logID}},
 		{&out.Intervals, fmt.Sprintf(own, "measurement_interval"), []any{string(e.Node), logID}},

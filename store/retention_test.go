@@ -255,7 +255,7 @@ func TestErasure(t *testing.T) {
 	if _, err := o.Erase(t.Context(), a.Node.ID); reason.Of(err) != reason.RequestNotFound {
 		t.Errorf("erased without an erasure: %v", err)
 	}
-	a = w.show(a, "log of one", "log of both")
+	a = w.showParts(a, ledger.VerdictAllow, "", part(ledger.PartAKPublic, "ak of one"), part(ledger.PartEventLog, "log of both"))
 	w.show(b, "log of both")
 	hold := w.hold(ledger.Hold{Zone: "payments"})
 	plan, err := o.ErasurePlan(t.Context(), a.Node.ID)
@@ -263,7 +263,7 @@ func TestErasure(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(plan.Holds) != 1 || plan.Holds[0].ID != hold.ID || plan.Missing.Rows != 10 || plan.Missing.Changes[a.Node.ID] != 10 ||
-		len(plan.Digests) != 1 || plan.Digests[0] != sha256.Sum256([]byte("log of one")) {
+		len(plan.Digests) != 1 || plan.Digests[0] != sha256.Sum256([]byte("ak of one")) {
 		t.Errorf("plan: %+v", plan)
 	}
 	w.erase(a, plan)

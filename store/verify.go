@@ -50,6 +50,7 @@ type verification struct {
 	facts  *facts
 	gone   map[ledger.NodeID]int64 // changes of a node whose records are declared gone, in all logs
 	shared map[contentKey]int64    // evidence that records of the windows at hand share, by the first index
+	erased map[[32]byte]bool       // evidence that erasures name; nil before somebody asks
 
 	*logCheck // the one at hand
 }

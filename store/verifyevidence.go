@@ -113,11 +113,19 @@ func (v *verification) checkShared(ctx context.Context) error {
 		delete(v.shared, contentKey{digest: [32]byte(digest), week: week.Unix(), keep: keep})
 		return nil
 	})
+	if err != nil {
+		return err
+	}
 	for k, idx := range v.shared {
+		if erased, err := v.partErased(ctx, k.digest); err != nil {
+			return err
+		} else if erased {
+			continue
+		}
 		v.problem("evidence %x: the record of index %d names it, and it is missing", k.digest, idx)
 	}
 	clear(v.shared)
-	return err
+	return nil
 }
 
 // contentPage is how many parts are read at once to be hashed.

@@ -148,6 +148,11 @@ func (f *facts) retention(g ledger.Grant) {
 	case ledger.TypeHoldPlaced, ledger.TypeHoldReleased:
 		f.rows["legal_hold "+g.Subject] = g.RowHash
 	case ledger.TypeErased:
+		// Where the node has records in several logs, that of each other log lists
+		// what goes there; its row is the list, and no node changes.
+		if _, list, err := g.ObjectRow(); err == nil && g.RowHash == list {
+			break
+		}
 		n := f.node(ledger.NodeID(g.Subject))
 		*n = nodeFacts{rowHash: g.RowHash, akApproved: true, attested: true, erased: true, changes: n.changes + 1}
 		f.erased[ledger.NodeID(g.Subject)] = g.Object
@@ -208,6 +213,29 @@ func (v *verification) checkErasures(ctx context.Context) error {
 		v.problem("erasure %s: the log grants it, and its row is missing", node)
 	}
 	return nil
+}
+
+// partErased reports whether an erasure names a part: in other logs of the node,
+// and in denials of whoever copied it, it may be missing. That the log grants the
+// erasure is checked with its row.
+func (v *verification) partErased(ctx context.Context, digest [32]byte) (bool, error) {
+	if v.erased == nil {
+		rows, err := v.tx.Query(ctx, selectErasure+`ORDER BY node_id`)
+		if err != nil {
+			return false, err
+		}
+		all, err := pgx.CollectRows(rows, scanErasure)
+		if err != nil {
+			return false, err
+		}
+		v.erased = make(map[[32]byte]bool)
+		for _, e := range all {
+			for _, d := range e.Digests {
+				v.erased[d] = v.erased[d] || v.s.genuine("erasure", string(e.Node), e.Erasure, e.mac)
+			}
+		}
+	}
+	return v.erased[digest], nil
 }
 
 // lastAccepted reports whether a node's last accepted attestation is one that

@@ -86,7 +86,7 @@ type Erasure struct {
 	Reason    string     `json:"reason"`
 	By        string     `json:"by"`
 	CreatedAt time.Time  `json:"created_at"`
-	Digests   [][32]byte `json:"digests"` // evidence that no other node's records name
+	Digests   [][32]byte `json:"digests"` // evidence that is the machine's alone
 }
 
 // Canonical returns the RFC 8785 form of the row.
@@ -154,7 +154,7 @@ type LeafPlan struct {
 // ErasurePlan is what an erasure takes from one log.
 type ErasurePlan struct {
 	Missing Missing
-	Digests [][32]byte // evidence that no other node's records name
+	Digests [][32]byte // evidence that is the machine's alone
 	Holds   []Hold     // that forbid it
 }
 
