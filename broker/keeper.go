@@ -13,6 +13,10 @@ import (
 // away leaves of partitions, and deletes what an erasure names. Errors are as
 // those of Store.
 type Keeper interface {
+	// Alone runs fn while no other replica sweeps or erases, from the plan up to the
+	// deletion: lists that two of them make at once would differ, and both be
+	// published. reason.RequestOverloaded where another is at it.
+	Alone(ctx context.Context, fn func(ctx context.Context) error) error
 	// MakeGroups makes the leaves of the retention groups 1 to n in this and the
 	// coming weeks. It has to come before rows are given such a number.
 	MakeGroups(ctx context.Context, n int, now time.Time) error

@@ -22,6 +22,14 @@ type memKeeper struct {
 	drops  error
 	scope  ledger.ErasurePlan
 	store  *memStore
+	busy   bool // another replica is at it
+}
+
+func (k *memKeeper) Alone(ctx context.Context, fn func(context.Context) error) error {
+	if k.busy {
+		return reason.New(reason.RequestOverloaded, "another replica")
+	}
+	return fn(ctx)
 }
 
 func (k *memKeeper) MakeGroups(_ context.Context, n int, _ time.Time) error {
@@ -163,6 +171,40 @@ func TestSweepDropsWhatMayGo(t *testing.T) {
 	k.drops = reason.New(reason.RequestOverloaded, "in use")
 	if got := outcomes(false); !strings.HasPrefix(got, "old busy") {
 		t.Errorf("rows in use: %s", got)
+	}
+}
+
+// TestSweepRefuses: periods end by the clock that is behind, and not at
+// all where the two differ as no replica's may; nor while another replica sweeps.
+func TestSweepRefuses(t *testing.T) {
+	r := newRig(t)
+	k := &memKeeper{store: r.store, leaves: map[string][]ledger.Leaf{}, plans: map[string]ledger.LeafPlan{}}
+	r.b.SetKeeper(k)
+	if _, err := r.b.ApplyRetention(t.Context(), admin, api.RetentionRequest{Document: retentionText}); err != nil {
+		t.Fatal(err)
+	}
+	// The week's thirtieth day ends in a second.
+	week := ledger.Week(r.now().UTC())
+	r.wait(week.AddDate(0, 0, 7+30).Add(time.Second).Sub(r.now()))
+	k.leaves[ledger.ClassEvidence] = []ledger.Leaf{{Class: ledger.ClassEvidence, Table: "old", Week: week, Keep: -1}}
+	k.plans["old"] = leafPlan(t, ledger.ClassEvidence, "old", week, 0)
+	for _, tc := range []struct {
+		skew time.Duration
+		busy bool
+		want reason.Code
+		n    int
+	}{
+		{0, true, reason.RequestOverloaded, 0},
+		{-365 * 24 * time.Hour, false, reason.IssuerUnavailable, 0},
+		{365 * 24 * time.Hour, false, reason.IssuerUnavailable, 0},
+		{-1500 * time.Millisecond, false, "", 0},
+		{1500 * time.Millisecond, false, "", 1},
+	} {
+		r.store.skew, k.busy = tc.skew, tc.busy
+		out, err := r.b.Sweep(t.Context(), admin, api.SweepRequest{DryRun: true})
+		if reason.Of(err) != tc.want || len(out.Leaves) != tc.n {
+			t.Errorf("database ahead by %s, another at it %v: %d leaves, %v", tc.skew, tc.busy, len(out.Leaves), err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -30,37 +31,59 @@ func (b *Broker) Sweep(ctx context.Context, c Caller, req api.SweepRequest) (api
 		return out, errKeeping()
 	}
 	defer b.retention.mu.Unlock()
+	err := b.cfg.Keeper.Alone(ctx, func(ctx context.Context) error { return b.sweep(ctx, c, req, &out) })
+	return out, err
+}
+
+func (b *Broker) sweep(ctx context.Context, c Caller, req api.SweepRequest, out *api.SweepReport) error {
+	now, err := b.slowerClock(ctx)
+	if err != nil {
+		return err
+	}
 	if err := b.pollRetention(ctx); err != nil {
-		return out, err
+		return err
 	}
 	r := b.retention.active.Load()
 	if r == nil {
-		return out, nil
+		return nil
 	}
-	s := &sweep{b: b, r: r, by: c.Operator, dry: req.DryRun, now: b.cfg.Now()}
+	s := &sweep{b: b, r: r, by: c.Operator, dry: req.DryRun, now: now}
 	out.Retention = r.row.Version
+	var refused error // the first leaf that is not what the log says: the others go
 	for _, class := range ledger.Classes {
 		leaves, err := b.cfg.Keeper.Leaves(ctx, class, s.now)
 		if err != nil {
-			return out, err
+			return err
 		}
 		for _, l := range leaves {
 			swept, due, err := s.leaf(ctx, l)
-			if err != nil {
-				return out, err
-			}
-			if due {
+			switch {
+			case reason.Of(err) == reason.StoreRowForged && refused == nil:
+				refused = fmt.Errorf("%s: %w", l.Table, err)
+			case err != nil && reason.Of(err) != reason.StoreRowForged:
+				return err
+			case due:
 				out.Leaves = append(out.Leaves, swept)
 			}
 		}
 	}
-	if s.dry {
-		return out, nil
+	if s.dry || refused != nil {
+		return refused
 	}
 	if err := s.hours(ctx); err != nil {
-		return out, err
+		return err
 	}
-	return out, b.pollRetention(ctx)
+	return b.pollRetention(ctx)
+}
+
+// slowerClock is the time by which periods end: by our clock and by the database's,
+// whichever is behind. Where they differ as much as no replica may, nothing goes:
+// one that was put forward by a year would drop a year.
+func (b *Broker) slowerClock(ctx context.Context) (time.Time, error) {
+	if err := b.checkClock(ctx); err != nil {
+		return time.Time{}, err
+	}
+	return b.cfg.Now().Add(min(0, time.Duration(b.skew.Load()))), nil
 }
 
 // sweep is one of them.
@@ -157,12 +180,16 @@ func (s *sweep) hours(ctx context.Context) error {
 	return s.b.cfg.Keeper.ForgetHours(ctx, s.now.AddDate(0, 0, -longest).Add(-7*day))
 }
 
-// sweepDaily is the job of every replica; they may do it at the same time.
+// sweepDaily is the job of every replica; one that finds another at it leaves it
+// to that one.
 func (b *Broker) sweepDaily(ctx context.Context) error {
 	if b.cfg.Keeper == nil || b.retention.active.Load() == nil {
 		return nil
 	}
 	report, err := b.Sweep(ctx, Caller{Operator: "replica:" + b.cfg.Replica, Role: RoleAdmin}, api.SweepRequest{})
+	if reason.Of(err) == reason.RequestOverloaded {
+		return nil
+	}
 	for _, l := range report.Leaves {
 		b.cfg.Logger.InfoContext(ctx, "retention", "class", l.Class, "leaf", l.Leaf, "rows", l.Rows, "outcome", l.Outcome, "detail", l.Detail)
 	}

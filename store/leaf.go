@@ -46,7 +46,8 @@ func (o *Owner) Leaves(ctx context.Context, class string, now time.Time) ([]ledg
 		if err := c.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&at); err != nil {
 			return err
 		}
-		// The clock that is behind decides: one that was put forward drops nothing.
+		// A week that has not ended by one of the clocks may still get rows. Whether
+		// its period has ended is the caller's to say, by the clock that is behind.
 		if at.Before(now) {
 			now = at
 		}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -86,4 +87,53 @@ func TestListOfAnotherWeekShows(t *testing.T) {
 			wantProblem(t, w, "declared gone with the week of "+m.Week.Format(time.DateOnly))
 		})
 	}
+}
+
+// TestOneSweepAtATime: lists that two replicas made at once would differ, and the
+// log would count the same changes twice.
+func TestOneSweepAtATime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, _ := w.attested()
+	first, second := store.NewOwner(w.s, w.db.OwnerDSN), store.NewOwner(w.s, w.db.OwnerDSN)
+	err := first.Alone(t.Context(), func(ctx context.Context) error {
+		p := w.plan(first, ledger.ClassDecisions)
+		w.renew(a, ledger.VerdictAllow)
+		err := second.Alone(ctx, func(context.Context) error {
+			t.Error("two replicas sweep at once")
+			return nil
+		})
+		wantCode(t, err, reason.RequestOverloaded)
+		w.publish(ledger.ObjectDropped, p.Table, p.Missing, nil)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = second.Alone(t.Context(), func(ctx context.Context) error {
+		p := w.drop(second, ledger.ClassDecisions)
+		if p.Missing.Rows == 0 || p.Missing.Rows >= p.Rows {
+			t.Errorf("%d rows go, %d are listed anew", p.Rows, p.Missing.Rows)
+		}
+		return reason.New(reason.PolicyInvalid, "as it came")
+	})
+	wantCode(t, err, reason.PolicyInvalid)
+	w.verify("")
+}
+
+// TestLostLockEndsTheSweep: whose connection is gone may not be alone any more.
+func TestLostLockEndsTheSweep(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	o := store.NewOwner(w.s, w.db.OwnerDSN)
+	err := o.Alone(t.Context(), func(ctx context.Context) error {
+		w.db.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Minute):
+			return nil
+		}
+	})
+	wantCode(t, err, reason.StoreUnavailable)
 }

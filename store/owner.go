@@ -27,6 +27,8 @@ const (
 	// longer.
 	dropPatience = 200 * time.Millisecond
 	dropAttempts = 10
+	// lockWatch is how often the connection of Alone is asked.
+	lockWatch = 2 * time.Second
 	// sweepTime bounds one statement over a week of rows.
 	sweepTime = 10 * time.Minute
 )
@@ -51,6 +53,57 @@ func (o *Owner) do(ctx context.Context, op string, fn func(c *pgx.Conn) error) (
 		return o.s.unavailable(ctx, op, err)
 	}
 	return nil
+}
+
+// Alone runs fn while no other replica plans, publishes or takes away rows: they
+// may be of any log. Others are told so with reason.RequestOverloaded, at once. The
+// lock goes with its connection; where that was lost meanwhile, fn's context ends.
+func (o *Owner) Alone(ctx context.Context, fn func(ctx context.Context) error) error {
+	var result error
+	err := o.do(ctx, "wait for other replicas", func(c *pgx.Conn) error {
+		var got bool
+		if err := c.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtext('zonebroker retention'))`).Scan(&got); err != nil {
+			return err
+		}
+		if !got {
+			return reason.New(reason.RequestOverloaded, "another replica sweeps or erases at this moment; try again")
+		}
+		held, lost := context.WithCancelCause(ctx)
+		watched := make(chan struct{})
+		done := make(chan struct{})
+		go func() {
+			defer close(watched)
+			watchLock(held, c, done, lost)
+		}()
+		result = fn(held)
+		close(done)
+		<-watched
+		lost(nil)
+		return nil
+	})
+	if result != nil {
+		return result
+	}
+	return err
+}
+
+// watchLock asks the connection of a lock whether it is there, until done.
+func watchLock(ctx context.Context, c *pgx.Conn, done <-chan struct{}, lost context.CancelCauseFunc) {
+	every := time.NewTicker(lockWatch)
+	defer every.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+			return
+		case <-every.C:
+			if err := c.Ping(ctx); err != nil {
+				lost(reason.Wrap(reason.StoreUnavailable, "the connection was lost that kept other replicas from sweeping", err))
+				return
+			}
+		}
+	}
 }
 
 // insistent runs a transaction until its locks are to be had.
