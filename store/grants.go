@@ -67,8 +67,6 @@ func (t *transaction) queueGrants(b *pgx.Batch, it *item) {
 		b.Queue(put, k.ID, k.Kind, k.Replica, full(k.DER), k.NotBefore, k.NotAfter, it.macs.key)
 	}
 	if o := c.Object; o != nil {
-		// One broker at a time counts versions, whichever log it writes.
-		b.Queue(`SELECT size FROM log_head WHERE log_id = (SELECT min(log_id) FROM log_head) FOR UPDATE`)
 		const put = `WITH made AS (
 			INSERT INTO object (kind, digest, version, bytes)
 			SELECT $1, $2, coalesce((SELECT max(version) FROM object WHERE kind = $1), 0) + 1, $3

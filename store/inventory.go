@@ -8,7 +8,8 @@ import (
 
 // queueInventory replaces the list of machines that there should be, in the
 // transaction of the record that says so: readers see the old list or the new
-// one, and the log says which.
+// one, and the log says which. The transaction has the turn of all brokers
+// (queueTurn): what another one imported meanwhile is seen, and goes.
 func queueInventory(b *pgx.Batch, c *ledger.Commit) {
 	if c.Inventory == nil {
 		return

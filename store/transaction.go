@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,7 +17,8 @@ import (
 )
 
 // transaction is one group commit. Its locks are taken in one order by every
-// writer: new nodes, nodes, join tokens, log.
+// writer: new nodes, nodes, join tokens, log, and the first of all logs where one
+// broker at a time may write. What is shared by content comes after them.
 type transaction struct {
 	w     *writer
 	items []*item
@@ -191,6 +193,7 @@ func (t *transaction) readTail(ctx context.Context, size int64) ([]byte, error) 
 // refuse a grant.
 func (t *transaction) write(ctx context.Context) error {
 	b := &pgx.Batch{}
+	t.queueTurn(b)
 	if err := t.queueEvidence(ctx, b); err != nil {
 		return err
 	}
@@ -221,6 +224,15 @@ func (t *transaction) write(ctx context.Context) error {
 		t.committing = false
 	}
 	return fmt.Errorf("write batch: %w", err)
+}
+
+// queueTurn has one broker at a time count the versions of objects and replace
+// the inventory, whichever log it writes. It comes before evidence: who has the
+// turn may wait for evidence of those who wait for it.
+func (t *transaction) queueTurn(b *pgx.Batch) {
+	if slices.ContainsFunc(t.winners, func(it *item) bool { return it.commit.Object != nil || it.commit.Inventory != nil }) {
+		b.Queue(`SELECT size FROM log_head WHERE log_id = (SELECT min(log_id) FROM log_head) FOR UPDATE`)
+	}
 }
 
 // queueLog adds what the log gains, the writer's mark and the new head, which
