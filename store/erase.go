@@ -16,7 +16,9 @@ import (
 )
 
 // ErasurePlan lists what an erasure of a node takes from this log, and the legal
-// holds that forbid it. Indices that are declared gone already are left out.
+// holds that forbid it. Indices that are declared gone already are left out, and
+// the rest is compared with the log: reason.StoreRowForged where a record is not
+// the node's there, as one that somebody would have it take along.
 func (o *Owner) ErasurePlan(ctx context.Context, node ledger.NodeID) (ledger.ErasurePlan, error) {
 	var out ledger.ErasurePlan
 	err := o.do(ctx, "plan an erasure", func(c *pgx.Conn) error {
@@ -31,6 +33,13 @@ func (o *Owner) ErasurePlan(ctx context.Context, node ledger.NodeID) (ledger.Era
 		if out.Missing, err = o.ownRows(ctx, tx, node); err != nil {
 			return err
 		}
+		spans, err := out.Missing.Spans()
+		if err != nil {
+			return err
+		}
+		if err := checkListed(ctx, tx, ofNode(out.Missing.LogID, node), spans); err != nil {
+			return err
+		}
 		if out.Digests, err = ownDigests(ctx, tx, node); err != nil {
 			return err
 		}
@@ -41,6 +50,17 @@ func (o *Owner) ErasurePlan(ctx context.Context, node ledger.NodeID) (ledger.Era
 	return out, err
 }
 
+// ofNode is what the records that an erasure lists must be.
+func ofNode(log string, node ledger.NodeID) listing {
+	return listing{log: log, gone: &ledger.Indices{}, row: func(r storedRow) string {
+		if r.Node != node {
+			return "the record is not about the node"
+		}
+		return ""
+	}}
+}
+
+// ownRows lists the rows of a node in this log that are not declared gone.
 func (o *Owner) ownRows(ctx context.Context, tx pgx.Tx, node ledger.NodeID) (ledger.Missing, error) {
 	m := ledger.Missing{LogID: o.s.cfg.LogID, Changes: map[ledger.NodeID]int64{}}
 	const query = `SELECT log_idx, type FROM attestation WHERE log_id = $1 AND node_id = $2 AND node_id <> ''
@@ -137,7 +157,8 @@ func ownContents(ctx context.Context, tx pgx.Tx, node ledger.NodeID) ([][32]byte
 }
 
 // Erase deletes what the erasure of a node names, of this log; it may be called
-// again. Without a genuine erasure, or under a legal hold, nothing is deleted.
+// again. Without a genuine erasure, under a legal hold, or where a record of the node
+// is not on the log's lists, nothing is deleted.
 func (o *Owner) Erase(ctx context.Context, node ledger.NodeID) (ledger.Erased, error) {
 	var out ledger.Erased
 	err := o.do(ctx, "erase a node", func(c *pgx.Conn) error {
@@ -155,6 +176,11 @@ func (o *Owner) Erase(ctx context.Context, node ledger.NodeID) (ledger.Erased, e
 			}
 			if len(holds) > 0 {
 				return reason.Newf(reason.RequestOverloaded, "the legal hold %s touches the node; nothing is deleted", holds[0].ID)
+			}
+			if left, err := o.ownRows(ctx, tx, node); err != nil {
+				return err
+			} else if left.Rows > 0 {
+				return reason.Newf(reason.RequestOverloaded, "%d records of the node are not declared gone; erase it again", left.Rows)
 			}
 			if out, err = o.erase(ctx, tx, e); err != nil {
 				return err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/store"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // part is a part of evidence with some text for its bytes.
@@ -135,4 +136,34 @@ func TestErasureFence(t *testing.T) {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}
+}
+
+// TestErasureTakesNothingAlong: a superuser moves the record of a revocation to
+// the node that is about to be erased, before the plan or after it.
+func TestErasureTakesNothingAlong(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, _ := w.attested()
+	o := store.NewOwner(w.s, w.db.OwnerDSN)
+	adm := admission(t, "srv-lost", [32]byte{9})
+	w.append(admissionCommit(t, adm))
+	adm.Revoked = true
+	p := w.append(grantCommit(t, ledger.TypeAdmissionEnded, adm.ID.String(), ledger.Commit{Admission: &adm}))
+	move := func(to ledger.NodeID) {
+		w.db.Exec(t, fmt.Sprintf(`SET session_replication_role = replica; UPDATE attestation SET node_id = '%s' WHERE log_idx = %d`, to, p.Index))
+	}
+	move(a.Node.ID)
+	_, err := o.ErasurePlan(t.Context(), a.Node.ID)
+	wantCode(t, err, reason.StoreRowForged)
+	move("")
+	plan := w.erasurePlan(o, a)
+	w.erase(a, plan)
+	move(a.Node.ID)
+	_, err = o.Erase(t.Context(), a.Node.ID)
+	wantCode(t, err, reason.RequestOverloaded)
+	move("")
+	if got, err := o.Erase(t.Context(), a.Node.ID); err != nil || got.Records != 9 {
+		t.Fatalf("erased %+v: %v", got, err)
+	}
+	w.verify("")
 }
