@@ -127,6 +127,8 @@ func TestSweepDropsWhatMayGo(t *testing.T) {
 	p.Other = "log2"
 	k.plans["other"] = p
 	k.plans["empty"] = ledger.LeafPlan{Keeps: []int16{0}}
+	add(ledger.ClassEvidence, "bare", 40, -1) // no table has rows in it
+	k.plans["bare"] = ledger.LeafPlan{}
 	outcomes := func(dry bool) string {
 		out, err := r.b.Sweep(t.Context(), admin, api.SweepRequest{DryRun: dry})
 		if err != nil {
@@ -147,7 +149,7 @@ func TestSweepDropsWhatMayGo(t *testing.T) {
 		t.Errorf("a sweep: %s", got)
 	}
 	// The default keeps decisions for ever, so that hourly counts stay.
-	if got := strings.Join(k.told, ", "); got != "drop old, drop short, drop decisions" {
+	if got := strings.Join(k.told, ", "); got != "drop old, drop short, drop bare, drop decisions" {
 		t.Errorf("the keeper was told: %s", got)
 	}
 	page, err := r.b.Retention(t.Context())

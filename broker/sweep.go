@@ -119,12 +119,24 @@ func (s *sweep) leaf(ctx context.Context, l ledger.Leaf) (swept api.SweptLeaf, d
 		return swept, false, nil
 	}
 	plan, err := s.b.cfg.Keeper.Plan(ctx, l)
+	if err == nil && len(plan.Keeps) == 0 && !s.dry {
+		return swept, false, s.empty(ctx, plan)
+	}
 	if err != nil || plan.Rows == 0 || !s.ended(l, plan.Keeps...) {
 		return swept, false, err
 	}
 	swept = api.SweptLeaf{Class: l.Class, Leaf: l.Table, Week: l.Week, Keeps: wireKeeps(plan.Keeps), Rows: plan.Rows}
 	swept.Outcome, swept.Detail, err = s.drop(ctx, plan)
 	return swept, true, err
+}
+
+// empty takes away a leaf without rows: every partition makes planning slower.
+func (s *sweep) empty(ctx context.Context, plan ledger.LeafPlan) error {
+	err := s.b.cfg.Keeper.Drop(ctx, plan)
+	if reason.Of(err) == reason.RequestOverloaded {
+		return nil
+	}
+	return err
 }
 
 func (s *sweep) drop(ctx context.Context, plan ledger.LeafPlan) (outcome, detail string, err error) {

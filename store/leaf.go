@@ -89,9 +89,10 @@ func companion(l ledger.Leaf, table string) string {
 }
 
 // MakeGroups makes the leaves of the groups 1 to n in this and the coming weeks,
-// so that their rows can be dropped apart from others. A week that holds rows
-// already is split only where that takes less than a second; else its rows share
-// a leaf, which goes when the last of them may.
+// so that their rows can be dropped apart from others. A week has those of a group
+// in every table or in none: a record and what belongs to it go by one period. A
+// week that holds rows already is split only where that takes less than a second a
+// table; else its rows share a leaf, which goes when the last of them may.
 func (o *Owner) MakeGroups(ctx context.Context, n int, now time.Time) error {
 	return o.do(ctx, "make leaves", func(c *pgx.Conn) error {
 		return makeGroups(ctx, c, n, now)
@@ -101,20 +102,19 @@ func (o *Owner) MakeGroups(ctx context.Context, n int, now time.Time) error {
 func makeGroups(ctx context.Context, c *pgx.Conn, n int, now time.Time) error {
 	const split = `SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = $1::regclass AND c.relkind = 'p' AND c.relname >= $2 ORDER BY 1`
-	for _, table := range partitioned {
-		rows, err := c.Query(ctx, split, table, table+"_p"+ledger.Week(now).Format("20060102"))
-		if err != nil {
-			return err
-		}
-		weeks, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return err
-		}
-		for _, w := range weeks {
-			for keep := 1; keep <= n; keep++ {
-				if err := addLeaf(ctx, c, table, w, keep); err != nil && !tooBusy(err) {
-					return fmt.Errorf("leaf %d of %s: %w", keep, w, err)
-				}
+	table := partitioned[0]
+	rows, err := c.Query(ctx, split, table, table+"_p"+ledger.Week(now).Format("20060102"))
+	if err != nil {
+		return err
+	}
+	weeks, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, w := range weeks {
+		for keep := 1; keep <= n; keep++ {
+			if err := addLeaves(ctx, c, w[len(table):], keep); err != nil && !tooBusy(err) {
+				return fmt.Errorf("leaf %d of %s: %w", keep, w, err)
 			}
 		}
 	}
@@ -129,18 +129,28 @@ func tooBusy(err error) bool {
 	return code == lockNotAvailable || code == queryCanceled || code == rowsOfGroup
 }
 
-func addLeaf(ctx context.Context, c *pgx.Conn, table, parent string, keep int) error {
-	name := fmt.Sprintf("%s_k%d", parent, keep)
+// addLeaves makes the leaves of a group in a week of every table.
+func addLeaves(ctx context.Context, c *pgx.Conn, week string, keep int) error {
 	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtext('zonebroker partitions')); SET LOCAL statement_timeout = '1s'`); err != nil {
 			return err
 		}
-		var exists bool
-		if err := tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, name).Scan(&exists); err != nil || exists {
-			return err
+		for _, table := range partitioned {
+			parent := table + week
+			name := fmt.Sprintf("%s_k%d", parent, keep)
+			var done bool
+			if err := tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL OR to_regclass($2) IS NULL`, name, parent).Scan(&done); err != nil {
+				return err
+			}
+			if done {
+				continue
+			}
+			ddl := fmt.Sprintf(`%s; ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%d)`, likeTable(name, table), parent, name, keep)
+			if _, err := tx.Exec(ctx, ddl); err != nil {
+				return err
+			}
 		}
-		_, err := tx.Exec(ctx, fmt.Sprintf(`%s; ALTER TABLE %s ATTACH PARTITION %s FOR VALUES IN (%d)`, likeTable(name, table), parent, name, keep))
-		return err
+		return nil
 	})
 }
 

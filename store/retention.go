@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -59,12 +60,8 @@ func (o *Owner) Plan(ctx context.Context, leaf ledger.Leaf) (ledger.LeafPlan, er
 }
 
 func (p *planning) run(ctx context.Context) error {
-	const keeps = `SELECT DISTINCT keep FROM %s ORDER BY 1`
-	rows, err := p.tx.Query(ctx, fmt.Sprintf(keeps, p.out.Table))
-	if err != nil {
-		return err
-	}
-	if p.out.Keeps, err = pgx.CollectRows(rows, pgx.RowTo[int16]); err != nil || len(p.out.Keeps) == 0 {
+	var err error
+	if p.out.Keeps, err = keepsOf(ctx, p.tx, p.out.Leaf); err != nil || len(p.out.Keeps) == 0 {
 		return err
 	}
 	where, args := "true", []any(nil)
@@ -87,6 +84,40 @@ func (p *planning) run(ctx context.Context) error {
 		return err
 	}
 	return p.o.touching(ctx, p.tx, &p.out)
+}
+
+// keepsOf returns the groups that have rows in a leaf or in those that go with it:
+// a table may have no leaf for a group that another one has.
+func keepsOf(ctx context.Context, tx pgx.Tx, leaf ledger.Leaf) ([]int16, error) {
+	names, err := leavesWith(ctx, tx, leaf)
+	var out []int16
+	for _, name := range names {
+		rows, err := tx.Query(ctx, fmt.Sprintf(`SELECT DISTINCT keep FROM %s`, name))
+		if err != nil {
+			return nil, err
+		}
+		keeps, err := pgx.CollectRows(rows, pgx.RowTo[int16])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, keeps...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), err
+}
+
+// leavesWith returns a leaf with those of the class's other tables that go with it.
+func leavesWith(ctx context.Context, tx pgx.Tx, leaf ledger.Leaf) ([]string, error) {
+	const there = `SELECT relname::text FROM pg_class WHERE oid IN (SELECT to_regclass(n) FROM unnest($1::text[]) n) ORDER BY 1`
+	var names []string
+	for _, table := range tablesOf[leaf.Class] {
+		names = append(names, companion(leaf, table))
+	}
+	rows, err := tx.Query(ctx, there, names)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // runs reads the rows that go by log.
@@ -184,8 +215,15 @@ func (o *Owner) Drop(ctx context.Context, plan ledger.LeafPlan) error {
 }
 
 func (o *Owner) drop(ctx context.Context, tx pgx.Tx, plan ledger.LeafPlan) error {
-	if _, err := tx.Exec(ctx, `LOCK TABLE `+plan.Table+` IN ACCESS EXCLUSIVE MODE`); err != nil {
+	names, err := leavesWith(ctx, tx, plan.Leaf)
+	if err != nil || len(names) == 0 {
 		return err
+	}
+	if _, err := tx.Exec(ctx, `LOCK TABLE `+strings.Join(names, ", ")+` IN ACCESS EXCLUSIVE MODE`); err != nil {
+		return err
+	}
+	if keeps, err := keepsOf(ctx, tx, plan.Leaf); err != nil || !slices.Equal(keeps, plan.Keeps) {
+		return cmp.Or(err, error(reason.Newf(reason.RequestOverloaded, "%s has rows of other groups than as planned", plan.Table)))
 	}
 	decisions := plan.Class == ledger.ClassDecisions
 	count, args := `SELECT count(DISTINCT (log_id, log_idx)) FROM `+plan.Table, []any(nil)

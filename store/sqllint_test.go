@@ -182,13 +182,13 @@ var forbidden = []struct {
 }{
 	{"LISTEN and NOTIFY", regexp.MustCompile(`(?i)\b(LISTEN|NOTIFY|UNLISTEN|pg_notify)\b`), nil},
 	{"advisory locks", regexp.MustCompile(`(?i)pg_(try_)?advisory`), []string{
-		"migrate.go bootstrap", "partition.go addPartition", "leaf.go addLeaf",
+		"migrate.go bootstrap", "partition.go addPartition", "leaf.go addLeaves",
 		"owner.go Alone",        // of the partition manager: from the list of a drop to the drop
 		"pending.go AddPending", // to the end of its transaction; it bounds a list that grants nothing
 	}},
 	{"temporary tables", regexp.MustCompile(`(?i)\bTEMP(ORARY)?\b`), nil},
 	{"session settings", regexp.MustCompile(`(\A|;)\s*(SET (LOCAL )?(ROLE|\w+ *=)|RESET )`), []string{
-		"store.go becomeWriter", "migrate.go becomeOwner", "question.go becomeReader", "writer.go endStalled", "verify.go run", "leaf.go addLeaf",
+		"store.go becomeWriter", "migrate.go becomeOwner", "question.go becomeReader", "writer.go endStalled", "verify.go run", "leaf.go addLeaves",
 	}},
 	{"SERIAL", regexp.MustCompile(`\b(BIG|SMALL)?SERIAL\b`), nil},
 	// Not where attestations wait for it; auditors and the owner's sweep may.
@@ -276,7 +276,7 @@ func TestSQLPrepares(t *testing.T) {
 // dynamicSQL are the functions that put SQL together at run time: none of what
 // they add is a caller's. A new one has to be looked at and named here.
 var dynamicSQL = []string{
-	"retention.go runs", "retention.go run", "retention.go replaceLeaf", "retention.go dropEmptyWeeks", "retention.go drop", "retention.go changes",
+	"retention.go runs", "retention.go run", "retention.go keepsOf", "retention.go replaceLeaf", "retention.go dropEmptyWeeks", "retention.go drop", "retention.go changes",
 	"partition.go addPartition", "leaf.go likeTable", "migrate.go connectOwner", "erase.go erase",
 }
 
