@@ -53,7 +53,7 @@ func (v *verification) drift(r *row, s said) {
 			v.problem("index %d record %s: a row of its drift names another time, record, node or zone", r.Index, r.ID)
 		}
 		// Schema 3 did not say since when.
-		if r.packed && v.gone[r.Node] == 0 && !timeOf(d.lastGood).Equal(s.lastGood) {
+		if r.packed && s.sure && !timeOf(d.lastGood).Equal(s.lastGood) {
 			v.problem("index %d record %s: a row of its drift names another attestation before it than the log", r.Index, r.ID)
 		}
 	}

@@ -45,6 +45,8 @@ type nodeFacts struct {
 	erased     bool
 
 	open  *ledger.Interval // that stands after its last record; nil for none
+	span  followed         // how much of open is known
+	sure  bool             // good is known, where records of the node are declared gone
 	state ledger.NodeState // of it, what the next interval depends on
 }
 

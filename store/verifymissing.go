@@ -21,7 +21,15 @@ import (
 type missing struct {
 	decisions, evidence, svids ledger.Indices
 	changes                    map[ledger.NodeID]int64 // of listed records that changed a node's state
+	until                      map[ledger.NodeID]int64 // index behind the last list that has such records
+	leaves                     map[leafKey]int64       // whose decisions went, with the index that says so
 	weeks                      map[int64][]time.Time   // of drops, by the first and by the last index of each
+}
+
+// leafKey is a week and a retention group of it.
+type leafKey struct {
+	week int64 // Unix seconds
+	keep int16
 }
 
 // misdated says that an index is on the list of another week than its entry's.
@@ -57,7 +65,7 @@ type rowQuerier interface {
 // readMissing reads what the log of an id declares gone; problem hears of what
 // does not read.
 func readMissing(ctx context.Context, q rowQuerier, logID string, problem func(format string, args ...any)) (missing, error) {
-	m := missing{changes: make(map[ledger.NodeID]int64), weeks: make(map[int64][]time.Time)}
+	m := missing{changes: make(map[ledger.NodeID]int64), until: make(map[ledger.NodeID]int64), leaves: make(map[leafKey]int64), weeks: make(map[int64][]time.Time)}
 	const query = selectRecord + `WHERE log_id = $1 AND type IN ('retention.dropped', 'node.erased')
 		AND type NOT IN ('attestation', 'svid.issued') ORDER BY log_idx`
 	rows, err := q.Query(ctx, query, logID)
@@ -75,7 +83,7 @@ func readMissing(ctx context.Context, q rowQuerier, logID string, problem func(f
 			continue // what is no grant is found with the record
 		}
 		seen[g.Object] = true
-		if err := m.add(ctx, q, logID, g); errors.Is(err, errNotMissing) {
+		if err := m.add(ctx, q, logID, r.Index, g); errors.Is(err, errNotMissing) {
 			problem("index %d record %s: what it declares gone does not read (%s)", r.Index, r.ID, err)
 		} else if err != nil {
 			return m, err
@@ -87,7 +95,7 @@ func readMissing(ctx context.Context, q rowQuerier, logID string, problem func(f
 // errNotMissing marks an object that lists no missing rows.
 var errNotMissing = errors.New("its object is gone or was changed")
 
-func (m *missing) add(ctx context.Context, q rowQuerier, logID string, g ledger.Grant) error {
+func (m *missing) add(ctx context.Context, q rowQuerier, logID string, at int64, g ledger.Grant) error {
 	digest, err := hex.DecodeString(g.Object)
 	if err != nil {
 		return errNotMissing
@@ -118,8 +126,17 @@ func (m *missing) add(ctx context.Context, q rowQuerier, logID string, g ledger.
 			m.weeks[i] = append(m.weeks[i], listed.Week.UTC())
 		}
 	}
+	if listed.Class == ledger.ClassDecisions {
+		for _, keep := range listed.Keeps {
+			k := leafKey{listed.Week.Unix(), keep}
+			m.leaves[k] = max(m.leaves[k], at)
+		}
+	}
 	for node, n := range listed.Changes {
 		m.changes[node] += n
+		if len(spans) > 0 {
+			m.until[node] = max(m.until[node], spans[len(spans)-1].Last+1)
+		}
 	}
 	return nil
 }

@@ -115,6 +115,7 @@ type said struct {
 	driftZone string
 	baseLog   string    // hex digest of the event log that it was judged by without sending it
 	lastGood  time.Time // what the drift follows, zero for nothing
+	sure      bool      // lastGood is known
 }
 
 // content compares what the body says beyond its columns. The type is that of the
@@ -128,6 +129,7 @@ func (v *verification) content(r *row, kind string) {
 			return
 		}
 		s = said{evidence: a.Evidence, svids: a.SVIDs, drift: a.Drift, driftZone: a.DriftZone(), lastGood: v.facts.lastGood(a.Node)}
+		s.sure = v.gone[a.Node] == 0 || v.facts.node(a.Node).sure
 		if a.Baseline != nil {
 			s.baseLog = a.Baseline.EventLog
 		}
