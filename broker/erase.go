@@ -35,21 +35,12 @@ func (b *Broker) Erase(ctx context.Context, c Caller, id string, req api.EraseRe
 		return api.ErasureProof{}, errKeeping()
 	}
 	defer b.retention.mu.Unlock()
+	var out api.ErasureProof
 	e := &erasing{b: b, c: c, node: ledger.NodeID(id), reason: req.Reason}
-	var err error
-	if e.before, err = b.freshCheckpoint(ctx); err != nil {
-		return api.ErasureProof{}, err
-	}
-	if err := e.record(ctx); err != nil {
-		return api.ErasureProof{}, err
-	}
-	b.cfg.Step("erasure.recorded")
-	rows, err := b.cfg.Keeper.Erase(ctx, e.node)
-	if err != nil {
-		return api.ErasureProof{}, err
-	}
-	out, err := e.prove(ctx)
-	out.Rows = api.ErasedRows(rows)
+	err := b.cfg.Keeper.Alone(ctx, func(ctx context.Context) (err error) {
+		out, err = e.run(ctx)
+		return err
+	})
 	return out, err
 }
 
@@ -60,6 +51,24 @@ type erasing struct {
 	node   ledger.NodeID
 	reason string
 	before string // checkpoint
+}
+
+func (e *erasing) run(ctx context.Context) (api.ErasureProof, error) {
+	var err error
+	if e.before, err = e.b.freshCheckpoint(ctx); err != nil {
+		return api.ErasureProof{}, err
+	}
+	if err := e.record(ctx); err != nil {
+		return api.ErasureProof{}, err
+	}
+	e.b.cfg.Step("erasure.recorded")
+	rows, err := e.b.cfg.Keeper.Erase(ctx, e.node)
+	if err != nil {
+		return api.ErasureProof{}, err
+	}
+	out, err := e.prove(ctx)
+	out.Rows = api.ErasedRows(rows)
+	return out, err
 }
 
 func (b *Broker) freshCheckpoint(ctx context.Context) (string, error) {

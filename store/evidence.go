@@ -38,8 +38,9 @@ func (k contentKey) compare(o contentKey) int {
 // storedParts are keys of evidence and measurements that commits on the writer's
 // connection made durable: PCR values that a node shows with every renewal need
 // not go to the database each time. No broker deletes evidence but by dropping
-// past weeks, and a database that was put back to an earlier state has lost its
-// connections. What its superuser deletes is not sent again meanwhile;
+// past weeks, and what is an erased machine's own, which is not shown again in a
+// record that has to be judged again. A database that was put back to an earlier
+// state has lost its connections. What its superuser deletes is not sent again meanwhile;
 // VerifyHistory finds it (THREATS.md). Callers ask it too, what they need not
 // pack.
 type storedParts struct {
