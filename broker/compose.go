@@ -64,7 +64,9 @@ func (b *Broker) compose(a *attempt, prepared *issuer.Prepared) (ledger.Commit, 
 	if err != nil {
 		return ledger.Commit{}, err
 	}
-	if body.Drift = ledger.Changes(a.snap.State, state); body.Drift != nil && body.Zone == "" {
+	body.Drift = ledger.Changes(a.snap.State, state)
+	if body.Zone == "" {
+		// The denial is kept, and held, with the zone that it concerns.
 		body.NodeZone = state.Zone
 	}
 	rec, err := body.Record(salt)

@@ -88,6 +88,13 @@ func TestDriftOfEveryKind(t *testing.T) {
 		t.Errorf("record of zone %q, drift %v in zone %q", body.Zone, body.Drift, body.NodeZone)
 	}
 
+	// The same again changes nothing, and is kept with the zone all the same.
+	h.denied(reason.EventLogReplayMismatch)
+	expect()
+	if body := r.lastAttestation(h.node); body.Zone != "" || body.NodeZone != "measured" || body.Drift != nil {
+		t.Errorf("record of zone %q, drift %v in zone %q", body.Zone, body.Drift, body.NodeZone)
+	}
+
 	// And back into the good boot.
 	h.tpm.Boot(build.Machine{}.Log())
 	h.renew()

@@ -14,11 +14,15 @@ import (
 )
 
 // holdTouches asks whether a hold reaches rows of a week and of some groups. A
-// denial stands in no zone: its drift names the one that the node had.
+// denial stands in no zone: its drift names the one that the node had, and where
+// nothing drifted the node is in it still.
 const holdTouches = `SELECT EXISTS (SELECT 1 FROM attestation
 		WHERE recorded_at >= $1 AND recorded_at < $2 AND keep = ANY ($3) AND ($4 = '' OR node_id = $4) AND ($5 = '' OR zone = $5))
 	OR $5 <> '' AND EXISTS (SELECT 1 FROM drift_event
-		WHERE recorded_at >= $1 AND recorded_at < $2 AND keep = ANY ($3) AND ($4 = '' OR node_id = $4) AND zone = $5)`
+		WHERE recorded_at >= $1 AND recorded_at < $2 AND keep = ANY ($3) AND ($4 = '' OR node_id = $4) AND zone = $5)
+	OR $5 <> '' AND EXISTS (SELECT 1 FROM attestation a JOIN node_state s ON s.node_id = a.node_id
+		WHERE a.recorded_at >= $1 AND a.recorded_at < $2 AND a.keep = ANY ($3) AND ($4 = '' OR a.node_id = $4)
+		AND a.verdict = 'deny' AND a.zone = '' AND s.zone = $5)`
 
 // holdsInForce returns all holds that are not released, for whoever is about to
 // delete: where the rows may not be all of them, or not as a broker left them, it
@@ -135,7 +139,9 @@ func (o *Owner) holdsOn(ctx context.Context, tx pgx.Tx, node ledger.NodeID) (out
 	}
 	const query = `SELECT EXISTS (SELECT 1 FROM attestation WHERE node_id = $1 AND node_id <> ''
 			AND ($2 = '' OR zone = $2) AND recorded_at >= $3 AND recorded_at < $4)
-		OR $2 <> '' AND EXISTS (SELECT 1 FROM drift_event WHERE node_id = $1 AND zone = $2 AND recorded_at >= $3 AND recorded_at < $4)`
+		OR $2 <> '' AND EXISTS (SELECT 1 FROM drift_event WHERE node_id = $1 AND zone = $2 AND recorded_at >= $3 AND recorded_at < $4)
+		OR $2 <> '' AND EXISTS (SELECT 1 FROM attestation a JOIN node_state s ON s.node_id = a.node_id
+			WHERE a.node_id = $1 AND a.verdict = 'deny' AND a.zone = '' AND s.zone = $2 AND a.recorded_at >= $3 AND a.recorded_at < $4)`
 	for _, h := range holds {
 		seen = append(seen, h.ID)
 		if h.Node != "" && h.Node != node {

@@ -134,8 +134,8 @@ func pcrChanges(from, to map[string]string) []Drift {
 	return out
 }
 
-// DriftZone is the zone that the record's drift counts for: of a denial that
-// chose none, the one that the node had.
+// DriftZone is the zone that the record is kept with and that its drift counts
+// for: of a denial that chose none, the one that the node had.
 func (a Attestation) DriftZone() string {
 	if a.Zone == "" {
 		return a.NodeZone

@@ -98,7 +98,7 @@ type Attestation struct {
 	SVIDs          []IssuedSVID `json:"svids"`
 	Replica        string       `json:"replica"`
 	Drift          []Drift      `json:"drift,omitempty"`     // what changed with this record, in the order of its rows
-	NodeZone       string       `json:"node_zone,omitempty"` // of a record with drift and without Zone: the zone that the node had
+	NodeZone       string       `json:"node_zone,omitempty"` // of a record without Zone: the zone that the node had; older records have it with drift alone
 }
 
 // Reason is a refusal as recorded: the code and the public detail.
