@@ -21,6 +21,8 @@ type facts struct {
 	used  map[string]ledger.NodeID  // join token id -> node that it admitted
 	seqs  map[string]admissionPlace // admission id -> place of its last record
 
+	imported ledger.Grant // newest import of an inventory, zero for none
+
 	erased map[ledger.NodeID]string // hex digest of what the erasure of a node lists
 }
 
@@ -175,6 +177,9 @@ func (v *verification) checkGrants(ctx context.Context) error {
 		return err
 	}
 	if err := v.checkRetention(ctx); err != nil {
+		return err
+	}
+	if err := v.checkInventory(ctx); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.facts.rows)) {

@@ -162,6 +162,8 @@ func (f *facts) retention(g ledger.Grant) {
 	switch g.Type {
 	case ledger.TypeRetention:
 		f.rows["retention "+g.Subject] = g.RowHash
+	case ledger.TypeInventoryImport:
+		f.imported = g
 	case ledger.TypeHoldPlaced, ledger.TypeHoldReleased:
 		f.rows["legal_hold "+g.Subject] = g.RowHash
 	case ledger.TypeErased:
