@@ -90,33 +90,43 @@ func TestErasureLeavesWhatHostsShare(t *testing.T) {
 }
 
 // TestErasureOfTwoLogs: the node's records of another log are declared by a
-// record there, which changes nothing but the list.
+// record there, which changes nothing but the list. In between they stand, without
+// what is gone already.
 func TestErasureOfTwoLogs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a, _ := w.attested()
-	o := store.NewOwner(w.s, w.db.OwnerDSN)
-	plan := w.erasurePlan(o, a)
-	spans, err := plan.Missing.Spans()
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, second, n := plan.Missing, plan.Missing, len(spans)/2
-	for m, part := range map[*ledger.Missing][]ledger.Span{&first: spans[:n], &second: spans[n:]} {
-		if err := m.SetSpans(part); err != nil {
+	l := newTwoLogs(t)
+	worlds := []*world{l.world, l.other}
+	a, ak := l.enrol(1), part(ledger.PartAKPublic, "ak of a")
+	for i := range 6 {
+		now, err := worlds[i%2].s.NodeByID(t.Context(), a.Node.ID)
+		if err != nil {
 			t.Fatal(err)
 		}
-		m.Changes = map[ledger.NodeID]int64{a.Node.ID: m.Rows}
+		worlds[i%2].showParts(now, ledger.VerdictAllow, "", ak)
 	}
-	plan.Missing = first
-	w.erase(a, plan)
-	w.verify("")
-	w.publish(ledger.ObjectErased, string(a.Node.ID), second, nil)
-	w.verify("")
-	if got, err := o.Erase(t.Context(), a.Node.ID); err != nil || got.Records != 9 {
-		t.Fatalf("erased %+v: %v", got, err)
+	l.verifyBoth()
+	for i, want := range []int64{4, 3} {
+		w := worlds[i]
+		o := store.NewOwner(w.s, w.db.OwnerDSN)
+		now, err := w.s.NodeByID(t.Context(), a.Node.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan := w.erasurePlan(o, now)
+		if plan.Missing.Rows != want {
+			t.Errorf("log %d: %d rows planned, want %d", i, plan.Missing.Rows, want)
+		}
+		if i == 0 {
+			w.erase(now, plan)
+		} else {
+			w.publish(ledger.ObjectErased, string(a.Node.ID), plan.Missing, nil)
+		}
+		l.verifyBoth()
+		if got, err := o.Erase(t.Context(), a.Node.ID); err != nil || got.Records != want || got.Contents != 1-int64(i) {
+			t.Fatalf("log %d: erased %+v: %v", i, got, err)
+		}
+		l.verifyBoth()
 	}
-	w.verify("")
 }
 
 // TestErasureFence: of what is kept by content, the owner may delete a TPM's own

@@ -40,9 +40,9 @@ func (k contentKey) compare(o contentKey) int {
 // not go to the database each time. No broker deletes evidence but by dropping
 // past weeks, and what is an erased machine's own, which is not shown again in a
 // record that has to be judged again. A database that was put back to an earlier
-// state has lost its connections. What its superuser deletes is not sent again meanwhile;
-// VerifyHistory finds it (THREATS.md). Callers ask it too, what they need not
-// pack.
+// state has lost its connections. What its superuser deletes is not sent again
+// meanwhile; VerifyHistory finds it (THREATS.md). Callers ask it too, what they
+// need not pack.
 type storedParts struct {
 	mu            sync.Mutex
 	recent, older map[contentKey]struct{} // guarded by mu

@@ -23,9 +23,11 @@ func nodeEraseCmd() *cobra.Command {
 		Use:   "erase NODE --reason WHY -o FILE",
 		Short: "Remove what is personal of a node, for good",
 		Long: `Erase disables a node for good and deletes what the database holds of it: its
-records, its evidence as far as no other node's records name it, SVID rows, drift
-and intervals. Its id, the hash of its EK and the entries of the log stay, and so
-does its admission (zonebroker node revoke). A legal hold refuses it.
+records with their quotes, the keys and the EK certificate of its TPM, SVID rows,
+drift and intervals. Logs that hosts share go with their week. Its id, the hash of
+its EK and the entries of the log stay, and so does its admission (zonebroker node
+revoke). A legal hold refuses it. Where the node has records in several logs, run it
+at a broker of each.
 
 FILE gets the proof that the log is whole: the entries of the deleted records with
 their inclusion proofs. zonebroker history verify-erasure checks it without a
