@@ -19,3 +19,6 @@ func (b *Broker) PollRetention(ctx context.Context) error { return b.pollRetenti
 func (b *Broker) EvidenceGone(body ledger.Attestation) error {
 	return b.evidenceGone(body, ledger.PartQuote)
 }
+
+// GroupsEver says which groups rows may have.
+func (b *Broker) GroupsEver(ctx context.Context) (ledger.GroupAt, error) { return b.groupsEver(ctx) }

@@ -24,7 +24,9 @@ type Keeper interface {
 	// the database's clock, oldest first.
 	Leaves(ctx context.Context, class string, now time.Time) ([]ledger.Leaf, error)
 	// Plan says what would go of a leaf: it never lists what rights rest on.
-	Plan(ctx context.Context, leaf ledger.Leaf) (ledger.LeafPlan, error)
+	// reason.StoreRowForged where a row is not what the log says, or of a group that
+	// it was never given.
+	Plan(ctx context.Context, leaf ledger.Leaf, group ledger.GroupAt) (ledger.LeafPlan, error)
 	// Drop takes away what a plan lists. reason.RequestOverloaded where the rows are
 	// in use, or a hold was placed since the plan was made.
 	Drop(ctx context.Context, plan ledger.LeafPlan) error
@@ -41,6 +43,8 @@ type Keeper interface {
 type Retained interface {
 	// Retention returns the version in force, nil before the first.
 	Retention(ctx context.Context) (*ledger.Retention, error)
+	// Retentions returns the newest 500 versions, the oldest first.
+	Retentions(ctx context.Context) ([]ledger.Retention, error)
 	// Holds returns the legal holds, those in force first, the newest first.
 	Holds(ctx context.Context, released bool) ([]ledger.Hold, error)
 	// Hold returns one, released or not; nil where there is none.

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -56,6 +57,15 @@ func (m *memStore) Retention(ctx context.Context) (*ledger.Retention, error) {
 		return &r, nil
 	}
 	return nil, nil
+}
+
+func (m *memStore) Retentions(ctx context.Context) ([]ledger.Retention, error) {
+	if err := m.enter(ctx, "Retentions"); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.retained.retention), nil
 }
 
 func (m *memStore) Holds(ctx context.Context, released bool) ([]ledger.Hold, error) {

@@ -164,19 +164,27 @@ func (b *Broker) pollRetention(ctx context.Context) error {
 }
 
 func (b *Broker) loadRetention(ctx context.Context, row ledger.Retention) error {
+	r, err := b.openRetention(ctx, row)
+	if err == nil {
+		b.retention.active.Store(r)
+	}
+	return err
+}
+
+// openRetention reads the document of a version.
+func (b *Broker) openRetention(ctx context.Context, row ledger.Retention) (*activeRetention, error) {
 	o, err := b.cfg.Store.ObjectByDigest(ctx, ledger.ObjectRetention, row.Document)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if o == nil {
-		return reason.Newf(reason.StoreRowForged, "the document of retention version %d is gone or was changed", row.Version)
+		return nil, reason.Newf(reason.StoreRowForged, "the document of retention version %d is gone or was changed", row.Version)
 	}
 	doc, problems := policy.LoadRetention(policy.File{Name: "document", Bytes: o.Bytes})
 	if len(problems) > 0 {
-		return fmt.Errorf("retention version %d does not load: %s", row.Version, problems[0])
+		return nil, fmt.Errorf("retention version %d does not load: %s", row.Version, problems[0])
 	}
-	b.retention.active.Store(&activeRetention{row: row, document: *doc, text: string(o.Bytes)})
-	return nil
+	return &activeRetention{row: row, document: *doc, text: string(o.Bytes)}, nil
 }
 
 // roomErr says that the history will soon have no place for new records.

@@ -41,7 +41,7 @@ func (k *memKeeper) Leaves(_ context.Context, class string, _ time.Time) ([]ledg
 	return k.leaves[class], nil
 }
 
-func (k *memKeeper) Plan(_ context.Context, leaf ledger.Leaf) (ledger.LeafPlan, error) {
+func (k *memKeeper) Plan(_ context.Context, leaf ledger.Leaf, _ ledger.GroupAt) (ledger.LeafPlan, error) {
 	p := k.plans[leaf.Table]
 	p.Leaf = leaf
 	return p, nil
@@ -206,6 +206,50 @@ func TestSweepRefuses(t *testing.T) {
 		out, err := r.b.Sweep(t.Context(), admin, api.SweepRequest{DryRun: true})
 		if reason.Of(err) != tc.want || len(out.Leaves) != tc.n {
 			t.Errorf("database ahead by %s, another at it %v: %d leaves, %v", tc.skew, tc.busy, len(out.Leaves), err)
+		}
+	}
+}
+
+// TestGroupsThatRowsMayHave: by the documents up to then, with an hour for
+// replicas to see the first.
+func TestGroupsThatRowsMayHave(t *testing.T) {
+	r := newRig(t)
+	r.b.SetKeeper(&memKeeper{store: r.store})
+	start := r.now()
+	apply := func(zone string) {
+		text := strings.ReplaceAll(retentionText, "[pay]", "["+zone+"]")
+		if _, err := r.b.ApplyRetention(t.Context(), admin, api.RetentionRequest{Document: text}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply("pay")
+	r.wait(10 * time.Hour)
+	apply("web")
+	group, err := r.b.GroupsEver(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		zone  string
+		after time.Duration
+		keep  int16
+		want  bool
+	}{
+		{"pay", -time.Hour, 0, true},
+		{"pay", -time.Hour, 1, false},
+		{"pay", 30 * time.Minute, 0, true},
+		{"pay", 30 * time.Minute, 1, true},
+		{"pay", 2 * time.Hour, 0, false},
+		{"pay", 2 * time.Hour, 1, true},
+		{"pay", 2 * time.Hour, 2, false},
+		{"pay", 11 * time.Hour, 0, true},
+		{"web", 2 * time.Hour, 1, false},
+		{"web", 2 * time.Hour, 0, true},
+		{"web", 11 * time.Hour, 1, true},
+		{"", 11 * time.Hour, 1, false},
+	} {
+		if got := group(tc.zone, start.Add(tc.after), tc.keep); got != tc.want {
+			t.Errorf("zone %q, %s after the first document, group %d: %v", tc.zone, tc.after, tc.keep, got)
 		}
 	}
 }

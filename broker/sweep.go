@@ -49,6 +49,9 @@ func (b *Broker) sweep(ctx context.Context, c Caller, req api.SweepRequest, out 
 	}
 	s := &sweep{b: b, r: r, by: c.Operator, dry: req.DryRun, now: now}
 	out.Retention = r.row.Version
+	if s.group, err = b.groupsEver(ctx); err != nil {
+		return err
+	}
 	var refused error // the first leaf that is not what the log says: the others go
 	for _, class := range ledger.Classes {
 		leaves, err := b.cfg.Keeper.Leaves(ctx, class, s.now)
@@ -93,6 +96,36 @@ type sweep struct {
 	by  string
 	dry bool
 	now time.Time
+
+	group ledger.GroupAt
+}
+
+// replicasFollow is how long a replica may give rows groups by a document that is
+// not in force any more: it looks every minute, unless the database is away.
+const replicasFollow = time.Hour
+
+// groupsEver says which group the documents up to some time gave a zone, and none
+// before the first: a row with another has it from somebody else, who may want it
+// dropped early.
+func (b *Broker) groupsEver(ctx context.Context) (ledger.GroupAt, error) {
+	rows, err := b.cfg.Store.Retentions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*activeRetention, len(rows))
+	for i, row := range rows {
+		if all[i], err = b.openRetention(ctx, row); err != nil {
+			return nil, err
+		}
+	}
+	return func(zone string, at time.Time, keep int16) bool {
+		if keep == 0 && (len(all) == 0 || at.Before(all[0].row.CreatedAt.Add(replicasFollow))) {
+			return true
+		}
+		return slices.ContainsFunc(all, func(r *activeRetention) bool {
+			return !r.row.CreatedAt.After(at.Add(maxSkew)) && r.keepOf(zone) == keep
+		})
+	}, nil
 }
 
 // ended reports whether rows of a week, of some groups, may all go.
@@ -118,7 +151,7 @@ func (s *sweep) leaf(ctx context.Context, l ledger.Leaf) (swept api.SweptLeaf, d
 	if !s.mayBeDue(l) {
 		return swept, false, nil
 	}
-	plan, err := s.b.cfg.Keeper.Plan(ctx, l)
+	plan, err := s.b.cfg.Keeper.Plan(ctx, l, s.group)
 	if err == nil && len(plan.Keeps) == 0 && !s.dry {
 		return swept, false, s.empty(ctx, plan)
 	}

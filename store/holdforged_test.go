@@ -43,7 +43,7 @@ func TestT60_HoldsAgainstTheWriter(t *testing.T) {
 			if err := w.tryExec(dsn, tc.sql); err != nil {
 				t.Fatal(err)
 			}
-			_, plan := o.Plan(t.Context(), w.leaf(ledger.ClassEvidence))
+			_, plan := o.Plan(t.Context(), w.leaf(ledger.ClassEvidence), anyGroup)
 			_, toErase := o.ErasurePlan(t.Context(), a.Node.ID)
 			_, erase := o.Erase(t.Context(), a.Node.ID)
 			for what, err := range map[string]error{"plan": plan, "drop": o.Drop(t.Context(), planned), "erasure plan": toErase, "erase": erase} {

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -113,7 +115,7 @@ func (l listing) wrong(i int64, entries map[int64]ledger.Entry, found []storedRo
 }
 
 // ofLeaf is what the records of a leaf that goes must be.
-func ofLeaf(plan ledger.LeafPlan, log string, gone *ledger.Indices) listing {
+func ofLeaf(plan ledger.LeafPlan, log string, gone *ledger.Indices, group ledger.GroupAt) listing {
 	return listing{
 		log: log, gone: gone,
 		entry: func(e ledger.Entry) string {
@@ -128,10 +130,24 @@ func ofLeaf(plan ledger.LeafPlan, log string, gone *ledger.Indices) listing {
 				return "rights rest on records of type " + r.Type
 			case !slices.Contains(plan.Keeps, r.keep):
 				return "its rows stand in another retention group than the record"
+			case !group(zoneOf(r.Record), r.RecordedAt, r.keep):
+				return "no retention document of its time gave it group " + strconv.Itoa(int(r.keep))
 			}
 			return ""
 		},
 	}
+}
+
+// zoneOf is the zone by which a record has its retention group.
+func zoneOf(r ledger.Record) string {
+	if r.Zone != "" || r.Type != ledger.TypeAttestation {
+		return r.Zone
+	}
+	var a ledger.Attestation
+	if json.Unmarshal(r.Body, &a) != nil {
+		return "" // its columns were derived from the body
+	}
+	return a.DriftZone()
 }
 
 // mayGo is goes, of one record.

@@ -65,7 +65,7 @@ func TestSweepLaundersNothing(t *testing.T) {
 			}
 			o := store.NewOwner(w.s, w.db.OwnerDSN)
 			w.db.Exec(t, `SET session_replication_role = replica; `+sql)
-			_, err := o.Plan(t.Context(), leaf)
+			_, err := o.Plan(t.Context(), leaf, anyGroup)
 			if reason.Of(err) != reason.StoreRowForged || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("planned with %q: %v", tc.want, err)
 			}

@@ -39,14 +39,17 @@ type planning struct {
 	tx   pgx.Tx
 	out  ledger.LeafPlan
 	stay []uuid.UUID // attestations that rights rest on
+
+	group ledger.GroupAt // which a row may have
 }
 
 // Plan says what would go of a leaf: the groups in it, the rows, the legal holds
 // that touch them, and the list to publish before they go. Each row that would go
 // is compared with its body and with the log: reason.StoreRowForged where one is
-// not what the log committed to, or not of this week.
-func (o *Owner) Plan(ctx context.Context, leaf ledger.Leaf) (ledger.LeafPlan, error) {
-	p := &planning{o: o, out: ledger.LeafPlan{Leaf: leaf}}
+// not what the log committed to, not of this week, or of a group that it was not
+// given.
+func (o *Owner) Plan(ctx context.Context, leaf ledger.Leaf, group ledger.GroupAt) (ledger.LeafPlan, error) {
+	p := &planning{o: o, group: group, out: ledger.LeafPlan{Leaf: leaf}}
 	err := o.do(ctx, "plan a drop", func(c *pgx.Conn) error {
 		tx, err := c.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 		if err != nil {
@@ -147,7 +150,7 @@ func (p *planning) list(ctx context.Context, runs map[string][]ledger.Span, wher
 			return err
 		}
 		fresh := declared.of(p.out.Class)[0].Without(spans)
-		if err := checkListed(ctx, p.tx, ofLeaf(p.out, logID, &declared.decisions), spans); err != nil {
+		if err := checkListed(ctx, p.tx, ofLeaf(p.out, logID, &declared.decisions, p.group), spans); err != nil {
 			return err
 		}
 		switch {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,7 +91,7 @@ func TestLeafGoesByAllTables(t *testing.T) {
 	w.verify("")
 	// A leaf without rows in any table goes at once.
 	old := w.oldLeaf(ledger.ClassEvidence)
-	p, err := o.Plan(t.Context(), old)
+	p, err := o.Plan(t.Context(), old, anyGroup)
 	if err != nil || len(p.Keeps) != 0 {
 		t.Fatalf("%+v, %v", p, err)
 	}
@@ -99,5 +100,32 @@ func TestLeafGoesByAllTables(t *testing.T) {
 	}
 	if n := query[int](t, w.db, `SELECT count(*) FROM pg_class WHERE relname ~ 'evidence_(part|content)_p`+old.Week.Format("20060102")+`'`); n != 0 {
 		t.Errorf("%d tables of the week are left", n)
+	}
+}
+
+// TestGroupOfARowIsHeldAgainstItsZone: keep stands in no body, and decides when a
+// row goes.
+func TestGroupOfARowIsHeldAgainstItsZone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, b := w.attested()
+	w.showIn(b, 1, "log of b")
+	o := store.NewOwner(w.s, w.db.OwnerDSN)
+	from := query[time.Time](t, w.db, `SELECT max(recorded_at) FROM attestation`)
+	since := func(zone string, at time.Time, keep int16) bool {
+		if zone != "payments" {
+			t.Errorf("asked of zone %q", zone)
+		}
+		return keep == map[bool]int16{true: 0, false: 1}[at.Before(from)]
+	}
+	if _, err := o.Plan(t.Context(), w.leaf(ledger.ClassDecisions), since); err != nil {
+		t.Fatal(err)
+	}
+	w.db.Exec(t, `SET session_replication_role = replica; UPDATE attestation SET keep = 0; UPDATE evidence_part SET keep = 0; UPDATE svid SET keep = 0`)
+	for _, class := range []string{ledger.ClassEvidence, ledger.ClassSVIDs} {
+		_, err := o.Plan(t.Context(), w.leaf(class), since)
+		if reason.Of(err) != reason.StoreRowForged || !strings.Contains(err.Error(), "gave it group 0") {
+			t.Errorf("%s: %v", class, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -89,6 +90,26 @@ func (s *Store) Retention(ctx context.Context) (*ledger.Retention, error) {
 			if s.genuine("retention", strconv.FormatInt(r.Version, 10), r.Retention, r.mac) {
 				out = &r.Retention
 				break
+			}
+		}
+		return err
+	})
+	return out, err
+}
+
+// Retentions returns the newest 500 versions that have our HMAC, the oldest of them
+// first.
+func (s *Store) Retentions(ctx context.Context) ([]ledger.Retention, error) {
+	var out []ledger.Retention
+	err := s.read(ctx, "list retention", func(ctx context.Context, c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, selectRetention+`ORDER BY version DESC LIMIT $1`, maxPage)
+		if err != nil {
+			return err
+		}
+		all, err := pgx.CollectRows(rows, scanRetention)
+		for _, r := range slices.Backward(all) {
+			if s.genuine("retention", strconv.FormatInt(r.Version, 10), r.Retention, r.mac) {
+				out = append(out, r.Retention)
 			}
 		}
 		return err

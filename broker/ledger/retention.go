@@ -139,6 +139,10 @@ type Leaf struct {
 	Keep  int16     // the only group in it, -1 where there may be several
 }
 
+// GroupAt reports whether a row of a zone that was recorded at a time may have
+// been given a group: whether a document of then said so.
+type GroupAt func(zone string, at time.Time, keep int16) bool
+
 // LeafPlan is what would go of a leaf.
 type LeafPlan struct {
 	Leaf
