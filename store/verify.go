@@ -281,9 +281,10 @@ func (v *verification) beyond(ctx context.Context, size int64) error {
 		UNION ALL SELECT n * 256, '' FROM log_tile WHERE log_id = $1 AND level IN (0, -1) AND n >= $2 / 256 ORDER BY 1 LIMIT 100`
 	const drift = `SELECT log_idx, record_id::text FROM drift_event WHERE log_id = $1 AND (log_idx >= $2 OR log_idx < 0) ORDER BY log_idx LIMIT 100`
 	const svids = `SELECT log_idx, serial FROM svid WHERE log_id = $1 AND (log_idx >= $2 OR log_idx < 0) ORDER BY log_idx LIMIT 100`
+	const parts = `SELECT log_idx, kind FROM evidence_part WHERE log_id = $1 AND (log_idx >= $2 OR log_idx < 0) ORDER BY log_idx LIMIT 100`
 	const spans = `SELECT log_idx, last_record::text FROM measurement_interval WHERE log_id = $1 AND (log_idx >= $2 OR log_idx < 0) ORDER BY log_idx LIMIT 100`
 	for _, q := range []struct{ sql, what string }{
-		{records, "a record"}, {drift, "its drift"}, {svids, "an SVID"}, {spans, "an interval"}, {entries, "an entry"},
+		{records, "a record"}, {drift, "its drift"}, {svids, "an SVID"}, {parts, "its evidence"}, {spans, "an interval"}, {entries, "an entry"},
 	} {
 		rows, err := v.tx.Query(ctx, q.sql, v.id, size)
 		if err != nil {

@@ -35,6 +35,10 @@ func (v *verification) addDrift(ctx context.Context, a, b int64, out map[int64][
 	var d driftRow
 	dest := []any{&idx, &d.recordedAt, &d.record, &d.node, &d.zone, &d.Kind, &d.Before, &d.After, &d.lastGood, &d.keep}
 	_, err = pgx.ForEachRow(rows, dest, func() error {
+		// Drift goes with its record, so that none is left of one that is declared gone.
+		if len(out[idx]) == 0 && v.missing.decisions.Has(idx) {
+			v.problem("index %d: drift of node %s, whose record is gone", idx, d.node)
+		}
 		for _, r := range out[idx] {
 			r.drift = append(r.drift, d)
 		}

@@ -35,10 +35,13 @@ func (v *verification) addParts(ctx context.Context, a, b int64, out map[int64][
 			}
 			ids = digestsOf(parts)
 		}
+		if len(out[idx]) == 0 && !v.missing.decisions.Has(idx) {
+			v.problem("index %d: evidence of a record that does not exist", idx)
+		}
 		for _, r := range out[idx] {
 			r.parts = append(r.parts, ids...)
 			// Where it stands decides when it goes.
-			r.misplaced = r.misplaced || !at.Equal(r.RecordedAt) || keep != r.keep
+			r.misplaced = r.misplaced || !at.Equal(r.RecordedAt) || keep != r.keep || (packed != nil) != (kind == kindInline)
 		}
 		return nil
 	})

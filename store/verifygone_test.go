@@ -49,3 +49,31 @@ func TestT60_AfterADrop(t *testing.T) {
 		})
 	}
 }
+
+// TestT60_Stray: rows at indices whose record is gone, or that no record has.
+func TestT60_Stray(t *testing.T) {
+	t.Parallel()
+	const gone = `(SELECT min(i) FROM generate_series(1, 20) i WHERE NOT EXISTS (SELECT 1 FROM attestation a WHERE a.log_idx = i))`
+	for name, tc := range map[string]struct{ sql, want string }{
+		"drift": {`INSERT INTO drift_event (recorded_at, log_id, log_idx, ord, record_id, node_id, zone, kind, before_value, after_value, keep)
+			SELECT now(), 'main', ` + gone + `, 0, gen_random_uuid(), (SELECT min(node_id) FROM node), 'payments', 'pcr.7', 'a', 'b', 0`, "drift of node"},
+		"interval": {`INSERT INTO measurement_interval (recorded_at, log_id, log_idx, keep, node_id, zone, measured, policy_version, valid_from, valid_until,
+			expires_at, first_record, last_record, renewals, ended) SELECT now(), 'main', ` + gone + `, 0, node_id, 'payments', digest, 1, now(), now(), now(),
+			gen_random_uuid(), gen_random_uuid(), 0, 'denied' FROM node, measurement_set LIMIT 1`, "an interval of node"},
+		"evidence": {`INSERT INTO evidence_part (recorded_at, log_id, log_idx, ord, kind, digest, packed, keep)
+			SELECT now(), 'main', 100000, 0, 'inline', '', '', 0`, "its evidence stands behind the head"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.attested()
+			w.drop(store.NewOwner(w.s, w.db.OwnerDSN), ledger.ClassDecisions)
+			if err := store.EnsurePartitions(t.Context(), w.db.OwnerDSN, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			w.verify("")
+			w.db.Exec(t, freely+tc.sql)
+			wantProblem(t, w, tc.want)
+		})
+	}
+}
