@@ -81,6 +81,9 @@ func TestTurnComesFirst(t *testing.T) {
 func TestInventoryThroughTwoLogs(t *testing.T) {
 	t.Parallel()
 	l := newTwoLogs(t)
+	// The turn is that of the first log, which is known once each has its head.
+	l.append(event(t))
+	l.other.append(event(t))
 	lists := [][]string{{"a", "c"}, {"b", "c"}}
 	for range 15 {
 		var wg sync.WaitGroup

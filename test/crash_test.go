@@ -6,17 +6,17 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/zonebroker/zonebroker/broker/agent"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/store"
 )
 
 // steps are the failpoints between every two steps of the pipeline, in order.
@@ -69,15 +69,24 @@ func TestT59_KilledBetweenEveryTwoSteps(t *testing.T) {
 // attestations returns the bodies of all attestation records, oldest first.
 func (c *cluster) attestations(t testing.TB) []ledger.Attestation {
 	t.Helper()
-	rows, err := c.super.Query(t.Context(), `SELECT body FROM attestation WHERE type = 'attestation' ORDER BY log_idx`)
-	must(t, err)
-	bodies, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	must(t, err)
-	out := make([]ledger.Attestation, len(bodies))
-	for i, b := range bodies {
-		must(t, json.Unmarshal([]byte(b), &out[i]))
+	records := c.records(t, ledger.Query{Type: ledger.TypeAttestation})
+	out := make([]ledger.Attestation, len(records))
+	for i, r := range slices.Backward(records) {
+		must(t, json.Unmarshal(r.Body, &out[len(records)-1-i]))
 	}
 	return out
+}
+
+// records returns the newest records that q asks for, at most 500, as they stand
+// in the database: no reading of them is recorded.
+func (c *cluster) records(t testing.TB, q ledger.Query) []ledger.Stored {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{DSN: c.writer, LogID: "main", Writer: "test", RowKey: [32]byte{1}})
+	must(t, err)
+	defer s.Close()
+	records, err := s.Records(t.Context(), q)
+	must(t, err)
+	return records
 }
 
 func (c *cluster) wantWhole(t testing.TB, p *replica) {

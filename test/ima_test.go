@@ -12,10 +12,12 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/ledger"
 	eventlog "github.com/zonebroker/zonebroker/verifier/eventlog/build"
 	"github.com/zonebroker/zonebroker/verifier/ima/build"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -219,13 +221,15 @@ func flipped(raw []byte, at int) []byte {
 // start, as the history has it.
 func sentFrom(t *testing.T, p *replica, id string) string {
 	t.Helper()
-	var body []byte
-	row := p.cluster.super.QueryRow(t.Context(), "SELECT body FROM attestation WHERE record_id = $1", id)
-	must(t, row.Scan(&body))
+	records := p.cluster.records(t, ledger.Query{Type: ledger.TypeAttestation})
+	at := slices.IndexFunc(records, func(r ledger.Stored) bool { return r.ID.String() == id })
+	if at < 0 {
+		t.Fatalf("no record %s", id)
+	}
 	var record struct {
 		First string `json:"ima_first"`
 	}
-	must(t, json.Unmarshal(body, &record))
+	must(t, json.Unmarshal(records[at].Body, &record))
 	return record.First
 }
 
