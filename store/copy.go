@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -102,6 +103,11 @@ func (t *transaction) copyRows(ctx context.Context) error {
 func (w *writer) copyIn(ctx context.Context, queries string, buffers []*copyBuffer) error {
 	conn := w.conn.PgConn()
 	answer := conn.Exec(ctx, queries)
+	if conn.IsClosed() {
+		// It broke while the queries were sent, and pgx is taking leave of the
+		// server on it: nobody else may write there.
+		return cmp.Or(answer.Close(), errors.New("the connection broke"))
+	}
 	w.s.cfg.Step("store.copy")
 	err := sendCopies(conn.Frontend(), buffers)
 	// What the server says tells more than that the connection broke.
