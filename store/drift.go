@@ -2,9 +2,6 @@ package store
 
 import (
 	"context"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -55,53 +52,4 @@ func driftQuery(q ledger.DriftQuery) (string, []any) {
 	f.between(q.Since, q.Until)
 	f.after(q.After)
 	return f.query(selectDrift, orderWithin, q.Limit)
-}
-
-// filter collects the conditions of a list, and their arguments apart from them.
-type filter struct {
-	where []string
-	args  []any
-}
-
-// add appends a condition in which each question mark stands for one of args.
-func (f *filter) add(used bool, condition string, args ...any) {
-	if !used {
-		return
-	}
-	for _, arg := range args {
-		f.args = append(f.args, arg)
-		condition = strings.Replace(condition, "?", "$"+strconv.Itoa(len(f.args)), 1)
-	}
-	f.where = append(f.where, condition)
-}
-
-// between bounds the time of the commit.
-func (f *filter) between(since, until time.Time) {
-	f.add(!since.IsZero(), "recorded_at >= ?", since)
-	f.add(!until.IsZero(), "recorded_at < ?", until)
-}
-
-// orderWithin is the order of rows of which a record has several.
-const orderWithin = "recorded_at DESC, log_idx DESC, log_id DESC, ord"
-
-// afterWithin goes on in orderWithin. The first half alone is where an index can
-// start.
-const afterWithin = "(recorded_at, log_idx, log_id) <= (?, ?, ?) AND ((recorded_at, log_idx, log_id) < (?, ?, ?) OR ord > ?)"
-
-// after goes on in orderWithin.
-func (f *filter) after(p ledger.Place) {
-	f.add(!p.IsZero(), afterWithin, p.RecordedAt, p.Index, p.LogID, p.RecordedAt, p.Index, p.LogID, p.Ord)
-}
-
-// query is the text and its arguments, for a page of at most maxPage rows.
-func (f *filter) query(selected, order string, limit int) (string, []any) {
-	if limit <= 0 || limit > maxPage {
-		limit = maxPage
-	}
-	args := append(f.args, limit)
-	where := ""
-	if len(f.where) > 0 {
-		where = "WHERE " + strings.Join(f.where, " AND ")
-	}
-	return selected + where + " ORDER BY " + order + " LIMIT $" + strconv.Itoa(len(args)), args
 }

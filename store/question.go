@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -247,40 +245,4 @@ func collect[T any](s *statement, out *[]T, scan pgx.RowToFunc[T]) asked {
 		*out, err = pgx.CollectRows(rows, scan)
 		return err
 	}}
-}
-
-// statement is a text with its arguments apart from it. Nothing of a question
-// ends up in the text.
-type statement struct {
-	text strings.Builder
-	args []any
-}
-
-// add appends text in which each question mark stands for one of args.
-func (s *statement) add(text string, args ...any) {
-	for _, arg := range args {
-		before, after, found := strings.Cut(text, "?")
-		if !found {
-			panic("store: more arguments than the text has places")
-		}
-		s.args = append(s.args, arg)
-		s.text.WriteString(before + "$" + strconv.Itoa(len(s.args)))
-		text = after
-	}
-	s.text.WriteString(text)
-}
-
-// where adds a condition where it is used.
-func (s *statement) where(used bool, condition string, args ...any) {
-	if used {
-		s.add(" AND "+condition, args...)
-	}
-}
-
-// pageOf is a limit within its bounds.
-func pageOf(limit int) int {
-	if limit <= 0 || limit > maxPage {
-		return maxPage
-	}
-	return limit
 }
