@@ -30,7 +30,8 @@ func rooms() []room {
 	verifier := "verifier/..."
 	return []room{
 		{path: "verifier/reason", pure: true},
-		{path: "verifier", pure: true, inside: []string{verifier}, modules: []string{gotpm, crypto}},
+		{path: "verifier/document", pure: true},
+		{path: "verifier", pure: true, inside: []string{verifier}, modules: []string{gotpm, crypto, jose, "github.com/fxamacker/cbor/v2"}},
 
 		{path: "broker/claim", pure: true, modules: []string{spiffe, jose, uuid}},
 		{path: "broker/claim/claimhttp", inside: []string{"broker/claim"}, modules: []string{spiffe}},
