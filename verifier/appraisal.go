@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/zonebroker/zonebroker/verifier/advisory"
+	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/eventlog"
 	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -12,9 +13,9 @@ import (
 
 // Binding classes: how firmly the evidence binds the nonce and the key.
 const (
-	ClassA = "A" // nonce and key inside a hardware-signed report
-	ClassB = "B" // nonce only
-	ClassC = "C" // bearer document
+	ClassA = document.ClassA
+	ClassB = document.ClassB
+	ClassC = document.ClassC
 )
 
 // Residency of the SVID key.
@@ -48,6 +49,7 @@ type Appraisal struct {
 	logBytes     []byte
 	logDigest    [32]byte
 	ima          *ima.Attested // nil where PCR 10 was not selected
+	documents    []Document    // that of format first
 	findings     []Finding
 }
 
@@ -69,7 +71,7 @@ func (a Appraisal) KeyResidency() string { return a.key }
 func (a Appraisal) Authentic() bool { return a.authentic }
 
 // Genuine reports whether the EK certificate chain verified, now or at
-// enrolment.
+// enrolment, or a document that names the node did.
 func (a Appraisal) Genuine() bool { return a.genuine }
 
 // Manufacturer returns the TPM manufacturer of the verified EK certificate in

@@ -18,11 +18,14 @@ import (
 // given to policy. No check after the signature runs unless the signature and
 // the binding hold: replaying a log for a stranger would be free work for them.
 func Appraise(ev Evidence, want Expectation, trust Trust, now time.Time) (Appraisal, error) {
-	by, ok := formats[ev.Format]
+	by, ok := judgeOf(ev.Format)
 	if !ok {
 		return Appraisal{}, reason.New(reason.RequestUnknownFormat, "this broker does not verify that evidence format")
 	}
 	a := Appraisal{format: ev.Format}
+	if err := checkItems(ev.Format, ev.Items); err != nil {
+		return a, err
+	}
 	err := by(&a, &ev, &want, &trust, now)
 	if refusals := a.Refusals(); err == nil && len(refusals) > 0 {
 		err = refusals[0]
@@ -48,21 +51,33 @@ func appraiseTPM2(a *Appraisal, ev *Evidence, want *Expectation, trust *Trust, n
 	if !bytes.Equal(ak.Name(), want.AKName) {
 		return reason.New(reason.ChallengeWrongNode, "the challenge was issued for another AK")
 	}
-	bound := Binding(want.Nonce, ev.SPKI, want.TrustDomain, want.Purpose, ev.Format, want.Context)
+	bound := bindingOf(ev, want, ev.Format)
 	attested, err := tpm2.AuthenticateQuote(ak, e.Quote, e.Signature, bound[:])
 	if err != nil {
 		return nameActivation(err, want.Purpose)
 	}
 	a.authentic = true
 	a.findings = make([]Finding, 0, 8)
-	a.clock, a.firmware = attested.Clock(), attested.FirmwareVersion()
-	a.pass("tpm2.quote", "signed by the AK over this challenge")
-
-	a.judgeClock(want)
-	a.judgePCRs(attested, e, want)
+	a.takeQuote(attested, e, want)
 	a.judgeMachine(e, want, trust, now)
 	a.judgeKey(&ak, ev, bound[:])
+	if len(ev.Items) > 0 {
+		j := itemJudge{a: a, ev: ev, want: want, trust: &trust.Documents, primary: bound, ak: ak.SPKI(), now: now}
+		j.judgeItems("")
+	}
 	return nil
+}
+
+func bindingOf(ev *Evidence, want *Expectation, format string) [32]byte {
+	return Binding(want.Nonce, ev.SPKI, want.TrustDomain, want.Purpose, format, want.Context)
+}
+
+// takeQuote judges an authentic quote: its clock, and PCRs by their logs.
+func (a *Appraisal) takeQuote(attested tpm2.Attested, e *TPM2Evidence, want *Expectation) {
+	a.clock, a.firmware = attested.Clock(), attested.FirmwareVersion()
+	a.pass("tpm2.quote", "signed by the AK over this challenge")
+	a.judgeClock(want)
+	a.judgePCRs(attested, e, want)
 }
 
 // nameActivation: at enrolment the nonce is the credential's secret, so a wrong

@@ -35,6 +35,7 @@ func (a Appraisal) Canonical() ([]byte, error) {
 	w.text(`","secure_boot":`, a.SecureBoot())
 	w.boot(&a)
 	w.ima(a.ima)
+	w.documents(a.documents)
 	w.findings(`,"findings":`, a.findings)
 	return append(w.out, '}'), w.err
 }

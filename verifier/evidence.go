@@ -17,13 +17,16 @@ const (
 	PurposeWorkload = "workload" // a proof with a relying party's nonce
 )
 
-// Evidence is what an attester handed over: attacker bytes. Exactly the member
-// of its format is set.
+// Evidence is what an attester handed over: attacker bytes. Format is the one that
+// names the node: a TPM quote, or the item of that format. Every other item is
+// evidence beside it.
 type Evidence struct {
 	Format string
 	SPKI   []byte // SubjectPublicKeyInfo DER of the key that asks for the SVID
 	CSR    []byte // PKCS#10 DER, proof of possession where the key is no TPM's
 	TPM2   *TPM2Evidence
+	Agent  *AgentProof // where no TPM quotes
+	Items  []Item
 }
 
 // TPM2Evidence is a quote with its logs. Structures come without the outer
@@ -49,7 +52,7 @@ type Expectation struct {
 	Purpose     string
 	Nonce       []byte
 	Context     []byte // SHA-256 of a relying party's nonce, or empty
-	AKName      []byte // pinned at enrolment, or the one that the credential names
+	AKName      []byte // pinned at enrolment, or the one that the credential names; of an agent key AgentKeyName
 	Selection   tpm2.Selection
 	IssuedAt    time.Time // of the challenge
 
@@ -88,4 +91,5 @@ type Trust struct {
 	EKRoots      ekcert.Roots
 	CRLs         x509chain.CRLs // an issuer without a list revokes nothing
 	ExtraVendors []string       // manufacturer ids beside the registry: a lab's own CA
+	Documents    Documents      // in platforms
 }

@@ -1,6 +1,10 @@
 package verifier
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // Formats of evidence.
 const (
@@ -24,8 +28,46 @@ var formats = map[string]judge{
 	FormatTPM2Lab: appraiseTPM2,
 }
 
-// Verifies reports whether there is a verifier for format.
+// judgeOf returns what judges evidence whose node is named by format.
+func judgeOf(format string) (judge, bool) {
+	if by, ok := formats[format]; ok {
+		return by, true
+	}
+	switch {
+	case itemFormats[format] == nil || format == FormatNVIDIA:
+		return nil, false
+	case Quoted(format):
+		return appraiseQuoted, true
+	}
+	return appraiseDocument, true
+}
+
+// Verifies reports whether evidence of format can name a node. A GPU's report
+// cannot: it is evidence beside that of the host.
 func Verifies(format string) bool {
-	_, ok := formats[format]
+	_, ok := judgeOf(format)
 	return ok
+}
+
+// VerifiesItem reports whether a document of format can stand beside other
+// evidence.
+func VerifiesItem(format string) bool {
+	return itemFormats[format] != nil && format != FormatJoinToken
+}
+
+// Quoted reports whether format is a document that vouches for the attestation
+// key of a TPM, whose quote comes with it.
+func Quoted(format string) bool { return format == FormatGCEAKCert || format == FormatAzureCVM }
+
+// Quotes reports whether a TPM quotes in evidence whose node is named by format.
+func Quotes(format string) bool { return formats[format] != nil || Quoted(format) }
+
+// Formats lists every format that can name a node or stand beside one, in order.
+func Formats() []string {
+	out := slices.Collect(maps.Keys(itemFormats))
+	for f := range formats {
+		out = append(out, f)
+	}
+	slices.Sort(out)
+	return out
 }

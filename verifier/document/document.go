@@ -28,6 +28,8 @@ const (
 // Facts is what one document proved. Every value comes from signed bytes; what
 // was sent beside them stands in no Facts.
 type Facts struct {
+	// Format is set by package verifier.
+	Format string
 	// Class is what the document proved this time: a format that can carry a nonce
 	// and was made without one is a bearer document.
 	Class      string
@@ -167,6 +169,9 @@ func (f *Facts) Values(name string) []string {
 // Hash returns what stands for a machine in a node's id: SHA-256 over the
 // length-prefixed kind and name.
 func (m Machine) Hash() [32]byte { return hash("zonebroker-machine-v1", m.Kind, m.Name) }
+
+// Anchor returns the machine as an anchor.
+func (m Machine) Anchor() Anchor { return Anchor{m.Kind, m.Name} }
 
 // Hash returns what an admission of the owner is found by.
 func (o Owner) Hash() [32]byte { return hash("zonebroker-owner-v1", o.Kind, o.Value) }

@@ -4,6 +4,7 @@ package reason
 // another meaning or taken out: alerts, policies and history refer to it.
 // testdata/codes.txt holds the released spelling.
 const (
+	AgentSignature              Code = "agent.signature"
 	AuthForbidden               Code = "auth.forbidden"
 	AuthInvalid                 Code = "auth.invalid"
 	AuthRequired                Code = "auth.required"
@@ -248,6 +249,7 @@ const (
 // table is the one place that says what a code means to a client: its class
 // and the HTTP status of the problem document that carries it.
 var table = []Info{
+	{AgentSignature, Deny, 403, "the agent key did not sign this challenge"},
 	{AuthForbidden, Deny, 403, "the caller's role does not allow this"},
 	{AuthInvalid, Deny, 401, "client certificate or token does not verify"},
 	{AuthRequired, Deny, 401, "the route needs a client certificate or token"},

@@ -166,6 +166,19 @@ func (a AK) Public() []byte { return bytes.Clone(a.public) }
 // 34 bytes; the slice is the caller's.
 func (a AK) Name() []byte { return bytes.Clone(a.name) }
 
+// SPKI returns the key as SubjectPublicKeyInfo DER, in the form of package
+// x509chain; nil for the zero value.
+func (a AK) SPKI() []byte {
+	if a.key == nil {
+		return nil
+	}
+	spki, err := x509.MarshalPKIXPublicKey(a.key)
+	if err != nil {
+		return nil
+	}
+	return spki
+}
+
 // QualifiedName returns the qualified name that the key has as a primary object
 // of the endorsement hierarchy, 34 bytes; the slice is the caller's. A quote by
 // a key of the same Name elsewhere carries another one.
