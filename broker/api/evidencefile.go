@@ -29,9 +29,11 @@ type EvidenceFile struct {
 
 // EvidenceMembers are the members of an AttestRequest that are evidence.
 type EvidenceMembers struct {
-	SPKI Bytes         `json:"spki,omitempty"`
-	CSR  Bytes         `json:"csr,omitempty"`
-	TPM2 *TPM2Evidence `json:"tpm2"` // ak_public is empty where Context.AKKey stands
+	SPKI  Bytes         `json:"spki,omitempty"`
+	CSR   Bytes         `json:"csr,omitempty"`
+	TPM2  *TPM2Evidence `json:"tpm2,omitempty"` // ak_public is empty where Context.AKKey stands
+	Agent *AgentProof   `json:"agent,omitempty"`
+	Items []Item        `json:"items,omitempty"`
 }
 
 // EvidenceContext is what the evidence has to match. With Nonce it is an
@@ -113,8 +115,15 @@ func (f EvidenceFile) Validate() error {
 func (m EvidenceMembers) validate(c *checks, keyElsewhere bool) {
 	c.size("/evidence/spki", len(m.SPKI), MaxSPKI)
 	c.size("/evidence/csr", len(m.CSR), MaxCSR)
+	validateItems(c, m.Items)
+	if m.Agent != nil {
+		c.required("/evidence/agent/public", len(m.Agent.Public), MaxSPKI)
+		c.required("/evidence/agent/signature", len(m.Agent.Signature), MaxSignature)
+	}
 	if m.TPM2 == nil {
-		c.fail(reason.RequestMalformed, "/evidence/tpm2: missing")
+		if m.Agent == nil {
+			c.fail(reason.RequestMalformed, "/evidence/tpm2: missing")
+		}
 		return
 	}
 	e := *m.TPM2

@@ -42,9 +42,9 @@ var areaRemedies = map[string]string{
 // remedies are for people who read an error at night: one step, concrete.
 var remedies = map[reason.Code]string{
 	reason.AgentSignature: "The state folder of the agent holds another key than the one that asked for the challenge, or two agents share it: one state folder a host.",
-	reason.AuthForbidden: "Ask through the admin socket as root or the broker's own user, or with a certificate of a role that may (zonebroker operator list).",
-	reason.AuthInvalid:   "A host connects again without the client certificate: its AK earns a new SVID. A person asks for a new role certificate (zonebroker operator add).",
-	reason.AuthRequired:  "Present the node's SVID as client certificate, or a role certificate where operators are asked for.",
+	reason.AuthForbidden:  "Ask through the admin socket as root or the broker's own user, or with a certificate of a role that may (zonebroker operator list).",
+	reason.AuthInvalid:    "A host connects again without the client certificate: its AK earns a new SVID. A person asks for a new role certificate (zonebroker operator add).",
+	reason.AuthRequired:   "Present the node's SVID as client certificate, or a role certificate where operators are asked for.",
 
 	reason.ChallengeExpired:   againNow,
 	reason.ChallengeInvalid:   againNow,

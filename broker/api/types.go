@@ -22,6 +22,10 @@ const (
 	MaxToken         = 2 << 10 // characters of a challenge token
 	MaxSPKI          = 1 << 10 // bytes of an SPKI DER
 	MaxCSR           = 4 << 10 // bytes of a PKCS#10 request
+	MaxItems         = 6       // documents of one attestation
+	MaxDocument      = 256 << 10
+	MaxItemParts     = 8       // companions of a document
+	MaxItemPart      = 1 << 20 // bytes of one: an event log
 )
 
 // Purposes of a challenge.
@@ -39,12 +43,23 @@ const FormatTPM2 = "tpm2"
 type Bytes []byte
 
 // ChallengeRequest asks for a nonce: with Enrol for a machine that brings EK and
-// AK, with AKName for a known AK. Exactly one of the two is set.
+// AK, with Agent for one that documents will name, with AKName for a known AK or
+// agent key. Exactly one of the three is set.
 type ChallengeRequest struct {
-	Format  string `json:"format"`
-	Purpose string `json:"purpose"`
-	Enrol   *Enrol `json:"enrol,omitempty"`
-	AKName  Bytes  `json:"ak_name,omitempty"`
+	Format  string      `json:"format"`
+	Purpose string      `json:"purpose"`
+	Enrol   *Enrol      `json:"enrol,omitempty"`
+	Agent   *AgentEnrol `json:"agent,omitempty"`
+	AKName  Bytes       `json:"ak_name,omitempty"`
+}
+
+// AgentEnrol is what a host says of itself at first contact where no EK names it.
+// Exactly one key is set: the agent key, or the AK of a format whose document
+// vouches for one.
+type AgentEnrol struct {
+	Public    Bytes  `json:"public,omitempty"`    // SubjectPublicKeyInfo DER, P-256
+	AKPublic  Bytes  `json:"ak_public,omitempty"` // TPMT_PUBLIC
+	JoinToken string `json:"join_token,omitempty"`
 }
 
 // Enrol is what a machine says of itself at first contact. TPM structures
@@ -57,8 +72,8 @@ type Enrol struct {
 	JoinToken     string  `json:"join_token,omitempty"`
 }
 
-// Challenge is the answer: a sealed token and what to quote. At enrolment the
-// nonce is inside Credential, and only the TPM that owns EK and AK learns it.
+// Challenge is the answer: a sealed token and what to quote. At enrolment of an EK
+// the nonce is inside Credential, and only the TPM that owns EK and AK learns it.
 type Challenge struct {
 	Token      string      `json:"token"`
 	Purpose    string      `json:"purpose"`
@@ -69,6 +84,9 @@ type Challenge struct {
 	// IMA says how much of the kernel's measurement list is known; nil where PCR 10
 	// is not selected, and no list is wanted.
 	IMA *IMAKnown `json:"ima,omitempty"`
+	// Evidence lists the formats of documents that some zone asks for: what a host
+	// cannot collect it leaves out.
+	Evidence []string `json:"evidence,omitempty"`
 }
 
 // IMAKnown is how many entries of the measurement list of this boot are attested
@@ -92,7 +110,24 @@ type AttestRequest struct {
 	Checkpoint string        `json:"checkpoint,omitempty"` // newest signed checkpoint that the agent holds
 	SPKI       Bytes         `json:"spki"`                 // of the SVID key
 	CSR        Bytes         `json:"csr,omitempty"`        // PKCS#10, where there is no certify
-	TPM2       *TPM2Evidence `json:"tpm2"`
+	TPM2       *TPM2Evidence `json:"tpm2,omitempty"`
+	Agent      *AgentProof   `json:"agent,omitempty"` // where no TPM quotes
+	Items      []Item        `json:"items,omitempty"`
+}
+
+// AgentProof is the signature of the agent key over the challenge
+// (verifier.AgentDigest), ASN.1.
+type AgentProof struct {
+	Public    Bytes `json:"public"`
+	Signature Bytes `json:"signature"`
+}
+
+// Item is one document as its platform gave it out, with its companions by name;
+// docs/evidence has a page for each format.
+type Item struct {
+	Format   string           `json:"format"`
+	Document Bytes            `json:"document,omitempty"`
+	Parts    map[string]Bytes `json:"parts,omitempty"`
 }
 
 // TPM2Evidence is the tpm2 format. Structures travel without outer TPM2B size.

@@ -22,6 +22,7 @@ const (
 	maxCheckpoint = 4 << 10 // bytes of a signed note with cosignatures
 	maxEKs        = 16      // EK hashes of one machine
 	maxGroups     = 32
+	maxFormats    = 32  // that a challenge lists
 	maxNote       = 500 // characters of an operator's note
 	maxTTL        = 7 * 24 * 3600
 	maxAnnounced  = 24 * 3600
@@ -29,6 +30,7 @@ const (
 
 var (
 	formatForm = regexp.MustCompile(`^[a-z][a-z0-9_.]{0,31}$`)
+	partForm   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
 	tokenForm  = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 	selectForm = regexp.MustCompile(`^[0-9a-f]{6}$`)
 	hashForm   = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -90,16 +92,22 @@ func (r ChallengeRequest) Validate() error {
 	var c checks
 	c.form("/format", r.Format, formatForm)
 	c.size("/ak_name", len(r.AKName), maxName)
-	if (r.Enrol != nil) == (len(r.AKName) > 0) {
-		c.fail(reason.RequestMalformed, "exactly one of enrol and ak_name is needed")
+	members := 0
+	for _, set := range []bool{r.Enrol != nil, r.Agent != nil, len(r.AKName) > 0} {
+		if set {
+			members++
+		}
+	}
+	if members != 1 {
+		c.fail(reason.RequestMalformed, "exactly one of enrol, agent and ak_name is needed")
 	}
 	switch r.Purpose {
 	case PurposeEnrol:
-		if r.Enrol == nil {
+		if r.Enrol == nil && r.Agent == nil {
 			c.fail(reason.RequestMalformed, "/enrol: missing")
 		}
 	case PurposeRenew, PurposeWorkload:
-		if r.Enrol != nil {
+		if r.Enrol != nil || r.Agent != nil {
 			c.fail(reason.RequestMalformed, "/enrol: only with purpose enrol")
 		}
 	default:
@@ -110,12 +118,24 @@ func (r ChallengeRequest) Validate() error {
 		c.required("/enrol/ak_public", len(e.AKPublic), MaxPublic)
 		c.size("/enrol/ek_certificate", len(e.EKCertificate), MaxEKCertificate)
 		c.chain("/enrol/ek_chain", e.EKChain)
-		c.size("/enrol/join_token", len(e.JoinToken), maxJoinToken)
-		if e.JoinToken != "" {
-			c.form("/enrol/join_token", e.JoinToken, tokenForm)
+		c.joinToken("/enrol/join_token", e.JoinToken)
+	}
+	if a := r.Agent; a != nil {
+		if (len(a.Public) > 0) == (len(a.AKPublic) > 0) {
+			c.fail(reason.RequestMalformed, "/agent: exactly one of public and ak_public is needed")
 		}
+		c.size("/agent/public", len(a.Public), MaxSPKI)
+		c.size("/agent/ak_public", len(a.AKPublic), MaxPublic)
+		c.joinToken("/agent/join_token", a.JoinToken)
 	}
 	return c.err
+}
+
+func (c *checks) joinToken(at, token string) {
+	c.size(at, len(token), maxJoinToken)
+	if token != "" {
+		c.form(at, token, tokenForm)
+	}
 }
 
 // Validate is as for ChallengeRequest. prev is a UUID in its canonical lower
@@ -132,15 +152,40 @@ func (r AttestRequest) Validate() error {
 	c.size("/checkpoint", len(r.Checkpoint), maxCheckpoint)
 	c.required("/spki", len(r.SPKI), MaxSPKI)
 	c.size("/csr", len(r.CSR), MaxCSR)
-	if r.TPM2 == nil {
-		c.fail(reason.RequestMalformed, "/tpm2: missing")
+	validateItems(&c, r.Items)
+	if r.Agent != nil {
+		c.required("/agent/public", len(r.Agent.Public), MaxSPKI)
+		c.required("/agent/signature", len(r.Agent.Signature), MaxSignature)
+	}
+	if (r.TPM2 == nil) == (r.Agent == nil) {
+		c.fail(reason.RequestMalformed, "exactly one of tpm2 and agent is needed")
 		return c.err
 	}
-	r.TPM2.validate(&c)
-	if (len(r.CSR) > 0) == (r.TPM2.Certify != nil) {
+	if r.TPM2 != nil {
+		r.TPM2.validate(&c)
+	}
+	if certified := r.TPM2 != nil && r.TPM2.Certify != nil; (len(r.CSR) > 0) == certified {
 		c.fail(reason.RequestMalformed, "exactly one of csr and tpm2/certify is needed")
 	}
 	return c.err
+}
+
+// validateItems bounds documents before anything looks into them.
+func validateItems(c *checks, items []Item) {
+	c.size("/items", len(items), MaxItems)
+	for i, item := range items {
+		at := fmt.Sprintf("/items/%d", i)
+		c.form(at+"/format", item.Format, formatForm)
+		c.size(at+"/document", len(item.Document), MaxDocument)
+		c.size(at+"/parts", len(item.Parts), MaxItemParts)
+		for _, name := range slices.Sorted(maps.Keys(item.Parts)) {
+			c.form(at+"/parts", name, partForm)
+			c.required(at+"/parts/"+name, len(item.Parts[name]), MaxItemPart)
+		}
+		if c.err != nil {
+			return
+		}
+	}
 }
 
 func (e *TPM2Evidence) validate(c *checks) {
@@ -186,8 +231,12 @@ func (ch Challenge) Validate() error {
 		c.fail(reason.RequestMalformed, "exactly one of nonce and credential is needed")
 	}
 	c.size("/nonce", len(ch.Nonce), maxPCRValue)
-	if (ch.Credential != nil) != (ch.Purpose == PurposeEnrol) {
+	if ch.Credential != nil && ch.Purpose != PurposeEnrol {
 		c.fail(reason.RequestMalformed, "/credential: with purpose enrol and only there")
+	}
+	c.size("/evidence", len(ch.Evidence), maxFormats)
+	for i, f := range ch.Evidence {
+		c.form(fmt.Sprintf("/evidence/%d", i), f, formatForm)
 	}
 	if k := ch.Credential; k != nil {
 		c.required("/credential/blob", len(k.Blob), MaxPublic)

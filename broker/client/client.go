@@ -185,10 +185,14 @@ func (c *Client) Peer() Peer {
 // connects anew, and asks for the client certificate again.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Challenge asks for a nonce or a credential.
+// Challenge asks for a nonce or a credential. An EK gets a credential and nothing
+// else does: a nonce in its place would prove no EK.
 func (c *Client) Challenge(ctx context.Context, req api.ChallengeRequest) (api.Challenge, error) {
 	var out api.Challenge
 	err := c.call(ctx, "/v1/challenge", req, maxChallenge, &out)
+	if err == nil && out.Purpose == req.Purpose && (req.Enrol != nil) != (out.Credential != nil) {
+		return api.Challenge{}, &AnswerError{Status: 200, Why: "the challenge of an EK is a credential, and no other is"}
+	}
 	return out, err
 }
 

@@ -72,11 +72,15 @@ func judgeAttestation(f api.EvidenceFile, t verifier.Trust) (Verdict, error) {
 		return Verdict{}, err
 	}
 	ev := Evidence(f.Format, f.Evidence)
-	ev.TPM2.IMA = IMA(f.Evidence.TPM2)
-	bound := verifier.Binding(want.Nonce, ev.SPKI, want.TrustDomain, want.Purpose, ev.Format, want.Context)
-	quote := quoteOf(f)
-	_, findings, quoteErr := tpm2.Verify(quote, tpm2.Context{Qualifying: bound[:], Selection: want.Selection})
-
+	var findings []reason.Finding
+	var quoteErr error
+	if ev.TPM2 != nil {
+		ev.TPM2.IMA = IMA(f.Evidence.TPM2)
+		bound := verifier.Binding(want.Nonce, ev.SPKI, want.TrustDomain, want.Purpose, ev.Format, want.Context)
+		_, findings, quoteErr = tpm2.Verify(quoteOf(f), tpm2.Context{
+			Qualifying: bound[:], Selection: want.Selection, AnySigner: verifier.Quoted(ev.Format),
+		})
+	}
 	appraisal, refusal := verifier.Appraise(ev, want, t, f.Context.Time)
 	canonical, err := appraisal.Canonical()
 	if err != nil {
@@ -100,6 +104,9 @@ var quoteChecks = map[string]bool{"tpm2.quote": true, "tpm2.pcrs": true}
 
 // addAppraised adds what was judged beside the quote.
 func (v *Verdict) addAppraised(a verifier.Appraisal, quoteErr error) {
+	for _, d := range a.Documents() {
+		v.Findings = append(v.Findings, d.Findings...)
+	}
 	for _, f := range a.Findings() {
 		if quoteChecks[f.Check] && (f.Outcome != reason.Refused || quoteErr != nil) {
 			continue
@@ -140,6 +147,9 @@ func quoteOf(f api.EvidenceFile) tpm2.Evidence {
 // what came with it.
 func judgeCapture(f api.EvidenceFile, t verifier.Trust) (Verdict, error) {
 	x := f.Context
+	if f.Evidence.TPM2 == nil {
+		return Verdict{}, reason.New(reason.RequestMalformed, "/evidence/tpm2: a capture without a nonce is a quote")
+	}
 	sel, err := tpm2.ParseSelection(x.Select)
 	if err != nil {
 		return Verdict{}, err

@@ -13,7 +13,10 @@ import (
 // checked (Validate), in the words of the verifier. Nothing is copied. The
 // measurement list is left out: see IMA.
 func Evidence(format string, m api.EvidenceMembers) verifier.Evidence {
-	ev := verifier.Evidence{Format: format, SPKI: m.SPKI, CSR: m.CSR}
+	ev := verifier.Evidence{Format: format, SPKI: m.SPKI, CSR: m.CSR, Items: items(m.Items)}
+	if m.Agent != nil {
+		ev.Agent = &verifier.AgentProof{Public: m.Agent.Public, Signature: m.Agent.Signature}
+	}
 	e := m.TPM2
 	if e == nil {
 		return ev
@@ -30,6 +33,21 @@ func Evidence(format string, m api.EvidenceMembers) verifier.Evidence {
 	}
 	ev.TPM2 = t
 	return ev
+}
+
+func items(list []api.Item) []verifier.Item {
+	out := make([]verifier.Item, 0, len(list))
+	for _, i := range list {
+		item := verifier.Item{Format: i.Format, Document: i.Document}
+		if len(i.Parts) > 0 {
+			item.Parts = make(map[string][]byte, len(i.Parts))
+		}
+		for name, part := range i.Parts {
+			item.Parts[name] = part
+		}
+		out = append(out, item)
+	}
+	return out
 }
 
 // IMA returns the measurement list that was sent, nil for none. A broker takes it
@@ -55,6 +73,19 @@ func pcrValues(m map[string]api.Bytes) map[int][]byte {
 // Members is the other direction.
 func Members(ev verifier.Evidence) api.EvidenceMembers {
 	out := api.EvidenceMembers{SPKI: ev.SPKI, CSR: ev.CSR}
+	if ev.Agent != nil {
+		out.Agent = &api.AgentProof{Public: ev.Agent.Public, Signature: ev.Agent.Signature}
+	}
+	for _, i := range ev.Items {
+		item := api.Item{Format: i.Format, Document: i.Document}
+		if len(i.Parts) > 0 {
+			item.Parts = make(map[string]api.Bytes, len(i.Parts))
+		}
+		for name, part := range i.Parts {
+			item.Parts[name] = part
+		}
+		out.Items = append(out.Items, item)
+	}
 	t := ev.TPM2
 	if t == nil {
 		return out
