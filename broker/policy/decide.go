@@ -6,7 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/advisory"
+	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -36,6 +38,8 @@ type Evidence interface {
 	FirmwareVersion() uint64 // of the quote
 	// Advisories are those about this maker and firmware.
 	Advisories() []advisory.Advisory
+	// Documents are the verified ones, that of Format first.
+	Documents() []verifier.Document
 }
 
 // Node is what is known of the host from its granting rows.
@@ -55,6 +59,8 @@ type Input struct {
 	AttestedAt time.Time // issue time of the challenge
 	Rebooted   bool      // the TPM was reset since the last accepted attestation
 	Announced  bool      // an operator said that it would be
+	// FirstContact says that the node is new, or comes with a new agent key.
+	FirstContact bool
 }
 
 // Mismatch is one difference from the reference set that came closest.
@@ -94,7 +100,8 @@ const maxSkew = 10 * time.Second
 // Refused evidence is denied with its own codes before any zone is looked at.
 // Codes: policy.missing, policy.no_zone, policy.zone_ambiguous, and of the
 // chosen zone node.not_admitted, node.reboot_unannounced, node.ak_unapproved, policy.evidence_age,
-// policy.evidence_missing, policy.binding_class, policy.secure_boot, ekcert.validity,
+// policy.evidence_missing, policy.binding_class, policy.measurement_mismatch,
+// ec2.pending_time and the hazards of documents, policy.secure_boot, ekcert.validity,
 // policy.tpm_kind, tpm2.firmware_denied, tpm2.advisory, policy.kexec, policy.hibernation,
 // policy.reference_missing, policy.pcr_mismatch. Evidence that panics is
 // policy.error: a fault in judging must never become a pass.
@@ -124,6 +131,7 @@ func (s *Set) Decide(in Input) (d Decision) {
 	d.Zone, d.Tier = z.Name, z.Tier
 	d.Reasons = append(d.Reasons, z.checkNode(in)...)
 	d.Reasons = append(d.Reasons, z.checkEvidence(in)...)
+	d.Reasons = append(d.Reasons, z.checkDocuments(in)...)
 	d.Reasons = append(d.Reasons, z.checkTPM(in)...)
 	d.Reasons = append(d.Reasons, z.checkBoot(in)...)
 	measured, mismatches := s.checkReferences(z, in)
@@ -185,8 +193,19 @@ func (z *zone) selects(in Input) bool {
 	return slices.ContainsFunc(z.Selectors.Any, func(s selector) bool {
 		return s.names(in.Node) &&
 			(s.EKManufacturer == "" || s.EKManufacturer == in.Appraisal.Manufacturer()) &&
-			(s.Format == "" || s.Format == in.Appraisal.Format())
+			(s.Format == "" || s.Format == in.Appraisal.Format()) &&
+			(s.Owner == "" || owned(in.Appraisal, s.Owner))
 	})
+}
+
+// owned reports whether the document that names the node proved the owner.
+func owned(ev Evidence, owner string) bool {
+	for _, d := range ev.Documents() {
+		if d.Format == ev.Format() {
+			return slices.ContainsFunc(d.Owners, func(o document.Owner) bool { return o.Kind+"="+o.Value == owner })
+		}
+	}
+	return false
 }
 
 // checkNode asks whether the machine is ours.
@@ -208,6 +227,17 @@ func (z *zone) checkNode(in Input) []*reason.Error {
 	return out
 }
 
+// boundByReport reports whether the document that names the node is a hardware
+// report made for the key.
+func boundByReport(ev Evidence) bool {
+	for _, d := range ev.Documents() {
+		if d.Format == ev.Format() {
+			return d.Class == document.ClassA && d.KeyBound
+		}
+	}
+	return false
+}
+
 // checkEvidence asks whether evidence of the wanted kind and strength is there.
 func (z *zone) checkEvidence(in Input) []*reason.Error {
 	var out []*reason.Error
@@ -222,10 +252,11 @@ func (z *zone) checkEvidence(in Input) []*reason.Error {
 	if !slices.Contains(z.Requires.Format, ev.Format()) {
 		out = append(out, reason.Newf(reason.PolicyEvidenceMissing, "zone %s wants evidence of format %v", z.Name, z.Requires.Format))
 	}
-	// A key outside the TPM can be copied, so that from tier 2 on the proof that
-	// it lives inside (TPM2_Certify) is a kind of evidence that is missing.
-	if z.Tier >= 2 && ev.KeyResidency() != "tpm" {
-		out = append(out, reason.Newf(reason.PolicyEvidenceMissing, "tier %d wants an SVID key that TPM2_Certify proves to live in the TPM", z.Tier))
+	// A key outside the TPM can be copied, so that from tier 2 on the proof that it
+	// lives inside (TPM2_Certify) is a kind of evidence that is missing; in a
+	// confidential VM the memory that holds it is what the report is about.
+	if z.Tier >= 2 && ev.KeyResidency() != "tpm" && !boundByReport(ev) {
+		out = append(out, reason.Newf(reason.PolicyEvidenceMissing, "tier %d wants an SVID key that TPM2_Certify proves to live in the TPM, or that a hardware report is bound to", z.Tier))
 	}
 	have, weakest := slices.Index(classes, ev.BindingClass()), slices.Index(classes, z.Requires.Class)
 	if have < 0 || have > weakest {

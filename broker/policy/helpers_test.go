@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/zonebroker/zonebroker/broker/policy"
+	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/advisory"
 	"github.com/zonebroker/zonebroker/verifier/ima"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -88,6 +89,7 @@ type evidence struct {
 	events                         map[int][]string
 	genuine, panics                bool
 	unproved                       error
+	documents                      []verifier.Document
 	kernel                         []string // nil: no command line is proved
 	list                           ima.Attested
 	expired                        bool
@@ -163,3 +165,5 @@ func codes(d policy.Decision) string {
 	}
 	return b.String()
 }
+
+func (e *evidence) Documents() []verifier.Document { return e.documents }

@@ -17,7 +17,6 @@ const (
 
 // loader collects documents and problems.
 type loader struct {
-	tiers      int // highest tier that is implemented
 	order      map[string]int
 	problems   []Problem
 	zones      []*placedZone
@@ -123,7 +122,7 @@ func (p *placedZone) overlap(other *placedZone) {
 // covers reports whether every node that b selects is selected by a.
 func (a selector) covers(b selector) bool {
 	within := func(x, y string) bool { return x == "" || x == y }
-	return within(a.Group, b.Group) && within(a.EKManufacturer, b.EKManufacturer) && within(a.Format, b.Format) && within(a.Node, b.Node)
+	return within(a.Group, b.Group) && within(a.EKManufacturer, b.EKManufacturer) && within(a.Format, b.Format) && within(a.Node, b.Node) && within(a.Owner, b.Owner)
 }
 
 func place(w *walker, n *yaml.Node) string {

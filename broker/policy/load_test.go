@@ -217,7 +217,7 @@ func TestZoneLint(t *testing.T) {
 		code             reason.Code
 	}{
 		{"any_genuine above tier 1", pay("[inventory, join_token", "[any_genuine, join_token"), "a.yaml:7:9", reason.PolicyInvalid},
-		{"tier 4 is not implemented", replace(pay("tier: 2", "tier: 4"), "grace: 55m", "grace: 0"), "a.yaml:4:7", reason.PolicyInvalid},
+		{"tier 4 is for confidential VMs", replace(pay("tier: 2", "tier: 4"), "grace: 55m", "grace: 0"), "a.yaml:8:11", reason.PolicyInvalid},
 		{"tier 3 without IMA", replace(pay("tier: 2", "tier: 3"), "grace: 55m", "grace: 0"), "a.yaml:8:11", reason.PolicyInvalid},
 		{"tier 5", lab("tier: 1", "tier: 5"), "a.yaml:4:7", reason.PolicyInvalid},
 		{"tier 2 that requires nothing", pay("references: [debian-12-6.1], secure_boot: true", "secure_boot: false"), "a.yaml:8:11", reason.PolicyInvalid},

@@ -25,11 +25,6 @@ const (
 	maxItems = 1024    // of one list; lists are compared item by item
 )
 
-// maxTier is the highest tier that this broker can earn for a node: 4 is a
-// confidential VM, which is not judged yet. A zone that claimed it would lie to
-// whoever reads only the tier.
-const maxTier = 3
-
 // File is one document with the name that problems are reported under.
 type File struct {
 	Name  string
@@ -59,11 +54,7 @@ type Set struct {
 // files, lines and columns; the set is nil if there is any. No zone at all is
 // the problem policy.missing.
 func Load(files []File) (*Set, []Problem) {
-	return load(files, maxTier)
-}
-
-func load(files []File, tiers int) (*Set, []Problem) {
-	l := &loader{tiers: tiers, order: map[string]int{}}
+	l := &loader{order: map[string]int{}}
 	for i, f := range files {
 		if _, twice := l.order[f.Name]; !twice {
 			l.order[f.Name] = i

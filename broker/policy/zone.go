@@ -8,6 +8,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -27,6 +29,7 @@ const (
 	admitAnyGenuine = "any_genuine"
 	admitOperator   = "operator"
 	admitInventory  = "inventory"
+	admitOwner      = "owner"
 )
 
 // graceOf is how long an SVID of a tier may outlive fresh_until.
@@ -44,10 +47,7 @@ func graceOf(tier int) time.Duration {
 // bearer.
 var classes = []string{"A", "B", "C"}
 
-var admitKinds = []string{admitInventory, "join_token", admitOperator, admitAnyGenuine, admitLab}
-
-// laterFormats have a name already, but no judge in this broker.
-var laterFormats = []string{"nitro", "ec2", "gce", "azure", "snp", "tdx", "nvidia", "k8s", "cca", "ear", "sts"}
+var admitKinds = []string{admitInventory, "join_token", admitOperator, admitOwner, admitAnyGenuine, admitLab}
 
 // zone is a document of kind Zone with its defaults filled in. The JSON names
 // are those of the YAML, so that the canonical form loads again.
@@ -76,6 +76,9 @@ type selector struct {
 	EKManufacturer string `json:"ek_manufacturer,omitempty"`
 	Format         string `json:"format,omitempty"`
 	Node           string `json:"node,omitempty"`
+	// Owner is an account, project, tenant … that a document of the node's format
+	// proved, as kind=value.
+	Owner string `json:"owner,omitempty"`
 }
 
 type requires struct {
@@ -92,10 +95,23 @@ type requires struct {
 	AnnouncedReboots bool `json:"announced_reboots,omitempty"`
 	// IMA wants the files judged that the kernel measured.
 	IMA *requiresIMA `json:"ima,omitempty"`
+	// Evidence are documents that have to be there.
+	Evidence *documentNeeds `json:"evidence,omitempty"`
+	// SameMachine is false where the zone takes documents that nothing ties to the
+	// machine; nil is true.
+	SameMachine *bool `json:"same_machine,omitempty"`
+	// Where are selectors of documents that must have one of the values, Minimum
+	// those that must not be below a number.
+	Where   map[string][]string `json:"where,omitempty"`
+	Minimum map[string]int      `json:"minimum,omitempty"`
+	// Allow are hazards that the zone takes, by code.
+	Allow []string `json:"allow,omitempty"`
 }
 
 type evidence struct {
 	MaxAge duration `json:"max_age"`
+	// MaxDocumentAge bounds the age of documents; 0 leaves it to their own expiry.
+	MaxDocumentAge duration `json:"max_document_age,omitempty"`
 }
 
 type issue struct {
@@ -124,9 +140,6 @@ func (l *loader) zone(w *walker, n *yaml.Node) {
 	}
 	tier := f.need("tier", "0 to 4")
 	z.Tier, p.tiered = w.number(tier, "tier", 0, 4)
-	if p.tiered && z.Tier > l.tiers {
-		w.invalid(tier, "tier %d is not implemented yet: it needs a confidential VM", z.Tier)
-	}
 	z.Priority, _ = w.number(f.get("priority"), "priority", 0, maxPriority)
 	if z.Lab, _ = w.boolean(f.get("lab"), "lab"); z.Lab && p.tiered && z.Tier > 0 {
 		w.invalid(f.get("lab"), "a lab zone is of tier 0: its keys prove nothing about a machine")
@@ -157,7 +170,7 @@ func (p *placedZone) selectors(f fields) {
 	}
 	s := p.w.fields(n, "selectors", "any")
 	for _, item := range p.w.list(s.need("any", "a list of alternatives"), "selectors.any") {
-		m := p.w.fields(item, "selector", "group", "ek_manufacturer", "format", "node")
+		m := p.w.fields(item, "selector", "group", "ek_manufacturer", "format", "node", "owner")
 		if item.Kind == yaml.MappingNode && len(item.Content) == 0 {
 			p.w.invalid(item, "selector is empty and would match every node; name what it matches")
 			continue
@@ -169,6 +182,7 @@ func (p *placedZone) selectors(f fields) {
 		if sel.Node, _ = p.w.text(m.get("node"), "node"); sel.Node != "" && !isNodeID(sel.Node) {
 			p.w.report(m.get("node"), reason.PolicyIdentityInvalid, "node must be a node id: 26 characters of lower-case base32")
 		}
+		sel.Owner, _ = p.w.owner(m.get("owner"))
 		if sel == (selector{}) {
 			continue // its members are wrong and were reported; it must not match everybody meanwhile
 		}
@@ -208,7 +222,8 @@ func (p *placedZone) requires(f fields) {
 	if n == nil {
 		n = &yaml.Node{Kind: yaml.MappingNode, Line: f.node.Line, Column: f.node.Column}
 	}
-	m := p.w.fields(n, "requires", "class", "format", "references", "secure_boot", "tpm", "boot", "announced_reboots", "ima")
+	m := p.w.fields(n, "requires", "class", "format", "references", "secure_boot", "tpm", "boot", "announced_reboots", "ima",
+		"evidence", "same_machine", "where", "minimum", "allow")
 	if class := m.get("class"); class != nil {
 		c, ok := p.w.text(class, "class")
 		if ok && !slices.Contains(classes, c) {
@@ -233,7 +248,9 @@ func (p *placedZone) requires(f fields) {
 	} else if p.tiered && p.Tier == 3 {
 		p.w.invalid(n, "tier 3 means measured files: the zone must require ima with file sets")
 	}
-	if p.tiered && p.Tier >= 2 && refs == nil && !p.Requires.SecureBoot {
+	p.documents(m)
+	p.lintDocuments(n)
+	if p.tiered && p.Tier >= 2 && refs == nil && !p.Requires.SecureBoot && !p.measures() {
 		p.w.invalid(n, "tier %d means measured boot: the zone must require references or secure_boot", p.Tier)
 	}
 }
@@ -252,14 +269,24 @@ func (p *placedZone) format(item *yaml.Node, what string) (string, bool) {
 func (w *walker) format(n *yaml.Node, what string) (string, bool) {
 	s, ok := w.text(n, what)
 	switch {
-	case !ok || s == formatTPM2 || s == formatTPM2Lab:
+	case !ok || verifier.Verifies(s):
 		return s, ok
-	case slices.Contains(laterFormats, s):
-		w.invalid(n, "format %q is not implemented yet", s)
+	case verifier.VerifiesItem(s):
+		w.invalid(n, "format %q names no node; ask for it in requires.evidence", s)
 	default:
-		w.invalid(n, "unknown format %q", clip(s))
+		w.invalid(n, "format %q is not verified by this broker", clip(s))
 	}
 	return "", false
+}
+
+// owner reads kind=value of package document.
+func (w *walker) owner(n *yaml.Node) (string, bool) {
+	s, ok := w.text(n, "owner")
+	if kind, value, cut := strings.Cut(s, "="); ok && (!cut || !document.KnownOwner(kind) || value == "") {
+		w.invalid(n, "owner must be kind=value, such as gcp.project=my-project; kinds are %s", strings.Join(document.OwnerKinds(), ", "))
+		return "", false
+	}
+	return s, ok
 }
 
 // lifetimes reads evidence and issue. fresh_until is attested_at + max_age; a
@@ -269,9 +296,12 @@ func (p *placedZone) lifetimes(f fields) {
 	p.Evidence.MaxAge = duration(defaultMaxAge)
 	p.Issue = issue{X509TTL: duration(defaultX509TTL), Grace: duration(limit)}
 	if n := f.get("evidence"); n != nil {
-		m := p.w.fields(n, "evidence", "max_age")
+		m := p.w.fields(n, "evidence", "max_age", "max_document_age")
 		if d, ok := p.w.span(m.get("max_age"), "max_age", time.Second, maxFresh); ok {
 			p.Evidence.MaxAge = d
+		}
+		if d, ok := p.w.span(m.get("max_document_age"), "max_document_age", time.Second, maxDocumentAge); ok {
+			p.Evidence.MaxDocumentAge = d
 		}
 	}
 	p.Issue.JWTTTL = min(duration(defaultJWTTTL), p.Evidence.MaxAge)

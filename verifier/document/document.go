@@ -105,6 +105,33 @@ const (
 	OwnerX509CA            = "x509.ca"            // SHA-256 of the root's DER, hex
 )
 
+// ownerKinds are the constants above, in order.
+var ownerKinds = []string{
+	OwnerAWSAccount,
+	OwnerNitroImage,
+	OwnerNitroSigner,
+	OwnerNitroInstance,
+	OwnerGCPProject,
+	OwnerAzureSubscription,
+	OwnerAzureTenant,
+	OwnerAzureVM,
+	OwnerSNPChip,
+	OwnerSNPIDKey,
+	OwnerTDXConfig,
+	OwnerTDXImage,
+	OwnerK8sCluster,
+	OwnerCCAInstance,
+	OwnerCCARealm,
+	OwnerEARIssuer,
+	OwnerX509CA,
+}
+
+// OwnerKinds lists what can be admitted by its owner.
+func OwnerKinds() []string { return slices.Sorted(slices.Values(ownerKinds)) }
+
+// KnownOwner reports whether kind is a kind of owners.
+func KnownOwner(kind string) bool { return slices.Contains(ownerKinds, kind) }
+
 // Anchor is a value by which two documents are known to be about one machine.
 type Anchor struct{ Kind, Value string }
 
