@@ -21,7 +21,7 @@ func (b *Broker) zoneClaim(a *attempt, fresh, end time.Time) claim.Claims {
 		Submods: map[string]claim.Submod{claim.SubmodTPM: tpm},
 		Zone: claim.Zone{
 			Name: v.policy.Zone, Tier: v.policy.Tier, Epoch: zoneEpoch, Node: string(v.node.ID),
-			AttestationID: a.id.String(), AttestedAt: a.challenge.issued().Unix(), FreshUntil: fresh.Unix(),
+			AttestationID: a.id.String(), AttestedAt: a.attestedAt().Unix(), FreshUntil: fresh.Unix(),
 			Evidence: ledger.EvidenceDigest(evidenceIDs(a.parts)),
 			Policy:   claim.Policy{Version: ref.Version, Hash: ref.Hash, Mode: claim.ModeEnforce},
 			Key:      a.appraisal.KeyResidency(),
@@ -39,7 +39,7 @@ func (b *Broker) answer(a *attempt, c ledger.Commit, pos ledger.Position, chain 
 	if err != nil {
 		return api.AttestResponse{}, err
 	}
-	attested := a.challenge.issued()
+	attested := a.attestedAt()
 	out := api.AttestResponse{
 		AttestationID: a.id.String(), Node: string(v.node.ID), SPIFFEID: c.SVIDs[0].SPIFFEID,
 		Zone: v.policy.Zone, Tier: v.policy.Tier,

@@ -57,6 +57,9 @@ func (b *Broker) Attest(ctx context.Context, c Caller, req api.AttestRequest) (a
 	if err := b.verify(ctx, a); err != nil {
 		return api.AttestResponse{}, b.turnAway(err)
 	}
+	if err := b.resolve(ctx, a); err != nil {
+		return api.AttestResponse{}, b.turnAway(err)
+	}
 	// From here on the author is known, and bounded by who it is: without that one
 	// host could fill a history that cannot be deleted.
 	if !b.nodes.allow(a.challenge.Node, now) {
@@ -133,19 +136,22 @@ func (b *Broker) redeem(ctx context.Context, a *attempt) error {
 		return err
 	}
 	a.challenge = c
+	if c.Node == "" {
+		return nil // its documents will say
+	}
 	if a.snap, a.kept = b.kept.take(c, a.now); !a.kept {
 		if a.snap, err = b.cfg.Store.NodeByID(ctx, c.Node); err != nil {
 			return err
 		}
 	}
 	if a.snap.State.Version != c.Version {
-		return b.spent(a.snap)
+		return b.spent(a.snap, c.Format)
 	}
 	if isErased(a.snap.Node) {
 		// A denial would record again what the erasure took away.
 		return reason.New(reason.NodeDisabled, "the node was erased, and is disabled for good")
 	}
-	if c.Enrol != nil {
+	if c.Enrol != nil && !c.Enrol.Document {
 		return b.redeemEnrolment(ctx, a)
 	}
 	return nil
@@ -160,7 +166,7 @@ func (b *Broker) stands(ctx context.Context, a *attempt) error {
 	}
 	snap, err := b.cfg.Store.NodeByID(ctx, a.challenge.Node)
 	if err == nil && snap.State.Version != a.challenge.Version {
-		err = b.spent(snap)
+		err = b.spent(snap, a.challenge.Format)
 	}
 	return err
 }
@@ -189,10 +195,10 @@ func (b *Broker) redeemEnrolment(ctx context.Context, a *attempt) error {
 // spent is the answer to a token whose node has moved on. A known node gets a
 // fresh challenge with it; a machine that lost a race for its enrolment starts
 // over, because a new credential is work that a replayed token must not buy.
-func (b *Broker) spent(snap ledger.Snapshot) error {
+func (b *Broker) spent(snap ledger.Snapshot, format string) error {
 	r := &api.Refusal{Reasons: []*reason.Error{reason.New(reason.ChallengeSpent, "the token was used already, or the node changed since it was issued")}}
 	if p := b.policy.Load(); snap.Found && p != nil {
-		if fresh, err := b.renewChallenge(snap, p); err == nil {
+		if fresh, err := b.renewChallenge(snap, format, p); err == nil {
 			r.Challenge = &fresh
 		}
 	}
@@ -230,7 +236,9 @@ func (b *Broker) verify(ctx context.Context, a *attempt) error {
 // evidenceOf takes the format from the sealed challenge: what the request calls
 // itself does not count.
 func evidenceOf(req api.AttestRequest, format string) verifier.Evidence {
-	return evidencefile.Evidence(format, api.EvidenceMembers{SPKI: req.SPKI, CSR: req.CSR, TPM2: req.TPM2})
+	return evidencefile.Evidence(format, api.EvidenceMembers{
+		SPKI: req.SPKI, CSR: req.CSR, TPM2: req.TPM2, Agent: req.Agent, Items: req.Items,
+	})
 }
 
 // expectation is the broker's own side: from the sealed token and the snapshot.
@@ -338,7 +346,7 @@ func (b *Broker) record(ctx context.Context, a *attempt, c ledger.Commit) (ledge
 		if readErr != nil {
 			snap = ledger.Snapshot{}
 		}
-		return ledger.Position{}, b.spent(snap)
+		return ledger.Position{}, b.spent(snap, a.challenge.Format)
 	}
 	if reason.Of(err) == reason.Internal && errors.Is(err, context.DeadlineExceeded) {
 		return ledger.Position{}, reason.Wrap(reason.StoreUnavailable, "recording took too long; nothing was issued", err)

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"time"
@@ -18,8 +17,6 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
 
-const rootKindEK = "ek"
-
 // Challenge seals a fresh nonce for a known AK, or makes a credential for a
 // machine that brings EK and AK. It writes nothing, and the dear part, the
 // credential, comes after admission.
@@ -33,9 +30,14 @@ func (b *Broker) Challenge(ctx context.Context, _ Caller, req api.ChallengeReque
 	}
 	var out api.Challenge
 	var err error
-	if req.Enrol != nil {
+	switch named := verifier.NamedByEK(req.Format); {
+	case req.Enrol != nil && !named || req.Agent != nil && named:
+		err = reason.New(reason.RequestMalformed, "enrol goes with formats of an EK, agent with those of documents")
+	case req.Enrol != nil:
 		out, err = b.challengeEnrol(ctx, req, policy)
-	} else {
+	case req.Agent != nil:
+		out, err = b.challengeAgent(ctx, req, policy)
+	default:
 		out, err = b.challengeRenew(ctx, req, policy)
 	}
 	if err != nil {
@@ -52,16 +54,28 @@ func (b *Broker) challengeRenew(ctx context.Context, req api.ChallengeRequest, p
 	if !snap.Found {
 		return api.Challenge{}, reason.New(reason.NodeNotAdmitted, "no node has this AK; enrol with EK and AK")
 	}
-	if err := fitsAdmission(req.Format, snap.Node.AdmittedBy); err != nil {
+	if err := fitsNode(req.Format, snap.Node); err != nil {
 		return api.Challenge{}, err
 	}
-	return b.renewChallenge(snap, p)
+	return b.renewChallenge(snap, req.Format, p)
+}
+
+// fitsNode: a node that documents name may renew by any format of documents, and
+// what they prove has to name it again; one that an EK names only by that.
+func fitsNode(format string, n ledger.Node) error {
+	if ledger.NamedByEK(n) {
+		return fitsAdmission(format, n.AdmittedBy)
+	}
+	if verifier.NamedByEK(format) {
+		return reason.New(reason.NodeNotAdmitted, "the node is named by documents, not by an EK")
+	}
+	return nil
 }
 
 // renewChallenge seals a nonce for a node as it is now: snap was just read.
-func (b *Broker) renewChallenge(snap ledger.Snapshot, p *activePolicy) (api.Challenge, error) {
+func (b *Broker) renewChallenge(snap ledger.Snapshot, format string, p *activePolicy) (api.Challenge, error) {
 	c := challenge{
-		Purpose: verifier.PurposeRenew, Format: formatOf(snap.Node.AdmittedBy),
+		Purpose: verifier.PurposeRenew, Format: format,
 		Node: snap.Node.ID, Version: snap.State.Version, AKName: snap.Node.AKName,
 	}
 	token, err := b.sealFresh(&c, p, policyNode(snap.Node), tokenTTL)
@@ -71,7 +85,7 @@ func (b *Broker) renewChallenge(snap ledger.Snapshot, p *activePolicy) (api.Chal
 	b.kept.put(&c, snap, b.cfg.Now())
 	return api.Challenge{
 		Token: token, Purpose: c.Purpose, ExpiresAt: time.UnixMilli(c.ExpiresAt).UTC(),
-		Select: c.Select, Nonce: c.Nonce, IMA: imaKnown(&c, snap, p),
+		Select: c.Select, Nonce: c.Nonce, IMA: imaKnown(&c, snap, p), Evidence: p.set.DocumentFormats(),
 	}, nil
 }
 
@@ -126,7 +140,7 @@ func (b *Broker) challengeEnrol(ctx context.Context, req api.ChallengeRequest, p
 	if err != nil {
 		return api.Challenge{}, err
 	}
-	node := ledger.DeriveNodeID(b.cfg.TrustDomain, rootKindEK, root)
+	node := ledger.DeriveNodeID(b.cfg.TrustDomain, ledger.RootEK, root)
 	snap, err := b.cfg.Store.NodeByID(ctx, node)
 	if err != nil {
 		return api.Challenge{}, err
@@ -170,6 +184,7 @@ func (b *Broker) credential(ctx context.Context, c *challenge, ek tpm2.EK, p *ac
 	return api.Challenge{
 		Token: token, Purpose: c.Purpose, ExpiresAt: time.UnixMilli(c.ExpiresAt).UTC(), Select: c.Select,
 		Credential: &api.Credential{Blob: blob, Secret: secret}, IMA: imaKnown(c, ledger.Snapshot{}, p),
+		Evidence: p.set.DocumentFormats(),
 	}, nil
 }
 
@@ -206,14 +221,8 @@ func (b *Broker) admit(ctx context.Context, root [32]byte, e *api.Enrol, p *acti
 		return &enrolmentSeal{Admitted: adm.Kind, Admission: adm.ID, Machine: adm.Machine, Groups: adm.Groups}, nil
 	}
 	if e.JoinToken != "" {
-		jt, err := b.cfg.Store.JoinTokenByHash(ctx, sha256.Sum256([]byte(e.JoinToken)), b.cfg.Now())
-		if err != nil {
-			return nil, err
-		}
-		if jt != nil {
-			return &enrolmentSeal{Admitted: ledger.AdmitJoinToken, Admission: jt.ID, JoinToken: jt.ID, Machine: jt.Machine, Groups: jt.Groups}, nil
-		}
-		return nil, reason.New(reason.NodeNotAdmitted, "the join token is unknown, used or past its expiry")
+		seal := &enrolmentSeal{}
+		return seal, b.redeemJoinToken(ctx, e.JoinToken, seal)
 	}
 	if p.set.AnyGenuine() && len(e.EKCertificate) > 0 {
 		return &enrolmentSeal{Admitted: ledger.AdmitAnyGenuine, Admission: uuid.Nil}, nil

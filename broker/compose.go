@@ -112,7 +112,7 @@ func (b *Broker) body(a *attempt, prepared *issuer.Prepared) (ledger.Attestation
 		Verdict: ledger.VerdictDeny, Reasons: []ledger.Reason{}, Events: nonNil(v.events),
 		Zone: v.policy.Zone, Tier: v.policy.Tier, Purpose: c.Purpose, Format: c.Format, TrustDomain: b.cfg.TrustDomain,
 		Nonce: hexText(c.Nonce), Select: c.Select, SPKISHA256: hexText(spki[:]),
-		IssuedAt: c.IssuedAt, AttestedAt: c.IssuedAt, JudgedAt: a.now.UnixMilli(),
+		IssuedAt: c.IssuedAt, AttestedAt: a.attestedAt().UnixMilli(), JudgedAt: a.now.UnixMilli(),
 		Policy: a.policy.ref(), TrustRoots: digestName(b.cfg.Trust.Digest), Evidence: evidenceIDs(a.parts),
 		Appraisal: digestName(sha256.Sum256(canonical)), Baseline: baseline,
 		AKName: hexText(c.AKName), Manufacturer: v.node.Manufacturer, TPM: v.node.TPM,
@@ -152,15 +152,19 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 		return st, observe(a, &st)
 	}
 	clock := a.appraisal.Clock()
+	measured, err := measuredObject(measuredValues(a.appraisal))
+	if err != nil {
+		return st, err
+	}
 	st.Last, st.Confirmed, st.Rebaseline = a.id, v.history.confirmed, false
-	st.HasClock, st.Clock, st.ResetCount, st.RestartCount = true, clock.Millis, clock.ResetCount, clock.RestartCount
-	st.Firmware, st.PCRs, st.SecureBoot, st.Seen = a.appraisal.FirmwareVersion(), pcrObject(a.appraisal.PCRs()), a.appraisal.SecureBoot(), nil
+	st.HasClock, st.Clock, st.ResetCount, st.RestartCount = a.evidence.TPM2 != nil, clock.Millis, clock.ResetCount, clock.RestartCount
+	st.Firmware, st.PCRs, st.SecureBoot, st.Seen = a.appraisal.FirmwareVersion(), measured, a.appraisal.SecureBoot(), nil
 	st.EventLog = a.appraisal.EventLogDigest()
 	if st.IMA, err = keepIMA(a); err != nil {
 		return st, err
 	}
 	st.Zone, st.Tier, st.Verdict, st.Reason, st.Repeats = v.policy.Zone, v.policy.Tier, ledger.VerdictAllow, "", 0
-	st.AttestedAt, st.FreshUntil, st.LastOKAt = a.challenge.issued(), a.freshUntil(), a.now
+	st.AttestedAt, st.FreshUntil, st.LastOKAt = a.attestedAt(), a.freshUntil(), a.now
 	if v.rebooted() {
 		st.RebootUntil = time.Time{} // one announcement, one reboot
 	}
@@ -173,12 +177,12 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 // observe notes what a refused attempt showed: a denial moves no baseline, and
 // still what changed is worth a before and an after. Only quoted values count.
 func observe(a *attempt, st *ledger.NodeState) error {
-	pcrs := a.appraisal.PCRs()
-	if len(pcrs) == 0 {
+	values := measuredValues(a.appraisal)
+	if len(values) == 0 {
 		return nil
 	}
 	m := st.Measured()
-	m.PCRs, m.Firmware = hexPCRs(pcrs), strconv.FormatUint(a.appraisal.FirmwareVersion(), 10)
+	m.PCRs, m.Firmware = values, strconv.FormatUint(a.appraisal.FirmwareVersion(), 10)
 	// Without a log that explains the quote, what a log says is not known to have
 	// changed.
 	if a.appraisal.EventLog() != nil {
@@ -191,13 +195,23 @@ func observe(a *attempt, st *ledger.NodeState) error {
 // evidenceParts lists the evidence by content, in the order in which judging
 // again reads it.
 func evidenceParts(a *attempt) []ledger.EvidencePart {
-	e := a.req.TPM2
 	parts := make([]ledger.EvidencePart, 0, 8) // a renewal has seven
 	put := func(kind string, b []byte) {
 		if len(b) > 0 {
 			parts = append(parts, ledger.EvidencePart{Kind: kind, Digest: sha256.Sum256(b), Bytes: b})
 		}
 	}
+	if a.req.TPM2 != nil {
+		tpmParts(a, put)
+	}
+	documentParts(a, put)
+	put(ledger.PartSPKI, a.req.SPKI)
+	put(ledger.PartCSR, a.req.CSR)
+	return parts
+}
+
+func tpmParts(a *attempt, put func(kind string, b []byte)) {
+	e := a.req.TPM2
 	put(ledger.PartQuote, e.Quote)
 	put(ledger.PartSignature, e.Signature)
 	put(ledger.PartPCRs, pcrObject(a.evidence.TPM2.PCRs))
@@ -215,9 +229,6 @@ func evidenceParts(a *attempt) []ledger.EvidencePart {
 	if c := e.Certify; c != nil {
 		put(ledger.PartCertify, packCertify(c.Public, c.Attest, c.Signature))
 	}
-	put(ledger.PartSPKI, a.req.SPKI)
-	put(ledger.PartCSR, a.req.CSR)
-	return parts
 }
 
 // keepingLog adds the kept log that a renewal without one was judged by: each
@@ -285,6 +296,14 @@ func pcrObject(pcrs map[int][]byte) []byte {
 		return nil
 	}
 	return verifier.PCRObject(pcrs)
+}
+
+// measuredObject is the RFC 8785 object of what was measured, nil for nothing.
+func measuredObject(values map[string]string) ([]byte, error) {
+	if len(values) == 0 {
+		return nil, nil
+	}
+	return ledger.Canonical(values)
 }
 
 func hexPCRs(pcrs map[int][]byte) map[string]string {

@@ -44,7 +44,7 @@ func (b *Broker) decide(ctx context.Context, a *attempt) error {
 	}
 	v.deny(statusRefusal(v.node.Status))
 	if adm := b.admissions.cached(v.node.RootHash); adm != nil && adm.Revoked {
-		v.deny(reason.New(reason.TPM2EKRevoked, "this EK was admitted once and is revoked"))
+		v.deny(revoked(v.node))
 	}
 	if len(v.reasons) > 0 {
 		return nil
@@ -58,9 +58,11 @@ func (b *Broker) decide(ctx context.Context, a *attempt) error {
 			Appraisal:  a.appraisal,
 			Node:       policyNode(v.node),
 			Now:        a.now,
-			AttestedAt: a.challenge.issued(),
+			AttestedAt: a.attestedAt(),
 			Rebooted:   v.rebooted(),
 			Announced:  a.now.Before(a.snap.State.RebootUntil),
+
+			FirstContact: a.challenge.Enrol != nil,
 		})
 		v.reasons = append(v.reasons, v.policy.Reasons...)
 	}
@@ -91,6 +93,13 @@ func policyNode(n ledger.Node) policy.Node {
 	}
 }
 
+func revoked(n ledger.Node) *reason.Error {
+	if ledger.NamedByEK(n) {
+		return reason.New(reason.TPM2EKRevoked, "this EK was admitted once and is revoked")
+	}
+	return reason.New(reason.NodeNotAdmitted, "this machine was admitted once and is revoked")
+}
+
 func statusRefusal(s ledger.Status) *reason.Error {
 	switch s {
 	case ledger.StatusActive:
@@ -108,6 +117,9 @@ func statusRefusal(s ledger.Status) *reason.Error {
 // one, or a known one with another AK, which activation proved to live in the
 // same TPM.
 func (b *Broker) settleNode(ctx context.Context, a *attempt) error {
+	if a.snap.Found && !ledger.NamedByEK(a.snap.Node) || a.challenge.Enrol != nil && a.challenge.Enrol.Document {
+		return b.settleDocument(ctx, a)
+	}
 	v, c, e := &a.verdict, a.challenge, a.req.TPM2
 	v.node, v.admitted = a.snap.Node, true
 	if a.snap.Found {
@@ -128,7 +140,7 @@ func (b *Broker) settleNode(ctx context.Context, a *attempt) error {
 	}
 	v.newNode, v.rowDirty = true, true
 	v.node = ledger.Node{
-		ID: c.Node, RootKind: rootKindEK, RootHash: [32]byte(c.Enrol.RootHash),
+		ID: c.Node, RootKind: ledger.RootEK, RootHash: [32]byte(c.Enrol.RootHash),
 		EKPublic: e.EKPublic, AKPublic: e.AKPublic, AKName: c.AKName,
 		Manufacturer: a.appraisal.Manufacturer(), TPM: ledger.TPM(a.appraisal.TPM()), AdmittedBy: c.Enrol.Admitted, Admission: c.Enrol.Admission,
 		Machine: c.Enrol.Machine, Groups: nonNil(c.Enrol.Groups), Status: ledger.StatusActive, AKApproved: true,
@@ -196,7 +208,7 @@ func (b *Broker) judgeLineage(a *attempt) {
 // freshUntil is the promise while all is well; the issuer bounds the SVID's end
 // by it and the zone's grace (design, section 5).
 func (a *attempt) freshUntil() time.Time {
-	return a.challenge.issued().Add(a.verdict.policy.MaxAge)
+	return a.attestedAt().Add(a.verdict.policy.MaxAge)
 }
 
 func (b *Broker) nodeSPIFFEID(zone string, node ledger.NodeID) string {

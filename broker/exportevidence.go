@@ -32,7 +32,7 @@ func (b *Broker) ExportEvidence(ctx context.Context, c Caller, id string) (api.E
 	if err != nil {
 		return api.EvidenceFile{}, err
 	}
-	if body.TrustRoots != digestName(b.cfg.Trust.Digest) && len(ev.TPM2.EKCertificate) > 0 {
+	if body.TrustRoots != digestName(b.cfg.Trust.Digest) && (len(ev.Items) > 0 || len(ev.TPM2.EKCertificate) > 0) {
 		return api.EvidenceFile{}, reason.New(reason.PolicyReferenceMissing, "the record was judged with other trust data than this replica's")
 	}
 	want, err := b.recordedExpectation(ctx, body)

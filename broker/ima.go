@@ -8,6 +8,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/ima"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
 
@@ -56,7 +57,7 @@ func keepIMA(a *attempt) ([]byte, error) {
 
 // imaFirst is the number of the first entry that was sent, as recorded.
 func imaFirst(e *verifier.TPM2Evidence) string {
-	if e.IMA == nil || e.IMA.First == 0 {
+	if e == nil || e.IMA == nil || e.IMA.First == 0 {
 		return ""
 	}
 	return strconv.FormatUint(e.IMA.First, 10)
@@ -67,6 +68,9 @@ func imaFirst(e *verifier.TPM2Evidence) string {
 func placeIMAFirst(t *verifier.TPM2Evidence, text string) error {
 	if text == "" {
 		return nil
+	}
+	if t == nil {
+		return reason.New(reason.Internal, "")
 	}
 	first, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {

@@ -105,7 +105,10 @@ func (b *Broker) recordedBaseline(ctx context.Context, rec *ledger.Baseline, at 
 
 // storedEvidence puts the parts together again; a part that is gone is named.
 func (b *Broker) storedEvidence(ctx context.Context, body ledger.Attestation) (verifier.Evidence, error) {
-	ev := verifier.Evidence{Format: body.Format, TPM2: &verifier.TPM2Evidence{PCRs: map[int][]byte{}}}
+	ev := verifier.Evidence{Format: body.Format}
+	if verifier.Quotes(body.Format) {
+		ev.TPM2 = &verifier.TPM2Evidence{PCRs: map[int][]byte{}}
+	}
 	for _, id := range body.Evidence {
 		if _, err := parseDigest(id.SHA256); err != nil {
 			return ev, err
@@ -128,7 +131,52 @@ func (b *Broker) storedEvidence(ctx context.Context, body ledger.Attestation) (v
 }
 
 func placePart(ev *verifier.Evidence, kind string, raw []byte) error {
-	t := ev.TPM2
+	switch kind {
+	case ledger.PartSPKI:
+		ev.SPKI = raw
+	case ledger.PartCSR:
+		ev.CSR = raw
+	case ledger.PartDocument, ledger.PartCompanion:
+		return placeDocument(ev, raw)
+	case ledger.PartAgent:
+		members := unpackCertify(raw)
+		if len(members) != 2 {
+			return reason.New(reason.Internal, "")
+		}
+		ev.Agent = &verifier.AgentProof{Public: members[0], Signature: members[1]}
+	default:
+		if ev.TPM2 == nil {
+			return reason.New(reason.Internal, "")
+		}
+		return placeTPMPart(ev.TPM2, kind, raw)
+	}
+	return nil
+}
+
+// placeDocument puts a document or a companion of one back: the document stands
+// before its companions.
+func placeDocument(ev *verifier.Evidence, packed []byte) error {
+	format, name, raw, err := ledger.UnpackDocument(packed)
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		ev.Items = append(ev.Items, verifier.Item{Format: format, Document: raw})
+		return nil
+	}
+	for i := range ev.Items {
+		if item := &ev.Items[i]; item.Format == format {
+			if item.Parts == nil {
+				item.Parts = map[string][]byte{}
+			}
+			item.Parts[name] = raw
+			return nil
+		}
+	}
+	return reason.New(reason.Internal, "")
+}
+
+func placeTPMPart(t *verifier.TPM2Evidence, kind string, raw []byte) error {
 	switch kind {
 	case ledger.PartQuote:
 		t.Quote = raw
@@ -156,10 +204,6 @@ func placePart(ev *verifier.Evidence, kind string, raw []byte) error {
 			return reason.New(reason.Internal, "")
 		}
 		t.Certify = &tpm2.CertifyEvidence{Public: members[0], Attest: members[1], Signature: members[2]}
-	case ledger.PartSPKI:
-		ev.SPKI = raw
-	case ledger.PartCSR:
-		ev.CSR = raw
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func measuredKey(a verifier.Appraisal, pcrs []byte) (key [32]byte) {
 	h.Write(boot[:])
 	h.Write(binary.BigEndian.AppendUint64(nil, a.FirmwareVersion()))
 	h.Write([]byte(a.SecureBoot()))
-	h.Write(pcrs)
+	h.Write(pcrs) // what documents say among them
 	h.Sum(key[:0])
 	return key
 }
@@ -70,6 +70,11 @@ func measuredFacts(a verifier.Appraisal) map[string]string {
 	}
 	facts["secure_boot"] = a.SecureBoot()
 	facts["firmware"] = strconv.FormatUint(a.FirmwareVersion(), 10)
+	for name, value := range measuredValues(a) {
+		if _, pcr := strconv.Atoi(name); pcr != nil && len(facts) < ledger.MaxFacts {
+			facts[name] = value
+		}
+	}
 	if d := a.EventLogDigest(); d != [32]byte{} {
 		facts["event_log"] = hexText(d[:])
 	}

@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -22,10 +24,13 @@ const (
 	defaultPage      = 50
 )
 
-// AdmitNode puts the EKs of one machine into the inventory.
+// AdmitNode puts the EKs of one machine into the inventory, or an owner of machines.
 func (b *Broker) AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) (api.Admission, error) {
 	if err := req.Validate(); err != nil {
 		return api.Admission{}, err
+	}
+	if req.Owner != "" {
+		return b.admitOwner(ctx, c, req)
 	}
 	var hashes [][32]byte
 	for _, h := range req.EKHashes {
@@ -42,6 +47,17 @@ func (b *Broker) AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) 
 	return b.admitEKs(ctx, c, kind, hashes, api.ApproveRequest{Machine: req.Machine, Groups: req.Groups})
 }
 
+// admitOwner admits whatever machine proves that it is of the owner. The admission
+// is found by the owner's hash, and names it in place of a machine.
+func (b *Broker) admitOwner(ctx context.Context, c Caller, req api.AdmitRequest) (api.Admission, error) {
+	kind, value, _ := strings.Cut(req.Owner, "=")
+	if !document.KnownOwner(kind) {
+		return api.Admission{}, reason.Newf(reason.RequestMalformed, "/owner: no document proves owners of that kind; kinds are %s", strings.Join(document.OwnerKinds(), ", "))
+	}
+	hash := document.Owner{Kind: kind, Value: value}.Hash()
+	return b.admitHashes(ctx, c, ledger.AdmitOwner, [][32]byte{hash}, req.Owner, req.Groups, "")
+}
+
 func parseDigest(s string) ([32]byte, error) {
 	raw, err := hex.DecodeString(s)
 	if err != nil || len(raw) != 32 {
@@ -54,7 +70,10 @@ func (b *Broker) admitEKs(ctx context.Context, c Caller, kind string, eks [][32]
 	if err := req.Validate(); err != nil {
 		return api.Admission{}, err
 	}
-	machine, groups := req.Machine, req.Groups
+	return b.admitHashes(ctx, c, kind, eks, req.Machine, req.Groups, req.Note)
+}
+
+func (b *Broker) admitHashes(ctx context.Context, c Caller, kind string, eks [][32]byte, machine string, groups []string, note string) (api.Admission, error) {
 	id, err := ledger.NewRecordID(b.cfg.Now(), b.cfg.Rand)
 	if err != nil {
 		return api.Admission{}, err
@@ -63,7 +82,7 @@ func (b *Broker) admitEKs(ctx context.Context, c Caller, kind string, eks [][32]
 		ID: id, Kind: kind, Machine: machine, Groups: nonNil(groups), EKHashes: eks,
 		By: c.Operator, CreatedAt: b.cfg.Now().UTC().Truncate(time.Microsecond),
 	}
-	err = b.appendGrant(ctx, ledger.TypeAdmission, c.Operator, id.String(), req.Note, func(cm *ledger.Commit) {
+	err = b.appendGrant(ctx, ledger.TypeAdmission, c.Operator, id.String(), note, func(cm *ledger.Commit) {
 		cm.Admission = &adm
 		cm.EndPending = &eks[0]
 	})

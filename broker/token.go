@@ -56,6 +56,7 @@ type enrolmentSeal struct {
 	JoinToken uuid.UUID `json:"j"`
 	Machine   string    `json:"l"`
 	Groups    []string  `json:"g"`
+	Document  bool      `json:"d,omitempty"` // no EK names the node: what admits it is known once its documents are
 }
 
 func (c *challenge) issued() time.Time { return time.UnixMilli(c.IssuedAt) }

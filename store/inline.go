@@ -15,7 +15,10 @@ const kindInline = "inline"
 // inlineKinds are the parts that belong to one record alone, over a nonce or a
 // new key, by their number in its packed row. What machines or records share is
 // stored by content.
-var inlineKinds = []string{1: ledger.PartQuote, ledger.PartSignature, ledger.PartCertify, ledger.PartSPKI, ledger.PartCSR}
+var inlineKinds = []string{
+	1: ledger.PartQuote, ledger.PartSignature, ledger.PartCertify, ledger.PartSPKI, ledger.PartCSR,
+	ledger.PartDocument, ledger.PartAgent,
+}
 
 func isInline(kind string) bool { return kind != "" && slices.Contains(inlineKinds, kind) }
 

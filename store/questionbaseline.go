@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -260,8 +261,11 @@ func (c *comparison) differing(d deviant) []ledger.FactDifference {
 	}
 	m := d.state.Measured()
 	facts := make(map[string]string)
-	for index, value := range m.PCRs {
-		facts[ledger.DriftPCR+index] = value
+	for name, value := range m.PCRs {
+		if _, err := strconv.Atoi(name); err == nil {
+			name = ledger.DriftPCR + name
+		}
+		facts[name] = value
 	}
 	for name, value := range map[string]string{
 		ledger.DriftEventLog: m.EventLog, ledger.DriftSecureBoot: m.SecureBoot, ledger.DriftFirmware: m.Firmware,

@@ -59,6 +59,9 @@ func VerifiesItem(format string) bool {
 // key of a TPM, whose quote comes with it.
 func Quoted(format string) bool { return format == FormatGCEAKCert || format == FormatAzureCVM }
 
+// NamedByEK reports whether the EK of a TPM names a node of this format.
+func NamedByEK(format string) bool { return formats[format] != nil }
+
 // Quotes reports whether a TPM quotes in evidence whose node is named by format.
 func Quotes(format string) bool { return formats[format] != nil || Quoted(format) }
 

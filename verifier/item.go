@@ -58,7 +58,9 @@ type itemInput struct {
 type judgeItem func(in *itemInput, trust *Documents) (document.Facts, error)
 
 // itemFormats is the explicit table of documents that this verifier can judge.
-var itemFormats = map[string]judgeItem{}
+var itemFormats = map[string]judgeItem{
+	FormatJoinToken: judgeJoinToken,
+}
 
 // Documents is the configured trust in platforms, a member a package.
 type Documents struct{}

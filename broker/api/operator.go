@@ -5,9 +5,11 @@ import (
 	"time"
 )
 
-// AdmitRequest puts the EKs of one machine into the inventory.
+// AdmitRequest puts the EKs of one machine into the inventory, or an owner of
+// machines. Exactly one of the two is set.
 type AdmitRequest struct {
-	EKHashes []string `json:"ek_hashes"` // hex SHA-256 of the EK's SPKI DER
+	EKHashes []string `json:"ek_hashes,omitempty"` // hex SHA-256 of the EK's SPKI DER, or the hash of a machine that documents name
+	Owner    string   `json:"owner,omitempty"`     // kind=value, such as gcp.project=my-project
 	Machine  string   `json:"machine,omitempty"`
 	Groups   []string `json:"groups,omitempty"`
 	Lab      bool     `json:"lab,omitempty"` // software keys of a load test: format tpm2.lab alone

@@ -30,6 +30,7 @@ const (
 
 var (
 	formatForm = regexp.MustCompile(`^[a-z][a-z0-9_.]{0,31}$`)
+	ownerForm  = regexp.MustCompile(`^[a-z0-9_]+\.[a-z0-9_]+=[\x21-\x7e]{1,255}$`)
 	partForm   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
 	tokenForm  = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 	selectForm = regexp.MustCompile(`^[0-9a-f]{6}$`)
@@ -260,9 +261,17 @@ func (c *checks) note(note string) {
 	c.form("/note", note, noteForm)
 }
 
-// Validate wants 1 to 16 EK hashes of 64 lower-case hex digits.
+// Validate wants 1 to 16 EK hashes of 64 lower-case hex digits, or an owner.
 func (r AdmitRequest) Validate() error {
 	var c checks
+	if r.Owner != "" {
+		c.form("/owner", r.Owner, ownerForm)
+		if len(r.EKHashes) > 0 || r.Lab || r.Machine != "" {
+			c.fail(reason.RequestMalformed, "/owner: goes with groups alone; it is of many machines")
+		}
+		c.label("", r.Groups)
+		return c.err
+	}
 	c.required("/ek_hashes", len(r.EKHashes), maxEKs)
 	seen := map[string]bool{}
 	for i, h := range r.EKHashes {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -11,7 +12,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Kinds of drift. A change of PCR i is DriftPCR followed by i in decimal.
+// Kinds of drift. A change of PCR i is DriftPCR followed by i in decimal; what a
+// document says is named by its selector ("snp.measurement").
 const (
 	DriftPCR        = "pcr."        // SHA-256 values, hex
 	DriftEventLog   = "event_log"   // SHA-256 of the log that explained the quote, hex
@@ -26,7 +28,7 @@ const (
 
 // Measured is what one attempt of a node showed of its machine.
 type Measured struct {
-	PCRs       map[string]string `json:"pcrs"`        // decimal index -> hex
+	PCRs       map[string]string `json:"pcrs"`        // decimal index -> hex, selector -> value
 	EventLog   string            `json:"event_log"`   // hex SHA-256, "" for none
 	SecureBoot string            `json:"secure_boot"` // "" where no log said anything
 	Firmware   string            `json:"firmware"`    // decimal
@@ -89,6 +91,7 @@ func Changes(before, after NodeState) []Drift {
 		}
 		from, to := before.Measured(), after.Measured()
 		out = append(out, pcrChanges(from.PCRs, to.PCRs)...)
+		out = append(out, selectorChanges(from.PCRs, to.PCRs)...)
 		add(DriftEventLog, from.EventLog, to.EventLog)
 		add(DriftSecureBoot, from.SecureBoot, to.SecureBoot)
 		add(DriftFirmware, from.Firmware, to.Firmware)
@@ -129,6 +132,19 @@ func pcrChanges(from, to map[string]string) []Drift {
 		k := strconv.Itoa(i)
 		if from[k] != to[k] {
 			out = append(out, Drift{Kind: DriftPCR + k, Before: from[k], After: to[k]})
+		}
+	}
+	return out
+}
+
+// selectorChanges compares what documents said of both attempts: a selector that
+// only one of them has belongs to evidence that was not sent the other time.
+func selectorChanges(from, to map[string]string) []Drift {
+	var out []Drift
+	for _, name := range slices.Sorted(maps.Keys(from)) {
+		value, both := to[name]
+		if _, err := strconv.Atoi(name); err != nil && both && value != from[name] {
+			out = append(out, Drift{Kind: name, Before: from[name], After: value})
 		}
 	}
 	return out

@@ -134,6 +134,9 @@ const (
 	PartCertify       = "tpm2.certify"        // lp(public) ‖ lp(attest) ‖ lp(signature)
 	PartSPKI          = "spki"                // DER of the key that asked for the SVID
 	PartCSR           = "csr"                 // PKCS#10 DER
+	PartDocument      = "document"            // PackDocument: a document, or a short companion of one
+	PartCompanion     = "document.companion"  // PackDocument: a companion that machines may share
+	PartAgent         = "agent"               // lp(public) ‖ lp(signature) of the agent key
 )
 
 // Clock is the TPM's clock triple as recorded: a hint about history, never

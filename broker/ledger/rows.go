@@ -21,10 +21,10 @@ const (
 // to it, whether it may ask at all. It carries an HMAC in the database.
 type Node struct {
 	ID           NodeID    `json:"id"`
-	RootKind     string    `json:"root_kind"`    // "ek"
-	RootHash     [32]byte  `json:"root_hash"`    // SHA-256 of the EK's SPKI DER
-	EKPublic     []byte    `json:"ek_public"`    // TPMT_PUBLIC
-	AKPublic     []byte    `json:"ak_public"`    // TPMT_PUBLIC
+	RootKind     string    `json:"root_kind"`    // RootEK, or the kind of a document.Machine
+	RootHash     [32]byte  `json:"root_hash"`    // SHA-256 of the EK's SPKI DER, or Machine.Hash
+	EKPublic     []byte    `json:"ek_public"`    // TPMT_PUBLIC of the EK; where a document names the node, its machine (SetMachine)
+	AKPublic     []byte    `json:"ak_public"`    // TPMT_PUBLIC, or the SPKI DER of an agent key
 	AKName       []byte    `json:"ak_name"`      // nameAlg ‖ digest
 	Manufacturer string    `json:"manufacturer"` // of the verified EK certificate, "" without one
 	TPM          TPM       `json:"tpm"`          // what else that certificate says
@@ -52,6 +52,9 @@ const (
 	AdmitOperator   = "operator"
 	AdmitAnyGenuine = "any_genuine"
 	AdmitLab        = "lab" // software keys of a load test: format tpm2.lab alone
+	// AdmitOwner is an account, project, tenant, cluster or key, of which any number
+	// of machines may be: EKHashes holds document.Owner.Hash, Machine kind=value.
+	AdmitOwner = "owner"
 )
 
 // NodeState is what the last decisions left behind. Whoever writes it turns off
@@ -105,7 +108,7 @@ type Snapshot struct {
 // Admission answers "is this host ours?". A granting row with an HMAC.
 type Admission struct {
 	ID        uuid.UUID  `json:"id"`
-	Kind      string     `json:"kind"` // AdmitInventory, AdmitOperator, AdmitLab
+	Kind      string     `json:"kind"` // AdmitInventory, AdmitOperator, AdmitLab, AdmitOwner
 	Machine   string     `json:"machine"`
 	Groups    []string   `json:"groups"`
 	EKHashes  [][32]byte `json:"ek_hashes"` // the set of EKs of one machine

@@ -9,10 +9,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 	"github.com/zonebroker/zonebroker/verifier/x509chain"
@@ -28,13 +30,19 @@ on the machine. Several hashes are the EKs of one machine.
 
 --ek-public takes the public key itself and computes the hash: DER, PEM or
 TPMT_PUBLIC, also in base64, as "aws ec2 get-instance-tpm-ek-pub" gives a NitroTPM
-its key in both of its formats.`,
+its key in both of its formats.
+
+--owner admits every machine whose document proves that account, project, tenant,
+cluster or key; zones take them with "admit: [owner]". A machine that documents
+name can also be admitted alone, by the hash that "node pending" shows.`,
 		Example: `  zonebroker node admit 4f1d…e0 --machine rack7-n1 --group rack-7
-  zonebroker node admit --ek-public ek.tpmt --machine i-0123456789abcdef0`,
+  zonebroker node admit --ek-public ek.tpmt --machine i-0123456789abcdef0
+  zonebroker node admit --owner gcp.project=my-project --group web`,
 	}
 	server, output := serverFlag(cmd), outputFlag(cmd)
 	machine, groups := labelFlags(cmd)
 	lab := cmd.Flags().Bool("lab", false, "software keys of a load test: they earn zones with lab: true, never another")
+	owner := cmd.Flags().String("owner", "", "KIND=VALUE of an owner of machines; kinds are "+strings.Join(document.OwnerKinds(), ", "))
 	keys := cmd.Flags().StringArray("ek-public", nil, "file with an EK's public key; may be given several times")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		for _, path := range *keys {
@@ -45,14 +53,14 @@ its key in both of its formats.`,
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: EK hash %s\n", path, hash)
 			args = append(args, hash)
 		}
-		if len(args) == 0 {
-			return usageError{"name the machine: EK-HASH, or --ek-public FILE"}
+		if (len(args) == 0) == (*owner == "") {
+			return usageError{"name the machine: EK-HASH, or --ek-public FILE; or many with --owner KIND=VALUE"}
 		}
 		c, err := newAdminClient(*server)
 		if err != nil {
 			return err
 		}
-		req := api.AdmitRequest{EKHashes: args, Machine: *machine, Groups: *groups, Lab: *lab}
+		req := api.AdmitRequest{EKHashes: args, Owner: *owner, Machine: *machine, Groups: *groups, Lab: *lab}
 		if err := req.Validate(); err != nil {
 			return usageError{err.Error()}
 		}
@@ -102,19 +110,32 @@ func strongHash(path string, spki []byte) (string, error) {
 
 func nodeRevokeCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "revoke EK-HASH",
+		Use:   "revoke [EK-HASH]",
 		Short: "Take the admission of a machine back",
 		Long: `Revoke refuses every later attestation of an EK as tpm2.ek.revoked, on all
 replicas within a second, and with it all EKs of the same admission. An EK that
 nobody admitted by its hash (a machine of a join token, a stolen one that never
 asked) is refused as well. SVIDs that are out live to their expiry. It stands in
-the history with who did it; "node admit" with the same hash ends it.`,
-		Example: `  zonebroker node revoke 4f1d…e0 --note "board sold"`,
-		Args:    cobra.ExactArgs(1),
+the history with who did it; "node admit" with the same hash ends it.
+
+--owner takes the admission of an owner back: each of its nodes is refused as
+node.not_admitted with its next attestation.`,
+		Example: `  zonebroker node revoke 4f1d…e0 --note "board sold"
+  zonebroker node revoke --owner gcp.project=my-project`,
+		Args: cobra.MaximumNArgs(1),
 	}
 	server, output := serverFlag(cmd), outputFlag(cmd)
 	note := cmd.Flags().String("note", "", "why, for the history")
+	owner := cmd.Flags().String("owner", "", "KIND=VALUE, as it was admitted")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *owner != "" {
+			kind, value, _ := strings.Cut(*owner, "=")
+			hash := document.Owner{Kind: kind, Value: value}.Hash()
+			args = append(args, hex.EncodeToString(hash[:]))
+		}
+		if len(args) != 1 {
+			return usageError{"name one admission: EK-HASH, or --owner KIND=VALUE"}
+		}
 		c, err := newAdminClient(*server)
 		if err != nil {
 			return err
