@@ -59,8 +59,16 @@ type judgeItem func(in *itemInput, trust *Documents) (document.Facts, error)
 
 // itemFormats is the explicit table of documents that this verifier can judge.
 var itemFormats = map[string]judgeItem{
-	FormatJoinToken: judgeJoinToken,
+	FormatAzureMAA:        judgeMAA,
+	FormatAzureMSI:        judgeMSI,
+	FormatEAR:             judgeEAR,
+	FormatGCEIdentity:     judgeGCEIdentity,
+	FormatGCPConfidential: judgeConfidential,
+	FormatJoinToken:       judgeJoinToken,
+	FormatK8sPSAT:         judgePSAT,
 }
 
 // Documents is the configured trust in platforms, a member a package.
-type Documents struct{}
+type Documents struct {
+	Tokens Tokens // issuers of JWTs
+}

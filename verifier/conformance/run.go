@@ -33,6 +33,13 @@ var judges = map[string]judge{
 	"platcert":   judgeEKCertificate,
 	"akcert":     judgeAKCertificateRow,
 	"gce.akcert": judgeAKCertificateRow,
+
+	"azure.maa":        judgeAzureMAA,
+	"azure.msi":        judgeAzureMSI,
+	"ear":              judgeEAR,
+	"gce.identity":     judgeGCEIdentity,
+	"gcp.confidential": judgeGCPConfidential,
+	"k8s.psat":         judgeK8sPSAT,
 }
 
 // Status says how a case ended.

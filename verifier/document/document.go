@@ -70,15 +70,16 @@ type Machine struct{ Kind, Name string }
 
 // Kinds of machines. They are root kinds of nodes, and never change.
 const (
-	MachineEC2     = "ec2.instance"  // account/region/instance id
-	MachineNitro   = "nitro.enclave" // module id
-	MachineGCE     = "gce.instance"  // project number/instance id
-	MachineAzure   = "azure.vm"      // vmId, lower case
-	MachineSNP     = "snp.guest"     // REPORT_ID, hex
-	MachinePod     = "k8s.pod"       // cluster/pod uid
-	MachineX509    = "x509pop.key"   // SHA-256 of the SPKI, hex
-	MachineKey     = "agent.key"     // SHA-256 of the agent key's SPKI, hex: for documents that name no machine
-	MachineSTSRole = "sts.principal" // unique id of an AWS principal
+	MachineEC2           = "ec2.instance"   // account/region/instance id
+	MachineNitro         = "nitro.enclave"  // module id
+	MachineGCE           = "gce.instance"   // project number/instance id
+	MachineAzure         = "azure.vm"       // vmId, lower case
+	MachineAzureResource = "azure.resource" // resource id of a virtual machine, lower case: for documents that do not tell the vmId
+	MachineSNP           = "snp.guest"      // REPORT_ID, hex
+	MachinePod           = "k8s.pod"        // cluster/pod uid
+	MachineX509          = "x509pop.key"    // SHA-256 of the SPKI, hex
+	MachineKey           = "agent.key"      // SHA-256 of the agent key's SPKI, hex: for documents that name no machine
+	MachineSTSRole       = "sts.principal"  // unique id of an AWS principal
 )
 
 // Owner is an account, project, tenant, cluster or key that can be admitted.

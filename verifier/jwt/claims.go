@@ -1,0 +1,97 @@
+package jwt
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/zonebroker/zonebroker/verifier/reason"
+)
+
+// registered are the claims that every format is held to.
+type registered struct {
+	Issuer    *string     `json:"iss"`
+	Audience  audience    `json:"aud"`
+	IssuedAt  numericDate `json:"iat"`
+	NotBefore numericDate `json:"nbf"`
+	Expires   numericDate `json:"exp"`
+}
+
+// audience is one string or a list (RFC 7519, 4.1.3).
+type audience []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *audience) UnmarshalJSON(b []byte) error {
+	if b[0] == '"' {
+		*a = make(audience, 1)
+		return json.Unmarshal(b, &(*a)[0])
+	}
+	return json.Unmarshal(b, (*[]string)(a))
+}
+
+// numericDate is a whole number of seconds. RFC 7519 allows fractions, which no
+// issuer here writes, and which two readers would round apart.
+type numericDate struct {
+	time.Time
+	set bool
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (d *numericDate) UnmarshalJSON(b []byte) error {
+	var n int64
+	if err := json.Unmarshal(b, &n); err != nil || string(b) == "null" {
+		return errors.New("a time is not a whole number")
+	}
+	if n <= 0 || n > 253402300799 { // the year 9999
+		return errors.New("a time is out of range")
+	}
+	d.Time, d.set = time.Unix(n, 0).UTC(), true
+	return nil
+}
+
+// checkAudience wants exactly one: a token for two services can be used by either
+// against the other.
+func (t *Token) checkAudience(got audience, want Expect) error {
+	wanted := want.Audience
+	if t.issuer.Audience != "" {
+		wanted, t.fixed = t.issuer.Audience, true
+	}
+	if wanted == "" && want.NoAudience {
+		return nil
+	}
+	if wanted == "" {
+		return reason.New(reason.JWTAudience, "no audience is expected")
+	}
+	if len(got) != 1 || got[0] != wanted {
+		return reason.New(reason.JWTAudience, "the audience is missing, another one, or not the only one")
+	}
+	return nil
+}
+
+// checkTimes wants both times: a check of a time that is not there would pass.
+func (t *Token) checkTimes(c *registered, profile Profile, challenge, now time.Time) error {
+	if !c.IssuedAt.set || !c.Expires.set && profile.MaxAge == 0 {
+		return reason.New(reason.JWTLifetime, "the token does not say when it was issued and when it expires")
+	}
+	if now.IsZero() || c.IssuedAt.After(now.Add(Skew)) || c.NotBefore.set && c.NotBefore.After(now.Add(Skew)) {
+		return reason.New(reason.JWTIssuedAt, "the token was issued in the future")
+	}
+	t.issuedAt, t.expiresAt = c.IssuedAt.Time, c.Expires.Time
+	if !c.Expires.set {
+		t.expiresAt = t.issuedAt.Add(profile.MaxAge)
+	}
+	life := t.expiresAt.Sub(t.issuedAt)
+	if c.Expires.set && life > t.issuer.MaxLifetime {
+		return reason.Newf(reason.JWTLifetime, "the token lives %s, and %s at most is allowed", life, t.issuer.MaxLifetime)
+	}
+	if !now.Before(t.expiresAt) {
+		return reason.Newf(reason.JWTExpired, "the token expired at %s", t.expiresAt.Format(time.RFC3339))
+	}
+	if life <= 0 {
+		return reason.New(reason.JWTLifetime, "the token expires before it was issued")
+	}
+	if !challenge.IsZero() && t.issuedAt.Before(challenge.Add(-Skew)) {
+		return reason.New(reason.JWTIssuedAt, "the token was issued before the challenge")
+	}
+	return nil
+}
