@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/document"
+	"github.com/zonebroker/zonebroker/verifier/ec2"
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
 // Formats of documents. Each is judged by a package of its own; what the table
@@ -66,9 +68,16 @@ var itemFormats = map[string]judgeItem{
 	FormatGCPConfidential: judgeConfidential,
 	FormatJoinToken:       judgeJoinToken,
 	FormatK8sPSAT:         judgePSAT,
+	FormatAzureIMDS:       judgeAzureIMDS,
+	FormatEC2IID:          judgeEC2IID,
+	FormatEC2STS:          judgeEC2STS,
+	FormatX509PoP:         judgeX509PoP,
 }
 
 // Documents is the configured trust in platforms, a member a package.
 type Documents struct {
-	Tokens Tokens // issuers of JWTs
+	Tokens    Tokens          // issuers of JWTs
+	EC2       ec2.Trust       // certificates of regions
+	AzureIMDS x509chain.Roots // CAs of the metadata service's signers
+	X509PoP   x509chain.Roots // CAs of an existing PKI
 }

@@ -204,9 +204,9 @@ func algorithm(id encoding_asn1.ObjectIdentifier) []byte {
 
 // RSAKey returns one of four RSA-2048 keys, made at the first use and kept: keys
 // cost more than everything that is tested with them.
-func RSAKey(n int) *rsa.PrivateKey { return rsaKeys[n]() }
+func RSAKey(n int) *rsa.PrivateKey { return signingKeys[n]() }
 
-var rsaKeys = [4]func() *rsa.PrivateKey{
+var signingKeys = [4]func() *rsa.PrivateKey{
 	sync.OnceValue(newRSAKey), sync.OnceValue(newRSAKey), sync.OnceValue(newRSAKey), sync.OnceValue(newRSAKey),
 }
 
