@@ -26,10 +26,7 @@ const (
 // imdsForm is how the document writes times: "11/20/18 22:07:39 -0000".
 const imdsForm = "01/02/06 15:04:05 -0700"
 
-var (
-	guid      = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
-	imdsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-)
+var imdsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // imdsClouds are the names under which each cloud's metadata service signs
 // (Azure Instance Metadata Service, "Attested data", "Sample 1").
@@ -71,11 +68,7 @@ func VerifyIMDS(raw []byte, nonce string, roots x509chain.Roots, now time.Time) 
 	if err != nil {
 		return Attested{}, err
 	}
-	others, err := claimed.Others()
-	if err != nil {
-		return Attested{}, err
-	}
-	cloud, err := checkIMDSSigner(signer, others, roots, now)
+	cloud, err := checkIMDSSigner(signer, claimed.Others(), roots, now)
 	if err != nil {
 		return Attested{}, err
 	}
@@ -174,7 +167,7 @@ func readIMDS(raw []byte) (a Attested, nonce string, err error) {
 		into *string
 	}{{"vmId", &a.vm}, {"subscriptionId", &a.subscription}} {
 		text, ok := strictjson.Text(members[m.name])
-		if !ok || !guid.MatchString(text) {
+		if !ok || !tokenGUID.MatchString(text) {
 			return a, "", reason.Newf(reason.AzureDocument, "%s is missing or not a GUID", m.name)
 		}
 		*m.into = strings.ToLower(text)

@@ -56,7 +56,7 @@ func (a Attested) Live(raw []byte) (Attested, error) {
 		return Attested{}, reason.New(reason.AzureResource, "the resource is another virtual machine")
 	case text("power_state") != "running":
 		return Attested{}, reason.Newf(reason.AzureResource, "the virtual machine is %.40q, not running", text("power_state"))
-	case !guid.MatchString(text("tenant_id")) || text("location") == "":
+	case !tokenGUID.MatchString(text("tenant_id")) || text("location") == "":
 		return Attested{}, reason.New(reason.AzureResource, "tenant or location is missing")
 	}
 	var tags map[string]string

@@ -55,7 +55,7 @@ type Claimed struct {
 	digest         []byte // of the attribute messageDigest
 	issuer, serial []byte // DER
 	signature      []byte
-	bag            [][]byte
+	bag            []*x509.Certificate
 }
 
 // Parse reads a message in DER or, where the profile says so, BER; Decode yields
@@ -126,15 +126,20 @@ func readContent(in cryptobyte.String) ([]byte, error) {
 	return content, nil
 }
 
-func readBag(in cryptobyte.String) ([][]byte, error) {
-	var out [][]byte
+// readBag wants every certificate to be one, also those that nobody asks for.
+func readBag(in cryptobyte.String) ([]*x509.Certificate, error) {
+	var out []*x509.Certificate
 	for !in.Empty() {
-		var cert cryptobyte.String
-		if !in.ReadASN1Element(&cert, asn1.SEQUENCE) {
+		var der cryptobyte.String
+		if !in.ReadASN1Element(&der, asn1.SEQUENCE) {
 			return nil, malformed("not an X.509 certificate among the certificates")
 		}
-		if len(out) == MaxCertificates || len(cert) > MaxCertificate || x509chain.Oversized(cert) {
+		if len(out) == MaxCertificates || len(der) > MaxCertificate || x509chain.Oversized(der) {
 			return nil, reason.New(reason.RequestTooLarge, "more than eight certificates, or one that is too large")
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, reason.Wrap(reason.PKCS7Encoding, "a certificate in the message does not parse", err)
 		}
 		out = append(out, cert)
 	}
@@ -270,17 +275,12 @@ func (c *Claimed) readAttributes(in cryptobyte.String) error {
 	return nil
 }
 
-// Candidate returns the certificate of the message that bear issuer and serial
-// number of its signer: attacker bytes, for a caller that finds its trust in
-// chains. A message has at most one of them. Errors: pkcs7.signer_unknown where it
-// has none or several, pkcs7.encoding.
+// Candidate returns the one certificate of the message that bears issuer and
+// serial number of its signer: attacker bytes, for a caller that finds its trust
+// in chains. Error: pkcs7.signer_unknown where the message has none or several.
 func (c Claimed) Candidate() (*x509.Certificate, error) {
 	var found *x509.Certificate
-	for _, der := range c.bag {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, reason.Wrap(reason.PKCS7Encoding, "a certificate in the message does not parse", err)
-		}
+	for _, cert := range c.bag {
 		if !c.isSigner(cert) {
 			continue
 		}
@@ -295,18 +295,8 @@ func (c Claimed) Candidate() (*x509.Certificate, error) {
 	return found, nil
 }
 
-// Others returns the certificates of the message beside that of its signer, for
-// building a chain: attacker bytes. Error: pkcs7.encoding.
-func (c Claimed) Others() ([]*x509.Certificate, error) {
-	var out []*x509.Certificate
-	for _, der := range c.bag {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, reason.Wrap(reason.PKCS7Encoding, "a certificate in the message does not parse", err)
-		}
-		if !c.isSigner(cert) {
-			out = append(out, cert)
-		}
-	}
-	return out, nil
+// Others returns the certificates of the message beside those of its signer, for
+// building a chain: attacker bytes.
+func (c Claimed) Others() []*x509.Certificate {
+	return slices.DeleteFunc(slices.Clone(c.bag), c.isSigner)
 }
