@@ -27,6 +27,7 @@ type attempt struct {
 	snap      ledger.Snapshot
 	kept      bool // snap is from before the challenge
 	policy    *activePolicy
+	trust     *TrustData
 	evidence  verifier.Evidence
 	want      verifier.Expectation
 	appraisal verifier.Appraisal
@@ -45,7 +46,7 @@ func (b *Broker) Attest(ctx context.Context, c Caller, req api.AttestRequest) (a
 	if err := b.canIssue(now); err != nil {
 		return api.AttestResponse{}, b.turnAway(err)
 	}
-	a := &attempt{caller: c, req: req, now: now, policy: b.policy.Load()}
+	a := &attempt{caller: c, req: req, now: now, policy: b.policy.Load(), trust: b.trust.Load()}
 	if a.policy == nil {
 		return api.AttestResponse{}, reason.New(reason.PolicyMissing, "no policy is active")
 	}
@@ -222,7 +223,7 @@ func (b *Broker) verify(ctx context.Context, a *attempt) error {
 		return err
 	}
 	a.want = want
-	appraisal, err := verifier.Appraise(a.evidence, want, b.cfg.Trust.Trust, a.now)
+	appraisal, err := verifier.Appraise(a.evidence, want, a.trust.Trust, a.now)
 	a.appraisal = appraisal
 	if !appraisal.Authentic() {
 		if err == nil {

@@ -18,7 +18,6 @@ import (
 	"github.com/zonebroker/zonebroker/broker/claim"
 	"github.com/zonebroker/zonebroker/broker/issuer"
 	"github.com/zonebroker/zonebroker/broker/ledger"
-	"github.com/zonebroker/zonebroker/verifier"
 )
 
 // Numbers of wire.md, "Numbers".
@@ -46,7 +45,7 @@ type Config struct {
 	Questions  func(ctx context.Context) (Questions, error)
 	Keeper     Keeper // nil: this replica drops and erases nothing
 	Issuer     *issuer.Issuer
-	Trust      TrustData
+	Trust      TrustData        // in force from the start, until UseTrust
 	VerifierID claim.VerifierID // how this software names itself in claims
 	LogKey     note.Verifier    // opens checkpoints that agents name
 	OtherLogs  []note.Verifier  // as LogKey, of the logs that other brokers of the database write
@@ -69,18 +68,6 @@ type Config struct {
 	Step   func(name string) // failpoint hook of test builds; nil otherwise
 }
 
-// TrustData is the configured trust in manufacturers and its canonical bytes,
-// which are kept so that history can be judged again.
-type TrustData struct {
-	verifier.Trust
-	Digest [32]byte
-	Bytes  []byte
-
-	// Roots and Lists are the files of CA certificates and of revocation lists, for
-	// evidence files.
-	Roots, Lists [][]byte
-}
-
 // Broker is the pipeline. Make it with New, start Run, and ask only after Ready.
 type Broker struct {
 	cfg        Config
@@ -91,6 +78,8 @@ type Broker struct {
 	enrolSlots chan struct{}
 	enrolRate  *rate.Limiter
 	policy     atomic.Pointer[activePolicy]
+	trust      atomic.Pointer[TrustData] // in force
+	pastTrust  atomic.Pointer[TrustData] // the last one that a record was judged again with
 	bundle     atomic.Pointer[bundleDocument]
 	checkpoint atomic.Pointer[string]
 	skew       atomic.Int64 // database clock minus ours, ns
@@ -130,6 +119,7 @@ func New(cfg Config) (*Broker, error) {
 		nodes:      nodeRates{perMinute: cfg.NodeRate},
 	}
 	b.retention.ahead.Store(-1)
+	b.trust.Store(&b.cfg.Trust)
 	return b, nil
 }
 
@@ -154,7 +144,7 @@ func (b *Broker) Start(ctx context.Context) error {
 	if err := b.pollRetention(ctx); err != nil {
 		return fmt.Errorf("read the retention policy: %w", err)
 	}
-	if err := b.publishTrust(ctx); err != nil {
+	if err := b.publishTrust(ctx, b.trust.Load()); err != nil {
 		return fmt.Errorf("record trust data: %w", err)
 	}
 	if err := b.rotateCA(ctx); err != nil {

@@ -113,7 +113,7 @@ func (b *Broker) body(a *attempt, prepared *issuer.Prepared) (ledger.Attestation
 		Zone: v.policy.Zone, Tier: v.policy.Tier, Purpose: c.Purpose, Format: c.Format, TrustDomain: b.cfg.TrustDomain,
 		Nonce: hexText(c.Nonce), Select: c.Select, SPKISHA256: hexText(spki[:]),
 		IssuedAt: c.IssuedAt, AttestedAt: a.attestedAt().UnixMilli(), JudgedAt: a.now.UnixMilli(),
-		Policy: a.policy.ref(), TrustRoots: digestName(b.cfg.Trust.Digest), Evidence: evidenceIDs(a.parts),
+		Policy: a.policy.ref(), TrustRoots: digestName(a.trust.Digest), Evidence: evidenceIDs(a.parts),
 		Appraisal: digestName(sha256.Sum256(canonical)), Baseline: baseline,
 		AKName: hexText(c.AKName), Manufacturer: v.node.Manufacturer, TPM: v.node.TPM,
 		Clock: recordClock(a.appraisal), Firmware: strconv.FormatUint(a.appraisal.FirmwareVersion(), 10),

@@ -14,7 +14,7 @@ import (
 // ExportEvidence returns a recorded attestation with all that it had to match,
 // so that anybody judges it again without this broker. A record that is no
 // attestation, or whose evidence is no longer kept, is request.not_found; one
-// whose EK certificate was judged with other roots than this replica's is
+// whose EK certificate was judged with roots that are not kept is
 // policy.reference_missing.
 func (b *Broker) ExportEvidence(ctx context.Context, c Caller, id string) (api.EvidenceFile, error) {
 	r, _, err := b.readRecord(ctx, c, readEvidence, id)
@@ -32,14 +32,17 @@ func (b *Broker) ExportEvidence(ctx context.Context, c Caller, id string) (api.E
 	if err != nil {
 		return api.EvidenceFile{}, err
 	}
-	if body.TrustRoots != digestName(b.cfg.Trust.Digest) && (len(ev.Items) > 0 || len(ev.TPM2.EKCertificate) > 0) {
-		return api.EvidenceFile{}, reason.New(reason.PolicyReferenceMissing, "the record was judged with other trust data than this replica's")
+	t, err := b.trustOf(ctx, body.TrustRoots)
+	if err != nil {
+		if reason.Of(err) != reason.PolicyReferenceMissing || len(ev.Items) > 0 || len(ev.TPM2.EKCertificate) > 0 {
+			return api.EvidenceFile{}, err
+		}
+		t = b.trust.Load() // nothing was judged by it
 	}
 	want, err := b.recordedExpectation(ctx, body)
 	if err != nil {
 		return api.EvidenceFile{}, err
 	}
-	t := b.cfg.Trust
 	f, err := evidencefile.New(ev, want, evidencefile.Trust{Roots: t.Roots, CRLs: t.Lists, ExtraVendors: t.ExtraVendors}, time.UnixMilli(body.JudgedAt))
 	if err != nil {
 		return api.EvidenceFile{}, err

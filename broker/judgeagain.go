@@ -25,12 +25,13 @@ type Judgement struct {
 }
 
 // JudgeAgain judges the stored evidence of a record with the recorded time,
-// expectation and roots. A broker that had judged dishonestly, or evidence that
-// was changed since, shows as Same == false. The trust data in force has to be
-// that of the record; another is refused.
+// expectation and trust data. A broker that had judged dishonestly, or evidence
+// that was changed since, shows as Same == false. Trust data that is not kept is
+// policy.reference_missing.
 func (b *Broker) JudgeAgain(ctx context.Context, body ledger.Attestation) (Judgement, error) {
-	if body.TrustRoots != digestName(b.cfg.Trust.Digest) {
-		return Judgement{}, reason.New(reason.PolicyReferenceMissing, "the record was judged with other trust data than this replica's; judging with those is not implemented")
+	trust, err := b.trustOf(ctx, body.TrustRoots)
+	if err != nil {
+		return Judgement{}, err
 	}
 	ev, err := b.storedEvidence(ctx, body)
 	if err != nil {
@@ -40,7 +41,7 @@ func (b *Broker) JudgeAgain(ctx context.Context, body ledger.Attestation) (Judge
 	if err != nil {
 		return Judgement{}, err
 	}
-	appraisal, refusal := verifier.Appraise(ev, want, b.cfg.Trust.Trust, time.UnixMilli(body.JudgedAt))
+	appraisal, refusal := verifier.Appraise(ev, want, trust.Trust, time.UnixMilli(body.JudgedAt))
 	canonical, err := appraisal.Canonical()
 	if err != nil {
 		return Judgement{}, err

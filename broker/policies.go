@@ -82,11 +82,3 @@ func (b *Broker) publish(ctx context.Context, kind, by string, o *ledger.Object)
 	_, pos, err := b.grant(ctx, ledger.Grant{Type: kind, By: by, Subject: hex.EncodeToString(o.Digest[:])}, func(c *ledger.Commit) { c.Object = o })
 	return pos.Version, false, err
 }
-
-// publishTrust keeps the manufacturer roots in force, so that a record can be
-// judged again by the roots of its day.
-func (b *Broker) publishTrust(ctx context.Context) error {
-	t := b.cfg.Trust
-	_, _, err := b.publish(ctx, ledger.TypeTrustActivated, "replica:"+b.cfg.Replica, &ledger.Object{Kind: objectTrust, Digest: t.Digest, Bytes: t.Bytes})
-	return err
-}

@@ -40,6 +40,7 @@ func rooms() []room {
 		{path: "broker/policy", pure: true, inside: []string{verifier}, modules: []string{yaml, jcs}},
 		{path: "broker/ledger", pure: true, inside: []string{verifier}, modules: []string{uuid, jcs, mod}},
 		{path: "broker/issuer", inside: []string{"broker/ledger", "broker/claim"}, modules: []string{spiffe, jose, crypto}},
+		{path: "broker/trust", inside: []string{"broker/trust/...", verifier}},
 		{path: "broker/api", modules: []string{uuid}},
 		{
 			path:    "broker",

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +32,7 @@ const (
 	policyDir    = "zones"
 	rootsDir     = "roots"
 	crlsDir      = "crls"
+	trustDir     = "trust"
 	logAnchor    = "log-anchor.note" // last signed checkpoint, outside the database
 	envFile      = "env"
 	runDir       = "run" // 0700: the admin socket
@@ -81,6 +81,9 @@ type config struct {
 	// who can write it can hide that a TPM was revoked. An issuer without a list
 	// revokes nothing; one whose list is past its nextUpdate has its EKs refused.
 	EKCRLs string `yaml:"ek_crls"`
+	// Trust is the folder of trust in platforms, KIND/NAME (zonebroker trust list).
+	// Trusted: who can write it can make any cloud document genuine.
+	Trust string `yaml:"trust"`
 	// ExtraVendors are manufacturer ids accepted beside the TCG registry, for a
 	// lab's own CA.
 	ExtraVendors []string `yaml:"extra_vendors"`
@@ -119,7 +122,7 @@ func loadConfig(dir string) (config, error) {
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
-	c := config{LogID: "main", Listen: "127.0.0.1:8443", Database: "embedded:" + embeddedName, Policy: policyDir, EKRoots: rootsDir, EKCRLs: crlsDir}
+	c := config{LogID: "main", Listen: "127.0.0.1:8443", Database: "embedded:" + embeddedName, Policy: policyDir, EKRoots: rootsDir, EKCRLs: crlsDir, Trust: trustDir}
 	if err := dec.Decode(&c); err != nil {
 		return config{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -202,29 +205,4 @@ func newClusterKey() ([]byte, error) {
 		return nil, err
 	}
 	return []byte(hex.EncodeToString(key) + "\n"), nil
-}
-
-// readFiles reads all files of a folder with one of the endings, in order of
-// name, each up to limit bytes; a folder that is not there has none.
-func readFiles(dir string, limit int64, endings ...string) ([][]byte, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	var out [][]byte
-	for _, e := range entries {
-		if e.IsDir() || !slices.Contains(endings, filepath.Ext(e.Name())) {
-			continue
-		}
-		raw, err := readCapped(filepath.Join(dir, e.Name()), limit)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, raw)
-	}
-	return out, nil
 }

@@ -47,8 +47,9 @@ programs of the host (ZONEBROKER_PG_BIN, PATH, /usr/lib/postgresql) or those
 that "zonebroker deps" fetched, and never downloads anything by itself.
 --database postgres://… uses any server, PostgreSQL 15 or later.
 
-SIGHUP reloads the policy; a policy with a problem is refused as a whole and the
-old one stays. SIGTERM and Ctrl-C stop the broker in order.`,
+SIGHUP reloads the policy and the trust data, which is also looked at once a
+minute; either is refused as a whole where it has a problem, and the old one
+stays. SIGTERM and Ctrl-C stop the broker in order.`,
 		Example: `  zonebroker serve --dir /var/lib/zonebroker
   zonebroker serve --dir ./lab --database embedded:./lab/pg --listen 127.0.0.1:0
   zonebroker serve --dir /etc/zonebroker --database "postgres://zb_writer@db/zonebroker" --database-owner "postgres://admin@db/zonebroker"`,
@@ -179,6 +180,7 @@ func answer(ctx context.Context, dir string, cfg config, keys brokerKeys, db *da
 	g.Go(func() error { return srv.Run(gctx) })
 	g.Go(func() error { return b.Run(gctx) })
 	g.Go(func() error { return reloadOnHangup(gctx, within(dir, cfg.Policy), cfg.Replica, b, logger) })
+	g.Go(func() error { return keepTrust(gctx, dir, cfg, b, logger) })
 	g.Go(func() error { return keepPartitions(gctx, db.owner, logger) })
 	g.Go(func() error { return db.watch(gctx) })
 	g.Go(func() error { paceCollector(gctx); return nil })

@@ -24,9 +24,6 @@ import (
 	"github.com/zonebroker/zonebroker/deploy/hostdeps"
 	"github.com/zonebroker/zonebroker/store"
 	"github.com/zonebroker/zonebroker/store/embedded"
-	"github.com/zonebroker/zonebroker/verifier"
-	"github.com/zonebroker/zonebroker/verifier/ekcert"
-	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
 // The seams of the house, proved where everything is known.
@@ -201,7 +198,7 @@ func keepPartitions(ctx context.Context, owner string, logger *slog.Logger) erro
 }
 
 func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, owner string, ask *reader, logger *slog.Logger) (*broker.Broker, error) {
-	trust, err := loadTrust(within(dir, cfg.EKRoots), within(dir, cfg.EKCRLs), cfg.ExtraVendors)
+	trust, err := loadTrust(dir, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -218,36 +215,6 @@ func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, owner s
 		Anchor:         anchor.Load, Now: now, Rand: randomSource, Logger: logger, Step: failpoint,
 		EnrolmentRate: cfg.Limits.Enrolments, NodeRate: cfg.Limits.NodeAttestations,
 	})
-}
-
-// loadTrust reads the manufacturers' roots and revocation lists; the canonical
-// bytes are the files in order of name, roots first, and the extra vendors.
-func loadTrust(roots, crls string, vendors []string) (broker.TrustData, error) {
-	pems, err := readFiles(roots, 1<<20, ".pem", ".crt")
-	if err != nil {
-		return broker.TrustData{}, err
-	}
-	anchors, err := ekcert.NewRoots(pems...)
-	if err != nil {
-		return broker.TrustData{}, fmt.Errorf("manufacturers' roots in %s: %w", roots, err)
-	}
-	lists, err := readFiles(crls, x509chain.MaxCRL, ".crl", ".pem")
-	if err != nil {
-		return broker.TrustData{}, err
-	}
-	revoked, err := x509chain.NewCRLs(lists...)
-	if err != nil {
-		return broker.TrustData{}, fmt.Errorf("manufacturers' revocation lists in %s: %w", crls, err)
-	}
-	var raw []byte
-	for _, f := range append(pems, lists...) {
-		raw = append(append(raw, f...), '\n')
-	}
-	raw = append(raw, "vendors: "+strings.Join(vendors, ",")+"\n"...)
-	return broker.TrustData{
-		Trust:  verifier.Trust{EKRoots: anchors, CRLs: revoked, ExtraVendors: vendors},
-		Digest: sha256.Sum256(raw), Bytes: raw, Roots: pems, Lists: lists,
-	}, nil
 }
 
 // fileAnchor is a log anchor in a file: the last signed checkpoint, outside the

@@ -1,0 +1,90 @@
+package verifier
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Kinds of trust objects: what verifying documents rests on beside a TPM's makers.
+// They are folder names of a broker and parts of recorded versions, and never
+// change.
+const (
+	TrustNitro     = "aws.nitro"        // PEM: roots of Nitro Enclaves and NitroTPM
+	TrustEC2       = "aws.ec2"          // PEM: the certificate of one region, which is the name
+	TrustSNP       = "amd.snp"          // PEM: ASK or ASVK, and ARK, of one product
+	TrustSNPCRL    = "amd.crl"          // CRL, DER or PEM, of an ARK
+	TrustVCEK      = "amd.vcek"         // DER or PEM: a VCEK by chip and TCB, for reports that come without
+	TrustIntel     = "intel.root"       // PEM: Intel's SGX root
+	TrustIntelTCB  = "intel.collateral" // JSON: TCB info, QE identity and CRLs of one FMSPC, which is the name
+	TrustGoogleAK  = "google.akca"      // PEM: roots and intermediates of Google's vTPMs
+	TrustAzureIMDS = "azure.imds"       // PEM: roots and intermediates of attested documents
+	TrustJWKS      = "jwks"             // JSON: an issuer and its keys
+	TrustCCA       = "cca.platform"     // PEM or JWK: keys of Arm CCA platforms
+	TrustNVIDIA    = "nvidia.device"    // PEM: roots of GPUs
+	TrustNVIDIARIM = "nvidia.rim"       // JSON: reference measurements of GPUs
+	TrustX509PoP   = "x509pop.ca"       // PEM: roots and intermediates of an existing PKI
+)
+
+// Limits of the configured trust.
+const (
+	maxTrustObject    = 4 << 20 // bytes; the longest are lists of revoked certificates
+	maxTrustObjects   = 10_000
+	maxTrustNameBytes = 192 // a VCEK is named by product, chip and TCB
+)
+
+// TrustKinds returns the kinds in the order of their names. The slice is the
+// caller's.
+func TrustKinds() []string {
+	return []string{
+		TrustSNPCRL, TrustSNP, TrustVCEK, TrustEC2, TrustNitro, TrustAzureIMDS, TrustCCA, TrustGoogleAK,
+		TrustIntelTCB, TrustIntel, TrustJWKS, TrustNVIDIA, TrustNVIDIARIM, TrustX509PoP,
+	}
+}
+
+// TrustObject is one object of the configured trust in platforms: the bytes as an
+// operator or a refresher took them.
+type TrustObject struct {
+	Kind string // a Trust constant
+	Name string // unique within its kind
+	Raw  []byte
+}
+
+// NewDocuments makes the trust in platforms out of objects. The error names the
+// object that cannot be used: a part of what was configured is not trust.
+func NewDocuments(objects []TrustObject) (Documents, error) {
+	if len(objects) > maxTrustObjects {
+		return Documents{}, fmt.Errorf("more than %d trust objects", maxTrustObjects)
+	}
+	seen := map[[2]string]bool{}
+	for _, o := range objects {
+		switch {
+		case !slices.Contains(TrustKinds(), o.Kind):
+			return Documents{}, fmt.Errorf("trust object %q: kind %q is unknown", o.Name, o.Kind)
+		case !ValidTrustName(o.Name):
+			return Documents{}, fmt.Errorf("trust object of kind %s: name %q is not 1 to %d letters, digits, dots, dashes and underscores", o.Kind, o.Name, maxTrustNameBytes)
+		case len(o.Raw) > maxTrustObject:
+			return Documents{}, fmt.Errorf("trust object %s/%s: larger than %d bytes", o.Kind, o.Name, maxTrustObject)
+		case seen[[2]string{o.Kind, o.Name}]:
+			return Documents{}, fmt.Errorf("trust object %s/%s stands twice", o.Kind, o.Name)
+		}
+		seen[[2]string{o.Kind, o.Name}] = true
+	}
+	return Documents{}, nil
+}
+
+// ValidTrustName says whether a name can be that of a trust object: letters,
+// digits, dots, dashes and underscores, no dot in front, so that it is a file name
+// everywhere.
+func ValidTrustName(name string) bool {
+	if name == "" || len(name) > maxTrustNameBytes || name[0] == '.' {
+		return false
+	}
+	for _, c := range []byte(name) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
