@@ -30,17 +30,19 @@ type Imported struct {
 
 // Import takes the certificates in a file, or in the files of a folder and below
 // it: PEM, bundles of PEM, or DER. What no row of the table lists is kept only
-// with alsoUnlisted. The error is one of writing, or of a folder that cannot be
+// with alsoUnlisted, and not where it belongs elsewhere: the root of a cloud must
+// not make TPMs genuine. The error is one of writing, or of a folder that cannot be
 // read; what is wrong with a single file is in the list.
-func (f *Folder) Import(path string, alsoUnlisted bool) ([]Imported, error) {
-	files, err := filesOf(path)
+func (f *Folder) Import(path string, alsoUnlisted bool, elsewhere map[[32]byte]bool) ([]Imported, error) {
+	files, err := Files(path)
 	if err != nil {
 		return nil, err
 	}
 	var out []Imported
 	seen := map[[32]byte]bool{}
+	unlisted := func(sum [32]byte) bool { return alsoUnlisted && !elsewhere[sum] }
 	for _, file := range files {
-		got, err := f.importFile(file, alsoUnlisted, seen)
+		got, err := f.importFile(file, unlisted, seen)
 		out = append(out, got...)
 		if err != nil {
 			return out, err
@@ -49,7 +51,8 @@ func (f *Folder) Import(path string, alsoUnlisted bool) ([]Imported, error) {
 	return out, nil
 }
 
-func filesOf(path string) ([]string, error) {
+// Files returns a file, or the files of a folder and below it.
+func Files(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -70,7 +73,7 @@ func filesOf(path string) ([]string, error) {
 	return out, err
 }
 
-func (f *Folder) importFile(file string, alsoUnlisted bool, seen map[[32]byte]bool) ([]Imported, error) {
+func (f *Folder) importFile(file string, unlisted func(sum [32]byte) bool, seen map[[32]byte]bool) ([]Imported, error) {
 	raw, err := readFile(file)
 	if err != nil {
 		return []Imported{{Outcome: ImportUnreadable, File: file, Detail: err.Error()}}, nil
@@ -92,7 +95,7 @@ func (f *Folder) importFile(file string, alsoUnlisted bool, seen map[[32]byte]bo
 			continue
 		}
 		i := Imported{Row: f.describe(c), File: file}
-		if i.Outcome, err = f.take(c, alsoUnlisted, seen); err != nil {
+		if i.Outcome, err = f.take(c, unlisted, seen); err != nil {
 			return out, err
 		}
 		out = append(out, i)
@@ -107,7 +110,7 @@ func (f *Folder) describe(c *x509.Certificate) Row {
 	return rowOf(c)
 }
 
-func (f *Folder) take(c *x509.Certificate, alsoUnlisted bool, seen map[[32]byte]bool) (string, error) {
+func (f *Folder) take(c *x509.Certificate, unlisted func(sum [32]byte) bool, seen map[[32]byte]bool) (string, error) {
 	sum := sha256.Sum256(c.Raw)
 	_, listed := f.rows[sum]
 	switch {
@@ -115,7 +118,7 @@ func (f *Folder) take(c *x509.Certificate, alsoUnlisted bool, seen map[[32]byte]
 		return ImportDuplicate, nil
 	case !listed && !c.IsCA:
 		return ImportNoCA, nil
-	case !listed && !alsoUnlisted && f.held[sum] == nil:
+	case !listed && !unlisted(sum) && f.held[sum] == nil:
 		return ImportUnlisted, nil
 	}
 	seen[sum] = true

@@ -236,7 +236,7 @@ func TestImport(t *testing.T) {
 	write("below/6", make([]byte, maxFile+1))
 	outcomes := func(f *Folder, alsoUnlisted bool) string {
 		t.Helper()
-		got, err := f.Import(dir, alsoUnlisted)
+		got, err := f.Import(dir, alsoUnlisted, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,10 +266,10 @@ func TestImport(t *testing.T) {
 		t.Errorf("%d held", f.Held())
 	}
 	f.readable(t)
-	if got, err := f.Import(filepath.Join(dir, "below", "3.cer"), false); err != nil || len(got) != 1 || got[0].Outcome != ImportPresent {
+	if got, err := f.Import(filepath.Join(dir, "below", "3.cer"), false, nil); err != nil || len(got) != 1 || got[0].Outcome != ImportPresent {
 		t.Errorf("one file: %+v, %v", got, err)
 	}
-	if _, err := f.Import(filepath.Join(dir, "nowhere"), false); err == nil {
+	if _, err := f.Import(filepath.Join(dir, "nowhere"), false, nil); err == nil {
 		t.Error("a folder that is not there was imported")
 	}
 }
@@ -423,7 +423,7 @@ func TestVectors(t *testing.T) {
 			continue
 		}
 		files++
-		got, err := f.Import(filepath.Join(dir, string(fields[0])), false)
+		got, err := f.Import(filepath.Join(dir, string(fields[0])), false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

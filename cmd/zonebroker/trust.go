@@ -227,7 +227,7 @@ word alone makes TPMs below them genuine.`,
 		if err != nil {
 			return err
 		}
-		got, err := f.Import(args[0], *unlisted)
+		got, err := f.Import(args[0], *unlisted, nil)
 		if err != nil {
 			return err
 		}

@@ -125,14 +125,15 @@ func readCRL(raw []byte) (content, error) {
 // package that uses it.
 func readKeys(raw []byte) (content, error) {
 	var doc struct {
+		Format string          `json:"format"`
 		Issuer string          `json:"issuer"`
 		Keys   json.RawMessage `json:"jwks"`
 	}
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		return content{}, fmt.Errorf("no JSON: %w", err)
 	}
-	if doc.Issuer == "" || len(doc.Keys) == 0 {
-		return content{}, errors.New("members issuer and jwks are needed")
+	if doc.Format == "" || len(doc.Keys) == 0 {
+		return content{}, errors.New("members format and jwks are needed")
 	}
 	return content{raw: raw, subject: doc.Issuer}, checkKeySet(doc.Keys)
 }
