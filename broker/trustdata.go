@@ -77,7 +77,7 @@ func NewTrustData(files []verifier.TrustObject) (TrustData, error) {
 	if t.CRLs, err = x509chain.NewCRLs(t.Lists...); err != nil {
 		return TrustData{}, fmt.Errorf("manufacturers' revocation lists: %w", err)
 	}
-	if _, err = verifier.NewDocuments(documents); err != nil {
+	if t.Documents, err = verifier.NewDocuments(documents); err != nil {
 		return TrustData{}, err
 	}
 	t.version(files)
