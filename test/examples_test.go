@@ -81,6 +81,7 @@ func newScene(t *testing.T) *scene {
 	must(t, os.WriteFile(filepath.Join(s.dir, "retention.yaml"), []byte("apiVersion: zonebroker/v1\nkind: Retention\ndefault: {decisions: forever, evidence: 90d, svids: 400d}\n"), 0o600))
 	must(t, os.WriteFile(filepath.Join(s.dir, "broken", "a.yaml"), []byte("kind: Zone\ncolour: red\n"), 0o600))
 	writeVectors(t, s.dir)
+	must(t, os.WriteFile(filepath.Join(s.dir, "cluster.json"), []byte(`{"format":"k8s.psat","issuer":"https://k8s.example.org","jwks":{"keys":[{"kty":"EC","kid":"1","use":"sig","alg":"ES256","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}}`), 0o600))
 	must(t, os.WriteFile(filepath.Join(s.dir, "list"), imabuild.New(imabuild.Aggregate(nil), imabuild.File("/usr/bin/sh", nil)).Bytes(), 0o600))
 	must(t, os.WriteFile(filepath.Join(s.dir, "machines.csv"), []byte("machine,model,site,ek_sha256\nrack7-n1,R650,berlin,\n"), 0o600))
 	must(t, os.WriteFile(filepath.Join(s.dir, "ek.pem"), somePublicKey(t), 0o600))

@@ -53,11 +53,21 @@ var exampleSteps = []step{
 	{line: "zonebroker policy lint ./broken -o json", extra: true, exit: 1},
 	{line: "zonebroker trust import ./tpm-ca-certificates.pem", run: "zonebroker trust import svid.pem"},
 	{line: "zonebroker trust import ./lab-ca --also-unlisted -o json", run: "zonebroker trust import anchor.pem --also-unlisted -o json"},
+	{
+		line: "zonebroker trust import ./cluster.json --kind jwks --name blue --address https://k8s.example.org/openid/v1/jwks",
+		run:  "zonebroker trust import cluster.json --kind jwks --name blue --address https://k8s.example.org/openid/v1/jwks",
+	},
 	{line: "zonebroker trust list"},
+	{line: "zonebroker trust list --kind aws.ec2"},
 	{line: "zonebroker trust list --maker STM --state missing -o json"},
 	{line: "zonebroker trust expiring"},
+	{line: "zonebroker trust expiring --kind intel.collateral --within 7d"},
 	{line: "zonebroker trust expiring --within 365d -o json", run: "zonebroker trust expiring --within 36500d -o json"},
 	{line: "zonebroker trust refresh", run: "zonebroker trust refresh --maker NTZ --mirror http://127.0.0.1:1", exit: 1},
+	{
+		line: "zonebroker trust refresh --kind intel.collateral --wish intel.collateral/B0C06F000000",
+		run:  "zonebroker trust refresh --kind intel.collateral --wish intel.collateral/B0C06F000000 --mirror http://127.0.0.1:1", exit: 1,
+	},
 	{line: "zonebroker trust refresh --maker IFX --mirror https://mirror.example.org/tpm -o json", run: "zonebroker trust refresh --maker NTZ --mirror http://127.0.0.1:1 -o json", exit: 1},
 
 	{line: "zonebroker init /var/lib/zonebroker --trust-domain example.org"},

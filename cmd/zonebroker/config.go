@@ -84,6 +84,11 @@ type config struct {
 	// Trust is the folder of trust in platforms, KIND/NAME (zonebroker trust list).
 	// Trusted: who can write it can make any cloud document genuine.
 	Trust string `yaml:"trust"`
+	// TrustRefresh is how often the broker itself looks whether keys, lists and
+	// collateral that the folder holds are due, by default 1h; 0 leaves that to
+	// zonebroker trust refresh. Its requests go to addresses of the table and of an
+	// operator only.
+	TrustRefresh duration `yaml:"trust_refresh"`
 	// ExtraVendors are manufacturer ids accepted beside the TCG registry, for a
 	// lab's own CA.
 	ExtraVendors []string `yaml:"extra_vendors"`
@@ -122,7 +127,7 @@ func loadConfig(dir string) (config, error) {
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
-	c := config{LogID: "main", Listen: "127.0.0.1:8443", Database: "embedded:" + embeddedName, Policy: policyDir, EKRoots: rootsDir, EKCRLs: crlsDir, Trust: trustDir}
+	c := config{LogID: "main", Listen: "127.0.0.1:8443", Database: "embedded:" + embeddedName, Policy: policyDir, EKRoots: rootsDir, EKCRLs: crlsDir, Trust: trustDir, TrustRefresh: duration(time.Hour)}
 	if err := dec.Decode(&c); err != nil {
 		return config{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -134,6 +139,9 @@ func loadConfig(dir string) (config, error) {
 	}
 	if c.OIDCIssuer != "" && !claim.ValidIssuer(c.OIDCIssuer) {
 		return config{}, fmt.Errorf("%s: oidc_issuer: %q is not an https URL without user, query, fragment and trailing slash", path, c.OIDCIssuer)
+	}
+	if d := time.Duration(c.TrustRefresh); d != 0 && d < time.Minute {
+		return config{}, fmt.Errorf("%s: trust_refresh: at least 1m, or 0 for never", path)
 	}
 	if err := c.Limits.check(); err != nil {
 		return config{}, fmt.Errorf("%s: %w", path, err)

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -134,7 +135,8 @@ func serve(ctx context.Context, o serveOptions, logger *slog.Logger, ready func(
 	db.reader = db.readerOf(cfg)
 	ask := newReader(cfg, db, logger)
 	defer ask.close()
-	b, err := newBroker(o.dir, cfg, keys, st, db.owner, ask, logger)
+	trusting := newTrustMetrics()
+	b, err := newBroker(o.dir, cfg, keys, st, db.owner, ask, trusting, logger)
 	if err != nil {
 		return err
 	}
@@ -144,7 +146,7 @@ func serve(ctx context.Context, o serveOptions, logger *slog.Logger, ready func(
 	if _, err := b.ActivatePolicy(ctx, set, "replica:"+cfg.Replica); err != nil {
 		return fmt.Errorf("activate policy: %w", err)
 	}
-	return answer(ctx, o.dir, cfg, keys, db, b, logger, ready)
+	return answer(ctx, o.dir, cfg, keys, db, b, trusting, logger, ready)
 }
 
 func (c *config) override(o serveOptions) {
@@ -159,12 +161,12 @@ func (c *config) override(o serveOptions) {
 }
 
 // answer opens the listeners and runs everything that runs until ctx ends.
-func answer(ctx context.Context, dir string, cfg config, keys brokerKeys, db *database, b *broker.Broker, logger *slog.Logger, ready func(*running)) error {
+func answer(ctx context.Context, dir string, cfg config, keys brokerKeys, db *database, b *broker.Broker, trusting *trustMetrics, logger *slog.Logger, ready func(*running)) error {
 	certs := &serverCertificates{anchor: keys.anchor, trustDomain: cfg.TrustDomain, names: cfg.hostNames()}
 	if _, err := certs.get(nil); err != nil {
 		return err
 	}
-	srv, err := newServer(dir, cfg, b, certs, logger)
+	srv, err := newServer(dir, cfg, b, certs, trusting, logger)
 	if err != nil {
 		return err
 	}
@@ -180,7 +182,8 @@ func answer(ctx context.Context, dir string, cfg config, keys brokerKeys, db *da
 	g.Go(func() error { return srv.Run(gctx) })
 	g.Go(func() error { return b.Run(gctx) })
 	g.Go(func() error { return reloadOnHangup(gctx, within(dir, cfg.Policy), cfg.Replica, b, logger) })
-	g.Go(func() error { return keepTrust(gctx, dir, cfg, b, logger) })
+	g.Go(func() error { return keepTrust(gctx, dir, cfg, b, trusting, logger) })
+	g.Go(func() error { return refreshTrust(gctx, dir, cfg, trusting, logger) })
 	g.Go(func() error { return keepPartitions(gctx, db.owner, logger) })
 	g.Go(func() error { return db.watch(gctx) })
 	g.Go(func() error { paceCollector(gctx); return nil })
@@ -189,11 +192,15 @@ func answer(ctx context.Context, dir string, cfg config, keys brokerKeys, db *da
 }
 
 // newServer opens the listeners; the admin socket lies in a 0700 folder.
-func newServer(dir string, cfg config, b *broker.Broker, certs *serverCertificates, logger *slog.Logger) (*server.Server, error) {
+func newServer(dir string, cfg config, b *broker.Broker, certs *serverCertificates, trusting *trustMetrics, logger *slog.Logger) (*server.Server, error) {
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(trusting); err != nil {
+		return nil, err
+	}
 	return server.New(server.Config{
 		Broker: b, Operator: b, TrustDomain: cfg.TrustDomain, Listen: cfg.Listen,
 		AdminSocket: filepath.Join(dir, runDir, adminSocket), GetCertificate: certs.get,
-		Logger: logger, Now: now, Limits: cfg.Limits.ofServer(), Timeouts: cfg.Limits.timeouts(),
+		Registry: registry, Logger: logger, Now: now, Limits: cfg.Limits.ofServer(), Timeouts: cfg.Limits.timeouts(),
 	})
 }
 

@@ -197,8 +197,8 @@ func keepPartitions(ctx context.Context, owner string, logger *slog.Logger) erro
 	}
 }
 
-func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, owner string, ask *reader, logger *slog.Logger) (*broker.Broker, error) {
-	trust, err := loadTrust(dir, cfg)
+func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, owner string, ask *reader, m *trustMetrics, logger *slog.Logger) (*broker.Broker, error) {
+	trust, err := loadTrust(dir, cfg, m)
 	if err != nil {
 		return nil, err
 	}

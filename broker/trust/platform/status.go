@@ -59,3 +59,16 @@ func (f *Folder) Status(now time.Time) []Status {
 	slices.SortFunc(out, func(a, b Status) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
 	return out
 }
+
+// Ends returns, for each kind in the folder, when the first of its objects stops
+// to count; kinds whose objects have no end are left out.
+func (f *Folder) Ends() map[string]time.Time {
+	out := map[string]time.Time{}
+	for id, o := range f.held {
+		end := o.ends()
+		if known, ok := out[id.Kind]; !end.IsZero() && (!ok || end.Before(known)) {
+			out[id.Kind] = end
+		}
+	}
+	return out
+}
