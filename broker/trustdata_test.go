@@ -14,6 +14,9 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
+// someIssuer is a cluster with one key.
+const someIssuer = `{"format":"k8s.psat","issuer":"https://k8s.example.org","jwks":{"keys":[{"kty":"EC","kid":"1","use":"sig","alg":"ES256","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}}`
+
 // TestTrustDataVersion: the digest is that of the content, whatever the order in
 // which files come, and every part of a file counts.
 func TestTrustDataVersion(t *testing.T) {
@@ -21,7 +24,7 @@ func TestTrustDataVersion(t *testing.T) {
 	files := []verifier.TrustObject{
 		{Kind: broker.TrustEKRoot, Name: "a.pem", Raw: pem},
 		{Kind: broker.TrustEKVendor, Name: "list", Raw: []byte("LAB0\nLAB1\n")},
-		{Kind: verifier.TrustJWKS, Name: "google", Raw: []byte(`{}`)},
+		{Kind: verifier.TrustJWKS, Name: "google", Raw: []byte(someIssuer)},
 	}
 	first, err := broker.NewTrustData(files)
 	if err != nil {
@@ -36,8 +39,8 @@ func TestTrustDataVersion(t *testing.T) {
 	}
 	for name, change := range map[string]func(*verifier.TrustObject){
 		"name":    func(o *verifier.TrustObject) { o.Name = "other" },
-		"content": func(o *verifier.TrustObject) { o.Raw = []byte(`{ }`) },
-		"kind":    func(o *verifier.TrustObject) { o.Kind = verifier.TrustCCA },
+		"content": func(o *verifier.TrustObject) { o.Raw = []byte(" " + someIssuer) },
+		"kind":    func(o *verifier.TrustObject) { o.Kind = verifier.TrustNVIDIARIM },
 	} {
 		changed := slices.Clone(files)
 		change(&changed[slices.IndexFunc(changed, func(o verifier.TrustObject) bool { return o.Kind == verifier.TrustJWKS })])

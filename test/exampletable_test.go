@@ -65,8 +65,8 @@ var exampleSteps = []step{
 	{line: "zonebroker trust expiring --within 365d -o json", run: "zonebroker trust expiring --within 36500d -o json"},
 	{line: "zonebroker trust refresh", run: "zonebroker trust refresh --maker NTZ --mirror http://127.0.0.1:1", exit: 1},
 	{
-		line: "zonebroker trust refresh --kind intel.collateral --wish intel.collateral/B0C06F000000",
-		run:  "zonebroker trust refresh --kind intel.collateral --wish intel.collateral/B0C06F000000 --mirror http://127.0.0.1:1", exit: 1,
+		line: "zonebroker trust refresh --kind intel.collateral --wish intel.collateral/b0c06f000000",
+		run:  "zonebroker trust refresh --kind intel.collateral --wish intel.collateral/b0c06f000000 --mirror http://127.0.0.1:1", exit: 1,
 	},
 	{line: "zonebroker trust refresh --maker IFX --mirror https://mirror.example.org/tpm -o json", run: "zonebroker trust refresh --maker NTZ --mirror http://127.0.0.1:1 -o json", exit: 1},
 

@@ -3,6 +3,8 @@ package verifier
 import (
 	"fmt"
 	"slices"
+
+	"github.com/zonebroker/zonebroker/verifier/jwt"
 )
 
 // Kinds of trust objects: what verifying documents rests on beside a TPM's makers.
@@ -69,7 +71,34 @@ func NewDocuments(objects []TrustObject) (Documents, error) {
 		}
 		seen[[2]string{o.Kind, o.Name}] = true
 	}
-	return Documents{}, nil
+	return trustObjects(objects).documents()
+}
+
+// trustObjects are checked for form only.
+type trustObjects []TrustObject
+
+// documents hands the objects to the packages of their kinds.
+func (t trustObjects) documents() (Documents, error) {
+	var d Documents
+	for _, member := range []func(d *Documents) error{
+		t.tokens,
+	} {
+		if err := member(&d); err != nil {
+			return Documents{}, err
+		}
+	}
+	return d, nil
+}
+
+func (t trustObjects) tokens(d *Documents) (err error) {
+	var issuers []jwt.Object
+	for _, o := range t {
+		if o.Kind == TrustJWKS {
+			issuers = append(issuers, jwt.Object{Name: o.Name, Raw: o.Raw})
+		}
+	}
+	d.Tokens, err = NewTokens(issuers)
+	return err
 }
 
 // ValidTrustName says whether a name can be that of a trust object: letters,

@@ -63,7 +63,7 @@ as MIRROR/host/path (as wget -x does), for networks that reach nothing else. It
 exits 1 where something could not be had.`,
 		Example: `  zonebroker trust refresh
   zonebroker trust refresh --maker IFX --mirror https://mirror.example.org/tpm -o json
-  zonebroker trust refresh --kind intel.collateral --wish intel.collateral/B0C06F000000`,
+  zonebroker trust refresh --kind intel.collateral --wish intel.collateral/b0c06f000000`,
 		Args: cobra.NoArgs,
 	}
 	dir, output := dirFlag(cmd), listOutputFlag(cmd)

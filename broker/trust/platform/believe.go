@@ -184,7 +184,7 @@ const (
 )
 
 func tcbAddress(fmspc string) string {
-	return intelService + "/tdx/certification/v4/tcb?fmspc=" + url.QueryEscape(fmspc)
+	return intelService + "/tdx/certification/v4/tcb?fmspc=" + url.QueryEscape(strings.ToUpper(fmspc))
 }
 
 // fetchCollateral puts the four answers for one FMSPC together.

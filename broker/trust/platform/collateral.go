@@ -51,7 +51,7 @@ func readCollateral(raw []byte) (collateral, error) {
 	if !isHex(tcb.FMSPC, 12) || tcb.NextUpdate.IsZero() || qe.NextUpdate.IsZero() {
 		return c, errors.New("fmspc or nextUpdate is missing")
 	}
-	c.fmspc, c.issued, c.ends = strings.ToUpper(tcb.FMSPC), tcb.IssueDate.UTC(), tcb.NextUpdate.UTC()
+	c.fmspc, c.issued, c.ends = strings.ToLower(tcb.FMSPC), tcb.IssueDate.UTC(), tcb.NextUpdate.UTC()
 	if qe.NextUpdate.Before(c.ends) {
 		c.ends = qe.NextUpdate.UTC()
 	}

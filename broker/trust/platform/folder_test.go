@@ -139,7 +139,7 @@ func TestOpenRefuses(t *testing.T) {
 		"keys without format":     {"jwks/a.json": `{"issuer":"https://i","jwks":` + someKeys + `}`},
 		"no keys":                 {"jwks/a.json": `{"format":"ear","jwks":{"keys":[]}}`},
 		"a symmetric key":         {"jwks/a.json": `{"format":"ear","jwks":{"keys":[{"kty":"oct","k":"AA"}]}}`},
-		"collateral of something": {"intel.collateral/B0C06F000000.json": `{"tcb_info":"{}","qe_identity":"{}"}`},
+		"collateral of something": {"intel.collateral/b0c06f000000.json": `{"tcb_info":"{}","qe_identity":"{}"}`},
 		"empty":                   {"nvidia.rim/a.json": " \n"},
 		"a state that is broken":  {"nvidia.rim/a.json": "{}", ".state/nvidia.rim/a.json": "{"},
 	} {

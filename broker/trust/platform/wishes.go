@@ -43,8 +43,8 @@ func checkWish(id ID) error {
 		_, err := parseChip(id.Name)
 		return err
 	case verifier.TrustIntelTCB:
-		if !isHex(id.Name, 12) || strings.ToUpper(id.Name) != id.Name {
-			return fmt.Errorf("%q is no FMSPC: 12 hex digits in capitals", id.Name)
+		if !isHex(id.Name, 12) || strings.ToLower(id.Name) != id.Name {
+			return fmt.Errorf("%q is no FMSPC: 12 hex digits in lower case", id.Name)
 		}
 		return nil
 	}
