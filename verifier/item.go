@@ -3,9 +3,9 @@ package verifier
 import (
 	"time"
 
+	"github.com/zonebroker/zonebroker/verifier/akcert"
 	"github.com/zonebroker/zonebroker/verifier/document"
-	"github.com/zonebroker/zonebroker/verifier/ec2"
-	"github.com/zonebroker/zonebroker/verifier/x509chain"
+	"github.com/zonebroker/zonebroker/verifier/snp"
 )
 
 // Formats of documents. Each is judged by a package of its own; what the table
@@ -61,23 +61,21 @@ type judgeItem func(in *itemInput, trust *Documents) (document.Facts, error)
 
 // itemFormats is the explicit table of documents that this verifier can judge.
 var itemFormats = map[string]judgeItem{
+	FormatAzureCVM:        judgeAzureCVM,
 	FormatAzureMAA:        judgeMAA,
 	FormatAzureMSI:        judgeMSI,
 	FormatEAR:             judgeEAR,
+	FormatGCEAKCert:       judgeAKCertificate,
 	FormatGCEIdentity:     judgeGCEIdentity,
 	FormatGCPConfidential: judgeConfidential,
 	FormatJoinToken:       judgeJoinToken,
 	FormatK8sPSAT:         judgePSAT,
-	FormatAzureIMDS:       judgeAzureIMDS,
-	FormatEC2IID:          judgeEC2IID,
-	FormatEC2STS:          judgeEC2STS,
-	FormatX509PoP:         judgeX509PoP,
+	FormatSNP:             judgeSNP,
 }
 
 // Documents is the configured trust in platforms, a member a package.
 type Documents struct {
-	Tokens    Tokens          // issuers of JWTs
-	EC2       ec2.Trust       // certificates of regions
-	AzureIMDS x509chain.Roots // CAs of the metadata service's signers
-	X509PoP   x509chain.Roots // CAs of an existing PKI
+	GCEAK  akcert.Trust
+	SNP    snp.Trust // also of azure.cvm
+	Tokens Tokens    // issuers of JWTs
 }

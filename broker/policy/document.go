@@ -33,7 +33,7 @@ var measurements = []string{
 // hazards are the codes that a zone may allow: facts that are genuine, and unwanted
 // unless somebody says so.
 var hazards = []string{
-	string(reason.AzureAttestationClaims), string(reason.CCALifecycle), string(reason.EARStatus), string(reason.EC2Marketplace),
+	string(reason.AzureAttestationClaims), string(reason.AzureRuntimeData), string(reason.CCALifecycle), string(reason.EARStatus), string(reason.EC2Marketplace),
 	string(reason.NitroDebug), string(reason.NvidiaRIMMissing), string(reason.PolicyMeasurementMismatch),
 	string(reason.SNPDebug), string(reason.SNPTCBLow), string(reason.SNPVMPL),
 	string(reason.TDXDebug), string(reason.TDXTCBStatus),

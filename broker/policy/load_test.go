@@ -228,7 +228,7 @@ func TestZoneLint(t *testing.T) {
 		{"selector for everybody", lab("{group: bench}", "{}"), "a.yaml:5:19", reason.PolicyInvalid},
 		{"selector of a bad node id", lab("group: bench", "node: NODE"), "a.yaml:5:26", reason.PolicyIdentityInvalid},
 		{"class D", pay("class: A", "class: D"), "a.yaml:8:19", reason.PolicyInvalid},
-		{"later format", pay("format: [tpm2]", "format: [snp]"), "a.yaml:8:31", reason.PolicyInvalid},
+		{"reports whose measurement nobody compares", pay("format: [tpm2]", "format: [snp]"), "a.yaml:8:11", reason.PolicyInvalid},
 		{"lab format", pay("format: [tpm2]", "format: [tpm2.lab]"), "a.yaml:8:31", reason.PolicyInvalid},
 		{"unknown format", pay("format: [tpm2]", "format: [tmp2]"), "a.yaml:8:31", reason.PolicyInvalid},
 		{"lab zone of tier 1", zoneSoft("tier: 0", "tier: 1"), "a.yaml:5:6", reason.PolicyInvalid},

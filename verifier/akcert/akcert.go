@@ -31,7 +31,9 @@ type Options struct {
 // zero value vouches for nothing.
 type Certificate struct {
 	raw      []byte
+	key      []byte // SubjectPublicKeyInfo
 	instance Instance
+	security properties
 	issuer   string
 	notAfter time.Time
 }
@@ -51,7 +53,7 @@ func Verify(raw []byte, chain [][]byte, akSPKI []byte, roots x509chain.Roots, op
 	if err != nil {
 		return Certificate{}, err
 	}
-	instance, ok := readInstance(c)
+	instance, security, ok := readInstance(c)
 	if !ok {
 		return Certificate{}, reason.New(reason.TPM2AKCertEncoding, "the instance in the AK certificate does not parse")
 	}
@@ -72,7 +74,9 @@ func Verify(raw []byte, chain [][]byte, akSPKI []byte, roots x509chain.Roots, op
 	if err := checkChain(c, issuers, roots, opts, now); err != nil {
 		return Certificate{}, err
 	}
-	return Certificate{raw: bytes.Clone(c.Raw), instance: instance, issuer: c.Issuer.CommonName, notAfter: c.NotAfter}, nil
+	return Certificate{
+		raw: bytes.Clone(c.Raw), key: spki, instance: instance, security: security, issuer: c.Issuer.CommonName, notAfter: c.NotAfter,
+	}, nil
 }
 
 // SubjectKey returns the key that a certificate in raw names, in the form of

@@ -31,62 +31,67 @@ type Instance struct {
 // Azure's name for the VM, one label.
 var azureNames = []string{".trustedvm.azure.windows.net", ".confidentialvm.azure.windows.net"}
 
+// properties are the security properties of a GCE instance.
+type properties struct {
+	version    int64 // of Google's security patch level
+	hasVersion bool
+	production bool
+}
+
 // readInstance returns ok false where an extension is there that does not parse:
 // a fact that one reader finds and another does not is none.
-func readInstance(c *x509.Certificate) (Instance, bool) {
+func readInstance(c *x509.Certificate) (Instance, properties, bool) {
 	var out Instance
+	var props properties
 	found := false
 	for _, ext := range c.Extensions {
 		if !ext.Id.Equal(oidGCEInstance) {
 			continue
 		}
 		if found { // crypto/x509 refuses duplicates; this does not rely on it
-			return Instance{}, false
+			return Instance{}, properties{}, false
 		}
 		var ok bool
-		if out, ok = parseGCE(ext.Value); !ok {
-			return Instance{}, false
+		if out, props, ok = parseGCE(ext.Value); !ok {
+			return Instance{}, properties{}, false
 		}
 		found = true
 	}
 	if found {
-		return out, true
+		return out, props, true
 	}
 	name := strings.ToLower(c.Subject.CommonName)
 	for _, end := range azureNames {
 		if id, ok := strings.CutSuffix(name, end); ok && id != "" && !strings.Contains(id, ".") {
-			return Instance{Cloud: "azure", ID: id}, true
+			return Instance{Cloud: "azure", ID: id}, properties{}, true
 		}
 	}
-	return Instance{}, true
+	return Instance{}, properties{}, true
 }
 
 // parseGCE reads SEQUENCE { zone UTF8String, projectNumber INTEGER, projectId
 // UTF8String, instanceId INTEGER, instanceName UTF8String, [0] securityProperties
 // OPTIONAL }. The instance is named only where the properties say that the
 // certificate is of production.
-func parseGCE(der []byte) (Instance, bool) {
+func parseGCE(der []byte) (Instance, properties, bool) {
 	in := cryptobyte.String(der)
-	var body, props cryptobyte.String
+	var body, security cryptobyte.String
+	var props properties
 	var project, id uint64
 	var hasProps bool
 	out := Instance{Cloud: "gce"}
 	ok := in.ReadASN1(&body, asn1.SEQUENCE) && in.Empty() &&
 		readText(&body, &out.Zone) && body.ReadASN1Integer(&project) &&
 		readText(&body, &out.Project) && body.ReadASN1Integer(&id) && readText(&body, &out.Name) &&
-		body.ReadOptionalASN1(&props, &hasProps, asn1.Tag(0).ContextSpecific().Constructed()) && body.Empty()
-	if !ok {
-		return Instance{}, false
+		body.ReadOptionalASN1(&security, &hasProps, asn1.Tag(0).ContextSpecific().Constructed()) && body.Empty()
+	if !ok || hasProps && !props.read(security) {
+		return Instance{}, properties{}, false
 	}
-	production := false
-	if hasProps && !readProduction(props, &production) {
-		return Instance{}, false
-	}
-	if !production {
-		return Instance{}, true
+	if !props.production {
+		return Instance{}, properties{}, true
 	}
 	out.ProjectNumber, out.ID = strconv.FormatUint(project, 10), strconv.FormatUint(id, 10)
-	return out, true
+	return out, props, true
 }
 
 func readText(in *cryptobyte.String, out *string) bool {
@@ -98,23 +103,32 @@ func readText(in *cryptobyte.String, out *string) bool {
 	return true
 }
 
-// readProduction reads SEQUENCE { [0] securityVersion OPTIONAL, [1] isProduction
+// Members of the security properties.
+var (
+	tagVersion    = asn1.Tag(0).ContextSpecific().Constructed()
+	tagProduction = asn1.Tag(1).ContextSpecific().Constructed()
+)
+
+// read reads SEQUENCE { [0] securityVersion INTEGER OPTIONAL, [1] isProduction
 // BOOLEAN OPTIONAL, … }; members that came later are passed over.
-func readProduction(props cryptobyte.String, production *bool) bool {
+func (p *properties) read(der cryptobyte.String) bool {
 	var body cryptobyte.String
-	if !props.ReadASN1(&body, asn1.SEQUENCE) || !props.Empty() {
+	if !der.ReadASN1(&body, asn1.SEQUENCE) || !der.Empty() {
 		return false
 	}
 	for !body.Empty() {
 		var member cryptobyte.String
 		var tag asn1.Tag
-		if !body.ReadAnyASN1(&member, &tag) {
-			return false
+		ok := body.ReadAnyASN1(&member, &tag)
+		switch {
+		case !ok:
+		case tag == tagVersion:
+			ok = !p.hasVersion && member.ReadASN1Integer(&p.version) && member.Empty()
+			p.hasVersion = true
+		case tag == tagProduction:
+			ok = member.ReadASN1Boolean(&p.production) && member.Empty()
 		}
-		if tag != asn1.Tag(1).ContextSpecific().Constructed() {
-			continue
-		}
-		if !member.ReadASN1Boolean(production) || !member.Empty() {
+		if !ok {
 			return false
 		}
 	}

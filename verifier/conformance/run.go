@@ -40,10 +40,7 @@ var judges = map[string]judge{
 	"gce.identity":     judgeGCEIdentity,
 	"gcp.confidential": judgeGCPConfidential,
 	"k8s.psat":         judgeK8sPSAT,
-	"azure.imds":       judgeAzureIMDS,
-	"ec2.iid":          judgeEC2IID,
-	"ec2.sts":          judgeEC2STS,
-	"x509pop":          judgeX509PoP,
+	"snp":              judgeSNP,
 }
 
 // Status says how a case ended.

@@ -121,7 +121,7 @@ func TestReport(t *testing.T) {
 		"log\teventlog\treject\teventlog.spec_id\t\n"+
 		"log\teventlog\treject\teventlog.truncated\tcheck=replay\n"+
 		"log\tsupport\tsupport\t\t\n"+
-		"log\tsnp\treject\ttpm2.pcr.bank\t\n", map[string]string{"log": log})
+		"log\tteapot\treject\ttpm2.pcr.bank\t\n", map[string]string{"log": log})
 	meant := []conformance.Override{{Line: 2, Path: "log", Context: "", Wanted: "eventlog.spec_id", Ours: "accept", Reason: "the record is fine"}}
 	report, err := conformance.Run(dir, meant)
 	if err != nil {
@@ -133,7 +133,7 @@ func TestReport(t *testing.T) {
 	want := []conformance.Total{
 		{Kind: "eventlog", Verdict: "accept", Cases: 1, Same: 1},
 		{Kind: "eventlog", Verdict: "reject", Cases: 2, Differs: 1, Overridden: 1},
-		{Kind: "snp", Verdict: "reject", Cases: 1, NotImplemented: 1},
+		{Kind: "teapot", Verdict: "reject", Cases: 1, NotImplemented: 1},
 	}
 	got := report.Totals()
 	if len(got) != len(want) {
