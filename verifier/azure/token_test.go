@@ -23,11 +23,11 @@ var (
 
 const application = "api://zonebroker"
 
-func tenants(t testing.TB, issuers ...string) jwt.Issuers {
+func tenants(t testing.TB, key *documenttest.JWTKey, issuers ...string) jwt.Issuers {
 	t.Helper()
 	var objects []jwt.Object
 	for _, i := range issuers {
-		objects = append(objects, jwt.Object{Name: i, Raw: documenttest.JWTObject("azure.msi", i, tokenClaims{"audience": application}, entra.JWK())})
+		objects = append(objects, jwt.Object{Name: i, Raw: documenttest.JWTObject("azure.msi", i, tokenClaims{"audience": application, "algorithms": []string{key.Alg}}, key.JWK())})
 	}
 	settings, err := jwt.Parse(azure.MSIProfile, objects)
 	if err != nil {
@@ -42,7 +42,7 @@ func tenants(t testing.TB, issuers ...string) jwt.Issuers {
 
 func TestMSI(t *testing.T) {
 	const other = "https://sts.windows.net/99999999-9999-9999-9999-999999999999/"
-	trusted := tenants(t, documenttest.EntraIssuer, other, "https://login.microsoftonline.com/"+documenttest.EntraTenant+"/v2.0")
+	trusted := tenants(t, entra, documenttest.EntraIssuer, other, "https://login.microsoftonline.com/"+documenttest.EntraTenant+"/v2.0")
 	good := documenttest.MSIClaims(application, tokenTime)
 	vm, _ := good["xms_mirid"].(string)
 	const uami = "/subscriptions/44444444-4444-4444-4444-444444444444/resourcegroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id1"
@@ -93,7 +93,7 @@ func TestMSI(t *testing.T) {
 }
 
 func TestMSIFacts(t *testing.T) {
-	got, err := azure.VerifyMSI(entra.Token(documenttest.MSIClaims(application, tokenTime)), jwt.Expect{}, tenants(t, documenttest.EntraIssuer), tokenTime)
+	got, err := azure.VerifyMSI(entra.Token(documenttest.MSIClaims(application, tokenTime)), jwt.Expect{}, tenants(t, entra, documenttest.EntraIssuer), tokenTime)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,9 +138,9 @@ func TestMSIIssuers(t *testing.T) {
 	}
 }
 
-func attesters(t testing.TB) jwt.Issuers {
+func attesters(t testing.TB, key *documenttest.JWTKey) jwt.Issuers {
 	t.Helper()
-	settings, err := jwt.Parse(azure.MAAProfile, []jwt.Object{{Name: "weu", Raw: documenttest.JWTObject("azure.maa", documenttest.MAAIssuer, nil, entra.JWK())}})
+	settings, err := jwt.Parse(azure.MAAProfile, []jwt.Object{{Name: "weu", Raw: documenttest.JWTObject("azure.maa", documenttest.MAAIssuer, tokenClaims{"algorithms": []string{key.Alg}}, key.JWK())}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func attesters(t testing.TB) jwt.Issuers {
 }
 
 func TestMAA(t *testing.T) {
-	trusted := attesters(t)
+	trusted := attesters(t, entra)
 	ak := documenttest.NewJWTKey("ak", "RS256")
 	good := documenttest.MAAClaims("n", ak.JWK(), tokenTime)
 	tee, _ := good["x-ms-isolation-tee"].(tokenClaims)
@@ -223,7 +223,7 @@ func TestMAA(t *testing.T) {
 
 func TestMAAFacts(t *testing.T) {
 	ak := documenttest.NewJWTKey("ak", "RS256")
-	got, err := azure.VerifyMAA(entra.Token(documenttest.MAAClaims("n", ak.JWK(), tokenTime)), "n", tokenTime, attesters(t), tokenTime)
+	got, err := azure.VerifyMAA(entra.Token(documenttest.MAAClaims("n", ak.JWK(), tokenTime)), "n", tokenTime, attesters(t, entra), tokenTime)
 	if err != nil {
 		t.Fatal(err)
 	}
