@@ -218,12 +218,19 @@ func (b *Broker) verify(ctx context.Context, a *attempt) error {
 	}
 	a.evidence = evidenceOf(a.req, a.challenge.Format)
 	takeIMA(&a.evidence, a.req, a.challenge)
+	if err := refuseRecorded(a.evidence.Items); err != nil {
+		return err
+	}
 	want, err := b.expectation(ctx, a)
 	if err != nil {
 		return err
 	}
 	a.want = want
+	b.enrich(ctx, a, true)
 	appraisal, err := verifier.Appraise(a.evidence, want, a.trust.Trust, a.now)
+	if err == nil && b.enrich(ctx, a, false) {
+		appraisal, err = verifier.Appraise(a.evidence, want, a.trust.Trust, a.now)
+	}
 	a.appraisal = appraisal
 	if !appraisal.Authentic() {
 		if err == nil {

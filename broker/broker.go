@@ -56,6 +56,11 @@ type Config struct {
 	// holds, "" before the first.
 	Anchor func() (string, error)
 
+	// Enrichers are asked about documents; none by default. Enriched hears of each
+	// answer, nil for nobody.
+	Enrichers []Enricher
+	Enriched  func(name string, answered bool)
+
 	// EnrolmentRate is how many enrolments a second may begin, 0 for 50; NodeRate
 	// how many attestations a minute of one node are looked at whatever their
 	// outcome, 0 for 10.
@@ -109,6 +114,9 @@ func New(cfg Config) (*Broker, error) {
 	}
 	if cfg.Step == nil {
 		cfg.Step = func(string) {}
+	}
+	if cfg.Enriched == nil {
+		cfg.Enriched = func(string, bool) {}
 	}
 	cfg.EnrolmentRate, cfg.NodeRate = cmp.Or(cfg.EnrolmentRate, enrolmentRate), cmp.Or(cfg.NodeRate, nodeRate)
 	b := &Broker{

@@ -7,7 +7,27 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier"
 )
+
+// Enricher asks a platform about a document at the time of an attestation: whether
+// the instance still runs, whether the token was revoked. What it answers is
+// recorded beside the document and judged by the verifier, so that the history can
+// be judged again without asking anybody.
+type Enricher interface {
+	// Name is for logs and metrics, such as "ec2.instances".
+	Name() string
+	// Format is the format of the documents that it is about.
+	Format() string
+	// Essential says that the document proves nothing without the answer, so that
+	// it has to be asked for before the document is judged; the others are asked
+	// about documents that are genuine.
+	Essential() bool
+	// Enrich returns parts by name, each one of verifier.RecordedPart. bound is what
+	// the document has to carry. An error leaves the parts out: a zone that wants what they
+	// would say is then not earned, another one is.
+	Enrich(ctx context.Context, item verifier.Item, bound [32]byte) (map[string][]byte, error)
+}
 
 // Store is what the pipeline needs of the history. Every method returns
 // reason.StoreUnavailable where the database does not answer in time.

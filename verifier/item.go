@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"slices"
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/akcert"
@@ -40,6 +41,14 @@ type Item struct {
 	// format in docs/evidence lists them.
 	Parts map[string][]byte
 }
+
+// recordedParts are those that a broker adds: what a platform answered when it was
+// asked. Sent by an agent they would be the agent's own word.
+var recordedParts = []string{"answer", "azure_vm", "ec2_instance", "gce_instance", "token_review"}
+
+// RecordedPart reports whether a part of that name is the broker's to add, and
+// must not come from an agent.
+func RecordedPart(name string) bool { return slices.Contains(recordedParts, name) }
 
 // itemInput is what a document is judged against.
 type itemInput struct {
