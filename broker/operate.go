@@ -284,7 +284,7 @@ func (b *Broker) Pending(ctx context.Context, _ Caller) ([]api.PendingNode, erro
 	}
 	out := make([]api.PendingNode, 0, len(ps))
 	for _, p := range ps {
-		out = append(out, api.PendingNode{EKHash: hex.EncodeToString(p.EKHash[:]), FirstSeen: p.FirstSeen, LastSeen: p.LastSeen})
+		out = append(out, api.PendingNode{EKHash: hex.EncodeToString(p.EKHash[:]), Proved: p.Proved(), FirstSeen: p.FirstSeen, LastSeen: p.LastSeen})
 	}
 	return out, nil
 }
@@ -331,6 +331,7 @@ func (b *Broker) wireNode(s ledger.Snapshot) api.Node {
 	return api.Node{
 		ID: string(n.ID), Status: string(n.Status), Standing: standing(st, b.cfg.Now()),
 		Zone: st.Zone, Tier: st.Tier, Verdict: st.Verdict, Reason: st.Reason,
+		RootKind: n.RootKind, RootName: n.DocumentMachine().Name,
 		RootHash: hex.EncodeToString(n.RootHash[:]), AKName: hex.EncodeToString(n.AKName), Manufacturer: n.Manufacturer,
 		TPMKind: ekcert.Kind(n.Manufacturer, n.TPM.Model), TPMModel: n.TPM.Model,
 		AdmittedBy: n.AdmittedBy, Machine: n.Machine, Groups: nonNil(n.Groups), Version: st.Version,

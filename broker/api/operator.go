@@ -69,7 +69,8 @@ type Token struct {
 
 // PendingNode is a machine that asked and waits for an operator.
 type PendingNode struct {
-	EKHash    string    `json:"ek_hash"`
+	EKHash    string    `json:"ek_hash"` // or the hash of the machine that documents name
+	Proved    string    `json:"proved"`  // that machine, as kind and name; "" of an EK, which proved nothing yet
 	FirstSeen time.Time `json:"first_seen"`
 	LastSeen  time.Time `json:"last_seen"`
 }
@@ -85,6 +86,8 @@ type Node struct {
 	Tier          int       `json:"tier"`
 	Verdict       string    `json:"verdict"`
 	Reason        string    `json:"reason"`
+	RootKind      string    `json:"root_kind"` // "ek", or the kind of machine that documents name
+	RootName      string    `json:"root_name"` // of that machine, "" of an EK
 	RootHash      string    `json:"root_hash"`
 	AKName        string    `json:"ak_name"`
 	Manufacturer  string    `json:"manufacturer"`

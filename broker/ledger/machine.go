@@ -62,6 +62,16 @@ func (n *Node) Launched() time.Time {
 	return time.Time{}
 }
 
+// Proved returns the machine that documents proved, as kind and name; "" where the
+// machine showed an EK, which proves nothing before it is activated.
+func (p Pending) Proved() string {
+	var row machineRow
+	if json.Unmarshal(p.EKPublic, &row) != nil || row.Kind == "" {
+		return ""
+	}
+	return row.Kind + " " + row.Name
+}
+
 // PackDocument packs a document, or its companion of that name, for the history:
 // lp(format) ‖ lp(name) ‖ bytes, lp being a 4-byte big-endian length and the text.
 func PackDocument(format, name string, raw []byte) []byte {

@@ -114,6 +114,7 @@ func (e *evidence) TPMKind() string                 { return e.kind }
 func (e *evidence) FirmwareVersion() uint64         { return e.firmware }
 func (e *evidence) Advisories() []advisory.Advisory { return e.advisories }
 
+func (e *evidence) Documents() []verifier.Document  { return e.documents }
 func (e *evidence) SecureBootUnproved() error { return e.unproved }
 
 func (e *evidence) SecureBoot() string {
@@ -165,5 +166,3 @@ func codes(d policy.Decision) string {
 	}
 	return b.String()
 }
-
-func (e *evidence) Documents() []verifier.Document { return e.documents }

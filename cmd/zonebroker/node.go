@@ -109,7 +109,8 @@ func printNode(cmd *cobra.Command, output format, n api.Node) error {
 		{"TPM maker", n.Manufacturer},
 		{"TPM model", n.TPMModel},
 		{"TPM kind", n.TPMKind},
-		{"EK hash", n.RootHash},
+		{"root of trust", strings.TrimSpace(n.RootKind + " " + n.RootName)},
+		{"root hash", n.RootHash},
 		{"AK name", n.AKName},
 		{"known since", both(n.CreatedAt, now)},
 	})
@@ -142,9 +143,9 @@ func nodePendingCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pending",
 		Short: "List machines that asked and wait for an operator",
-		Long: `Pending lists machines that showed a TPM which nothing admits, oldest first.
-Nothing about them is verified beyond the form of their EK: look at the machine
-before you approve it.`,
+		Long: `Pending lists machines that asked and that nothing admits, oldest first. Of a
+machine with a TPM nothing is verified beyond the form of its EK: look at it before
+you approve it. Of one that documents name, PROVED says what they proved.`,
 		Example: `  zonebroker node pending
   zonebroker node approve 4f1d…e0 --machine rack7-n1`,
 		Args: cobra.NoArgs,
@@ -160,8 +161,8 @@ before you approve it.`,
 			return err
 		}
 		now := time.Now()
-		return printList(cmd.OutOrStdout(), *output, l.Pending, "EK-HASH FIRST-SEEN LAST-SEEN", func(p api.PendingNode) []string {
-			return []string{p.EKHash, relative(p.FirstSeen, now), relative(p.LastSeen, now)}
+		return printList(cmd.OutOrStdout(), *output, l.Pending, "HASH PROVED FIRST-SEEN LAST-SEEN", func(p api.PendingNode) []string {
+			return []string{p.EKHash, p.Proved, relative(p.FirstSeen, now), relative(p.LastSeen, now)}
 		})
 	}
 	return cmd
@@ -171,7 +172,7 @@ func nodeApproveCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "approve NODE|EK-HASH",
 		Short: "Approve a pending machine, or a node that waits",
-		Long: `Approve with an EK hash admits a machine of the pending list. Approve with a
+		Long: `Approve with a hash admits a machine of the pending list. Approve with a
 node lets it go on after a TPM clear, a suspected copy, another AK or a disable;
 what it quotes next becomes its new baseline.`,
 		Example: `  zonebroker node approve 4f1d…e0 --machine rack7-n1 --group rack-7
