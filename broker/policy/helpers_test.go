@@ -114,8 +114,8 @@ func (e *evidence) TPMKind() string                 { return e.kind }
 func (e *evidence) FirmwareVersion() uint64         { return e.firmware }
 func (e *evidence) Advisories() []advisory.Advisory { return e.advisories }
 
-func (e *evidence) Documents() []verifier.Document  { return e.documents }
-func (e *evidence) SecureBootUnproved() error { return e.unproved }
+func (e *evidence) Documents() []verifier.Document { return e.documents }
+func (e *evidence) SecureBootUnproved() error      { return e.unproved }
 
 func (e *evidence) SecureBoot() string {
 	if e.panics {
