@@ -79,7 +79,7 @@ func TestNodeOnTheWire(t *testing.T) {
 	r.must(err)
 	want := api.Node{
 		ID: h.node, Status: "active", Standing: "fresh", Zone: "lab", Tier: 1, Verdict: "allow",
-		RootHash: hexOf(h.tpm.EK.RootHash(t)), AKName: n.AKName, Manufacturer: "STM", TPMKind: "discrete", TPMModel: "ST33", AdmittedBy: "inventory", Machine: "m",
+		RootKind: "ek", RootHash: hexOf(h.tpm.EK.RootHash(t)), AKName: n.AKName, Manufacturer: "STM", TPMKind: "discrete", TPMModel: "ST33", AdmittedBy: "inventory", Machine: "m",
 		Groups: []string{"g"}, Version: 1, Last: out.AttestationID, PolicyVersion: 1, CreatedAt: r.now(), AttestedAt: out.AttestedAt,
 		FreshUntil: out.FreshUntil, ExpiresAt: leaf(t, out.Chain).NotAfter, LastAttemptAt: r.now(),
 	}
