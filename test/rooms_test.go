@@ -55,7 +55,7 @@ func rooms() []room {
 		{path: "broker/client", inside: []string{"broker/api", "broker/claim"}, modules: []string{spiffe}},
 		{
 			path: "broker/agent", inside: []string{"broker/agent/...", "broker/client", "broker/api", "broker/claim", verifier},
-			modules: []string{spiffe, gotpm, uuid, xsys, xsync},
+			modules: []string{spiffe, gotpm, uuid, xsys, xsync, "github.com/fxamacker/cbor/v2"},
 		},
 		{
 			path: "broker/agent/workloadapi", inside: []string{"broker/api", "broker/internal/...", verifier},

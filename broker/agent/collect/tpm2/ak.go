@@ -20,6 +20,9 @@ type AK struct {
 	Name   []byte // nameAlg and digest, 34 bytes
 }
 
+// SPKI returns the key as SubjectPublicKeyInfo in DER.
+func (k AK) SPKI() ([]byte, error) { return subjectPublicKeyInfo(k.Public) }
+
 // akTemplate: attributes 0x50472. noDA matters: a key under dictionary-attack
 // protection locks the whole TPM after two or three hard power losses.
 func akTemplate(kind Kind) tpm2.TPMTPublic {
@@ -76,7 +79,15 @@ func (t *TPM) loadAK(ctx context.Context) (*object, error) {
 	if t.ak != nil {
 		return t.ak, nil
 	}
-	o, err := t.create(ctx, tpm2.TPMRHEndorsement, akTemplate(t.cfg.AK))
+	var (
+		o   *object
+		err error
+	)
+	if t.cfg.AK == GCE || t.cfg.AK == AzureHCL {
+		o, err = t.loadCloudAK(ctx)
+	} else {
+		o, err = t.create(ctx, tpm2.TPMRHEndorsement, akTemplate(t.cfg.AK))
+	}
 	if err != nil {
 		return nil, explain("make the attestation key", err)
 	}

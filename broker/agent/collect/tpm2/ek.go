@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
@@ -23,10 +22,7 @@ const (
 	P384    Kind = "p384"     // EK template H-3
 )
 
-const (
-	maxCertificate = 4 << 10 // bytes; the broker takes no more
-	nvChunk        = 512     // bytes in one TPM2_NV_Read that every TPM can do
-)
+const maxCertificate = 4 << 10 // bytes; the broker takes no more
 
 // EK is the endorsement key as the TPM shows it.
 type EK struct {
@@ -162,51 +158,6 @@ func (t *TPM) chooseEK(ctx context.Context) (Kind, []byte, error) {
 		}
 	}
 	return RSA, nil, nil
-}
-
-// readNV returns the contents of an index, nil where it does not exist or was
-// never written.
-func (t *TPM) readNV(ctx context.Context, index uint32, limit int) ([]byte, error) {
-	pub, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)}.Execute(t.commands(ctx))
-	if errors.Is(err, tpm2.TPMRCHandle) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	info, err := pub.NVPublic.Contents()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Attributes.Written {
-		return nil, nil
-	}
-	if int(info.DataSize) > limit {
-		return nil, fmt.Errorf("index %#08x holds %d bytes, more than the %d of certificates here", index, info.DataSize, limit)
-	}
-	// The profile lets everybody read the index by its own empty password; some
-	// vendors forgot that and leave only the owner's.
-	named := tpm2.NamedHandle{Handle: tpm2.TPMHandle(index), Name: pub.NVName}
-	auth := tpm2.AuthHandle{Handle: tpm2.TPMHandle(index), Name: pub.NVName, Auth: tpm2.PasswordAuth(nil)}
-	if !info.Attributes.AuthRead {
-		auth = tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
-	}
-	data := make([]byte, 0, info.DataSize)
-	for len(data) < int(info.DataSize) {
-		rsp, err := tpm2.NVRead{
-			AuthHandle: auth, NVIndex: named,
-			Size:   uint16(min(nvChunk, int(info.DataSize)-len(data))),
-			Offset: uint16(len(data)),
-		}.Execute(t.commands(ctx))
-		if err != nil {
-			return nil, err
-		}
-		if len(rsp.Data.Buffer) == 0 {
-			return nil, fmt.Errorf("index %#08x ends early", index)
-		}
-		data = append(data, rsp.Data.Buffer...)
-	}
-	return data, nil
 }
 
 // subjectPublicKeyInfo returns the DER of the key in a TPMT_PUBLIC; an exponent

@@ -229,3 +229,13 @@ func again(response []byte) bool {
 	}
 	return false
 }
+
+// Present says whether there is something at a device, or at the default one
+// where it is "". Whether it works only opening it tells.
+func Present(device string) bool {
+	if device == "" {
+		device = DefaultDevice
+	}
+	_, err := os.Stat(strings.TrimPrefix(device, "swtpm:"))
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -21,7 +21,8 @@ type Config struct {
 	// Device is "/dev/tpmrm0" (the default) or "swtpm:/path/of/socket". Trusted:
 	// whoever chooses it chooses the host's identity.
 	Device string
-	// AK is the kind of attestation key: P256 (the default) or RSA.
+	// AK is the kind of attestation key: P256 (the default) or RSA, which are made
+	// here, GCE or AzureHCL.
 	AK Kind
 	// EK is the endorsement key: Auto (the default) takes the one that the TPM
 	// has a certificate for, and RSA where there is none.
@@ -49,7 +50,8 @@ type object struct {
 	name   tpm2.TPM2BName
 	public []byte // TPMT_PUBLIC
 
-	password []byte // nil: the empty one
+	password   []byte // nil: the empty one
+	persistent bool   // it stays in the TPM
 }
 
 // auth authorises the use of o. A password that is not empty is proved in a
@@ -72,8 +74,10 @@ func Open(ctx context.Context, cfg Config) (*TPM, error) {
 	if cfg.AK == "" {
 		cfg.AK = P256
 	}
-	if cfg.AK != P256 && cfg.AK != RSA {
-		return nil, &Error{What: "choose the attestation key", Why: "there is no kind " + string(cfg.AK), Fix: "say --ak p256 or --ak rsa"}
+	switch cfg.AK {
+	case P256, RSA, GCE, AzureHCL:
+	default:
+		return nil, &Error{What: "choose the attestation key", Why: "there is no kind " + string(cfg.AK), Fix: "say --ak p256, --ak rsa, --ak gce or --ak azure-hcl"}
 	}
 	if cfg.EK == "" {
 		cfg.EK = Auto
@@ -151,7 +155,7 @@ func (t *TPM) create(ctx context.Context, hierarchy tpm2.TPMHandle, public tpm2.
 
 // flush unloads o, also where the operation that loaded it was given up on.
 func (t *TPM) flush(ctx context.Context, o *object) error {
-	if o == nil {
+	if o == nil || o.persistent {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)

@@ -1,0 +1,160 @@
+package given
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/zonebroker/zonebroker/broker/agent/collect"
+	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/document"
+)
+
+// DefaultTokenFile is where the documentation mounts the projected token.
+const DefaultTokenFile = "/var/run/secrets/tokens/zonebroker"
+
+const (
+	maxJWT = 16 << 10
+	maxEAT = 64 << 10 // of the detached token, and of what the program prints around it
+)
+
+// PSAT collects the projected service-account token of a pod.
+type PSAT struct {
+	// Path of the token; the kubelet replaces it before it ends.
+	Path string
+	// Root is put before Path; "" is the running system.
+	Root string
+}
+
+// Format is k8s.psat.
+func (PSAT) Format() string { return verifier.FormatK8sPSAT }
+
+// Detect looks for the file.
+func (c PSAT) Detect(context.Context) collect.Finding {
+	path := collect.File(c.Root, c.Path)
+	if err := (Source{path: path}).present(); err != nil {
+		fix := ""
+		if collect.Exists(collect.File(c.Root, "/var/run/secrets/kubernetes.io")) {
+			fix = "mount a projected service-account token with the broker's audience there, or name another file with --token-file"
+		}
+		return collect.No(c.Format(), "C", "there is no projected token at "+path, fix)
+	}
+	return collect.Yes(c.Format(), "C", "projected token "+path)
+}
+
+// Collect reads the token anew each time. Its audience was fixed when the volume
+// was mounted, so it carries nothing of the challenge.
+func (c PSAT) Collect(ctx context.Context, _ collect.Bound) (verifier.Item, error) {
+	token, err := Source{path: collect.File(c.Root, c.Path)}.read(ctx, "the projected token", "", maxJWT)
+	return verifier.Item{Format: c.Format(), Document: token}, err
+}
+
+// EAR collects the result of another verifier.
+type EAR struct{ Source Source }
+
+// Format is ear.
+func (EAR) Format() string { return verifier.FormatEAR }
+
+// Detect looks for the source.
+func (c EAR) Detect(context.Context) collect.Finding {
+	return c.Source.detect(c.Format(), "B", "C", "--ear")
+}
+
+// Collect asks the source for a token that carries the challenge.
+func (c EAR) Collect(ctx context.Context, bound collect.Bound) (verifier.Item, error) {
+	token, err := c.Source.read(ctx, "the result of the other verifier", base64.RawURLEncoding.EncodeToString(bound.Value[:]), maxJWT)
+	return verifier.Item{Format: c.Format(), Document: token}, err
+}
+
+// MAA collects a token of Microsoft Azure Attestation, which a program of the
+// machine's owner gets: it takes Microsoft's client, and an address that the owner
+// chooses.
+type MAA struct{ Source Source }
+
+// Format is azure.maa.
+func (MAA) Format() string { return verifier.FormatAzureMAA }
+
+// Detect looks for the source.
+func (c MAA) Detect(context.Context) collect.Finding {
+	return c.Source.detect(c.Format(), "B", "C", "--maa")
+}
+
+// Collect asks the source for a token that carries the challenge.
+func (c MAA) Collect(ctx context.Context, bound collect.Bound) (verifier.Item, error) {
+	token, err := c.Source.read(ctx, "the token of Microsoft Azure Attestation", base64.RawURLEncoding.EncodeToString(bound.Value[:]), maxJWT)
+	return verifier.Item{Format: c.Format(), Document: token}, err
+}
+
+// GPU collects what NVIDIA's tools say of the GPUs: a detached EAT.
+type GPU struct{ Source Source }
+
+// Format is nvidia.
+func (GPU) Format() string { return verifier.FormatNVIDIA }
+
+// Detect looks for the source.
+func (c GPU) Detect(context.Context) collect.Finding {
+	return c.Source.detect(c.Format(), "B", "C", "--gpu")
+}
+
+// Collect asks for a token over the nonce of the whole attestation, so that GPU
+// and processor were asked by the same guest. nvattest prints the token as the
+// member detached_eat of an object, or reports as its member evidences; a file or
+// another program may give either bare.
+func (c GPU) Collect(ctx context.Context, bound collect.Bound) (verifier.Item, error) {
+	nonce := sha256.Sum256(bound.Primary[:])
+	text, err := c.Source.read(ctx, "the token of the GPU", hex.EncodeToString(nonce[:]), maxEAT)
+	if err != nil {
+		return verifier.Item{}, err
+	}
+	if text[0] == '{' {
+		var printed struct {
+			Token   json.RawMessage `json:"detached_eat"`
+			Reports json.RawMessage `json:"evidences"`
+		}
+		err := json.Unmarshal(text, &printed)
+		if text = printed.Token; len(text) == 0 {
+			text = printed.Reports
+		}
+		if err != nil || len(text) == 0 {
+			return verifier.Item{}, &collect.Error{What: "get the token of the GPU", Why: c.Source.String() + " printed neither detached_eat nor evidences", Fix: "look at what it prints; GPU attestation has to be on (nvidia-smi conf-compute -f)"}
+		}
+	}
+	return verifier.Item{Format: c.Format(), Document: text}, nil
+}
+
+// detect says what a source can give: fresh is its class where it can be told the
+// challenge, stale where it cannot.
+func (s Source) detect(format, fresh, stale, flag string) collect.Finding {
+	if s.IsZero() {
+		return collect.No(format, fresh, "no source is configured", "name a file or a program with "+flag)
+	}
+	if err := s.present(); err != nil {
+		return collect.No(format, fresh, err.Error(), "look at "+flag)
+	}
+	if s.fixed() {
+		return collect.Yes(format, stale, s.String()+", which is not told the challenge")
+	}
+	return collect.Yes(format, fresh, "output of "+s.String())
+}
+
+// JoinToken stands for a one-time token, which goes with the enrolment itself: the
+// document is empty.
+type JoinToken struct{ Token string }
+
+// Format is jointoken.
+func (JoinToken) Format() string { return verifier.FormatJoinToken }
+
+// Detect says whether there is one.
+func (c JoinToken) Detect(context.Context) collect.Finding {
+	if c.Token == "" {
+		return collect.No(c.Format(), document.ClassC, "no join token is given", "ask an operator for one (zonebroker token create) and name its file with --join-token")
+	}
+	return collect.Yes(c.Format(), document.ClassC, "join token")
+}
+
+// Collect returns an item without a document.
+func (c JoinToken) Collect(context.Context, collect.Bound) (verifier.Item, error) {
+	return verifier.Item{Format: c.Format()}, nil
+}

@@ -1,0 +1,4 @@
+package tsm
+
+// ReportIn reads an answer of the firmware.
+var ReportIn = reportIn
