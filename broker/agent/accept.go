@@ -37,14 +37,14 @@ func (r *run) accept(a api.AttestResponse, c api.Challenge) (Result, error) {
 	}
 	return Result{
 		Node: a.Node, SPIFFEID: a.SPIFFEID, TrustDomain: s.TrustDomain, Zone: a.Zone, Tier: a.Tier,
-		AttestationID: a.AttestationID, Purpose: c.Purpose,
+		AttestationID: a.AttestationID, Purpose: c.Purpose, Format: r.format, InTPM: r.tpm != nil,
 		AttestedAt: a.AttestedAt, FreshUntil: a.FreshUntil, RenewAt: a.RenewAt, ExpiresAt: chain[0].NotAfter,
 		Chain: chain, Bundle: bundle, Log: a.Log, Events: a.Events, Workloads: a.Workloads,
 	}, nil
 }
 
 // check: the SVID must verify under the bundle that came with it, be for the
-// key in this TPM, and say in its claim what the answer says beside it. The
+// key of this host, and say in its claim what the answer says beside it. The
 // bundle itself is as good as the connection, which the old trust authenticated.
 func (r *run) check(a api.AttestResponse) ([]*x509.Certificate, []byte, error) {
 	var chain []*x509.Certificate
@@ -65,7 +65,7 @@ func (r *run) check(a api.AttestResponse) ([]*x509.Certificate, []byte, error) {
 		return nil, nil, answerFault("the SVID does not verify under the bundle", err)
 	}
 	if !bytes.Equal(chain[0].RawSubjectPublicKeyInfo, r.key.SPKI()) {
-		return nil, nil, answerFault("the SVID is for another key than the one in this TPM", nil)
+		return nil, nil, answerFault("the SVID is for another key than that of this host", nil)
 	}
 	claims, err := claim.FromCertificateInsecure(chain[0]) // verified above
 	if err != nil {

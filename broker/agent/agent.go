@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/zonebroker/zonebroker/broker/agent/collect/roster"
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/client"
@@ -42,6 +43,12 @@ type Config struct {
 	// none for a software TPM, to which no systemd measures. It is sent where PCR 9
 	// or 11 to 15 are asked for. Not trusted, as EventLog.
 	UserspaceLog string
+	// Format is what names the node: "tpm2", a format of documents, or AutoFormat,
+	// which "" is too. Another one than before makes this host another node.
+	Format string
+	// Documents says where the sources of documents are. Device, TPM, JoinToken and
+	// Now of it are filled in from here.
+	Documents roster.Config
 	// JoinToken is sent at an enrolment. Secret.
 	JoinToken string
 	// UserAgent is sent with requests.
@@ -65,6 +72,8 @@ type Result struct {
 	Tier          int
 	AttestationID string
 	Purpose       string // how it was earned: enrol or renew
+	Format        string // of the evidence that names the node
+	InTPM         bool   // the SVID's key is in the TPM
 	AttestedAt    time.Time
 	FreshUntil    time.Time
 	RenewAt       time.Time
@@ -137,8 +146,11 @@ func (r *run) challenge(ctx context.Context, fresh *api.Challenge) (api.Challeng
 	if fresh != nil {
 		return *fresh, fresh.Validate()
 	}
-	req := api.ChallengeRequest{Format: api.FormatTPM2, Purpose: api.PurposeRenew, AKName: r.ak.Name}
-	if r.enrol {
+	req := api.ChallengeRequest{Format: r.format, Purpose: api.PurposeRenew, AKName: r.ak.Name}
+	switch {
+	case r.enrol && r.format != api.FormatTPM2:
+		req.Purpose, req.AKName, req.Agent = api.PurposeEnrol, nil, r.introduction()
+	case r.enrol:
 		ek, err := r.endorsementKey(ctx)
 		if err != nil {
 			return api.Challenge{}, err
@@ -155,10 +167,21 @@ func (r *run) challenge(ctx context.Context, fresh *api.Challenge) (api.Challeng
 	if err := challenge.Validate(); err != nil {
 		return api.Challenge{}, answerFault("the challenge is not of the contract", err)
 	}
+	if challenge.Credential == nil && req.Enrol != nil {
+		return api.Challenge{}, answerFault("the challenge of an EK comes without a credential", nil)
+	}
 	if challenge.Purpose != req.Purpose {
 		return api.Challenge{}, answerFault("the challenge is for another purpose than was asked for", nil)
 	}
 	return challenge, nil
+}
+
+// introduction names the key that a document will go with.
+func (r *run) introduction() *api.AgentEnrol {
+	if r.agent != nil {
+		return &api.AgentEnrol{Public: r.agent.SPKI(), JoinToken: r.cfg.JoinToken}
+	}
+	return &api.AgentEnrol{AKPublic: r.ak.Public, JoinToken: r.cfg.JoinToken}
 }
 
 // endorsementKey returns the EK. Where it is another than that of the state,
@@ -174,7 +197,7 @@ func (r *run) endorsementKey(ctx context.Context) (tpm2collect.EK, error) {
 		return ek, nil
 	}
 	if r.state.EKHash != hash {
-		r.state.Prev, r.state.Node, r.state.Chain, r.state.Enrolled = "", "", nil, false
+		r.state.forget()
 		r.present.Store(nil)
 	}
 	r.state.EKHash, r.state.EK = hash, ek.Kind

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"time"
 
@@ -66,12 +67,23 @@ func (w *waysBack) next(ctx context.Context, err error) (*api.Challenge, error) 
 		return nil, w.wait(ctx, refused)
 	default:
 		if code == reason.NodeNotAdmitted || code == reason.NodeAdmissionPending {
-			// A stranger gets no details; what an operator needs is known here.
-			r.cfg.Progress("the EK hash of this machine is " + r.state.EKHash)
+			r.tellWhoThisIs()
 		}
 		return nil, err
 	}
 	return nil, nil
+}
+
+// tellWhoThisIs: a stranger gets no details; what an operator needs is known here.
+func (r *run) tellWhoThisIs() {
+	switch {
+	case r.format == api.FormatTPM2:
+		r.cfg.Progress("the EK hash of this machine is " + r.state.EKHash)
+	case r.agent != nil:
+		r.cfg.Progress("this host is named by " + r.format + "; its agent key is " + hex.EncodeToString(r.ak.Name[2:]))
+	default:
+		r.cfg.Progress("this host is named by " + r.format)
+	}
 }
 
 func (w *waysBack) leaveFastLane(why string) {

@@ -10,44 +10,60 @@ import (
 	"strconv"
 
 	"github.com/zonebroker/zonebroker/broker/api"
-	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
 )
 
-// answer quotes over a challenge and hands the evidence over.
+// answer proves what the challenge asks for and hands the evidence over.
 func (r *run) answer(ctx context.Context, c api.Challenge) (api.AttestResponse, error) {
+	req := api.AttestRequest{Token: c.Token, Prev: r.state.Prev, Checkpoint: r.state.Checkpoint, SPKI: r.key.SPKI()}
+	nonce := []byte(c.Nonce)
+	var err error
+	if r.tpm != nil {
+		req.TPM2, nonce, err = r.quoted(ctx, c)
+	} else if req.Agent, req.CSR, err = r.prove(&c, nonce); err != nil {
+		return api.AttestResponse{}, err
+	}
+	if err != nil {
+		return api.AttestResponse{}, err
+	}
+	if req.Items, err = r.documents(ctx, &c, nonce); err != nil {
+		return api.AttestResponse{}, err
+	}
+	return r.broker.Attest(ctx, req)
+}
+
+// quoted quotes over a challenge. It returns the nonce, which at the enrolment of
+// an EK is in the credential.
+func (r *run) quoted(ctx context.Context, c api.Challenge) (*api.TPM2Evidence, []byte, error) {
 	selection, err := tpm2.ParseSelection(c.Select)
 	if err != nil || selection == (tpm2.Selection{}) {
-		return api.AttestResponse{}, answerFault("the challenge selects no PCRs", err)
+		return nil, nil, answerFault("the challenge selects no PCRs", err)
 	}
 	evidence := &api.TPM2Evidence{AKPublic: r.ak.Public}
 	nonce := []byte(c.Nonce)
 	if c.Credential != nil {
 		if nonce, err = r.activate(ctx, c, evidence); err != nil {
-			return api.AttestResponse{}, err
+			return nil, nil, err
 		}
 	}
-	td := r.broker.Peer().TrustDomain().Name()
-	bound := verifier.Binding(nonce, r.key.SPKI(), td, c.Purpose, api.FormatTPM2, nil)
+	bound := r.binding(&c, nonce, r.format)
 	r.cfg.Progress("quoting PCRs " + selection.String())
 	if err := r.quote(ctx, evidence, selection, bound[:]); err != nil {
-		return api.AttestResponse{}, err
+		return nil, nil, err
 	}
 	if err := r.addLog(evidence); err != nil {
-		return api.AttestResponse{}, err
+		return nil, nil, err
 	}
 	if err := r.addIMA(evidence, c.IMA); err != nil {
-		return api.AttestResponse{}, err
+		return nil, nil, err
 	}
 	if err := r.addUserspaceLog(evidence, selection); err != nil {
-		return api.AttestResponse{}, err
+		return nil, nil, err
 	}
-	return r.broker.Attest(ctx, api.AttestRequest{
-		Token: c.Token, Prev: r.state.Prev, Checkpoint: r.state.Checkpoint, SPKI: r.key.SPKI(), TPM2: evidence,
-	})
+	return evidence, nonce, nil
 }
 
 // activate opens the credential: the nonce of an enrolment is its secret. A

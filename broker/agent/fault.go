@@ -21,10 +21,11 @@ type FaultKind string
 
 // The kinds of fault. They are no reason codes: they never travel.
 const (
-	FaultState  FaultKind = "agent.state"  // the state folder
-	FaultTPM    FaultKind = "agent.tpm"    // the TPM
-	FaultFile   FaultKind = "agent.file"   // a file that was named: join token, event log
-	FaultAnswer FaultKind = "agent.answer" // what the broker sent does not verify
+	FaultState    FaultKind = "agent.state"    // the state folder
+	FaultTPM      FaultKind = "agent.tpm"      // the TPM
+	FaultFile     FaultKind = "agent.file"     // a file that was named: join token, event log
+	FaultAnswer   FaultKind = "agent.answer"   // what the broker sent does not verify
+	FaultEvidence FaultKind = "agent.evidence" // documents beside or instead of a quote
 )
 
 // Error returns what and why.

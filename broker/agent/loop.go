@@ -161,7 +161,7 @@ func (a *Agent) start(ctx context.Context) {
 	a.report()
 	bounded, cancel := a.bounded(ctx, "opening the TPM")
 	defer cancel()
-	if err := a.session.openTPM(bounded); err != nil {
+	if err := a.session.open(bounded); err != nil {
 		if ctx.Err() == nil {
 			a.settle(began, Result{}, err)
 			a.report()

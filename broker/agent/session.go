@@ -10,21 +10,28 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/zonebroker/zonebroker/broker/agent/collect/roster"
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
 	"github.com/zonebroker/zonebroker/broker/client"
+	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // session is what stays open between attestations: the locked folder, the TPM
-// with its loaded keys, the connection. One goroutine uses it.
+// with its loaded keys or those of the folder, the connection. One goroutine uses
+// it.
 type session struct {
 	cfg    Config
 	folder *folder
 	state  *State
-	tpm    *tpm2collect.TPM // nil while closed
-	key    *tpm2collect.SVIDKey
-	ak     tpm2collect.AK
-	broker *client.Client // nil before the first connection
+	roster *roster.Roster
+	format string           // what names the node; "" until it is chosen
+	tpm    *tpm2collect.TPM // nil while closed, and where no TPM quotes
+	key    signingKey       // of the SVID; nil while closed
+	ak     tpm2collect.AK   // its name is that of the agent key where no TPM quotes
+	akSPKI []byte           // nil where no TPM quotes
+	agent  *softKey         // nil where a TPM quotes
+	broker *client.Client   // nil before the first connection
 	// unsaved: the last denial is in state, but not on the disk.
 	unsaved bool
 
@@ -58,6 +65,9 @@ func newSession(cfg Config) (*session, error) {
 	}
 	s := &session{cfg: cfg, folder: folder}
 	if s.state, err = folder.load(); err == nil {
+		err = s.newRoster()
+	}
+	if err == nil {
 		err = s.connect()
 	}
 	if err != nil {
@@ -76,7 +86,7 @@ func (s *session) closeTPM() error {
 		return nil
 	}
 	err := s.tpm.Close()
-	s.tpm, s.key = nil, nil
+	s.tpm, s.key, s.akSPKI = nil, nil, nil
 	return err
 }
 
@@ -84,7 +94,7 @@ func (s *session) closeTPM() error {
 // so that the next attestation opens it anew: its process or its driver may have
 // been started again.
 func (s *session) attest(ctx context.Context, waits int) (Result, error) {
-	if err := s.openTPM(ctx); err != nil {
+	if err := s.open(ctx); err != nil {
 		return Result{}, err
 	}
 	s.refreshConnection()
@@ -126,22 +136,48 @@ func (s *session) saveDenial() error {
 	return err
 }
 
+// open chooses what names the node, where nothing did yet, and makes the keys.
+func (s *session) open(ctx context.Context) error {
+	if s.key != nil {
+		return nil
+	}
+	if err := s.chooseFormat(ctx); err != nil {
+		return err
+	}
+	if quotes(s.format) {
+		return s.openTPM(ctx)
+	}
+	agent, err := s.folder.key(agentKeyFile)
+	if err != nil {
+		return err
+	}
+	key, err := s.folder.key(svidKeyFile)
+	if err != nil {
+		return err
+	}
+	s.agent, s.key, s.ak = agent, key, tpm2collect.AK{Name: verifier.AgentKeyName(agent.SPKI())}
+	return nil
+}
+
 // openTPM opens the TPM and makes the AK and the SVID key. The kinds of keys
 // are on the disk before they are used, so that the next run makes the same.
 func (s *session) openTPM(ctx context.Context) error {
-	if s.tpm != nil {
-		return nil
-	}
 	if err := s.chooseKeys(); err != nil {
 		return err
 	}
 	s.cfg.Progress("making the keys in the TPM")
-	tpm, err := tpm2collect.Open(ctx, tpm2collect.Config{Device: s.cfg.Device, AK: s.state.AK, EK: s.state.EK, Rotation: s.state.Rotation})
+	tpm, err := tpm2collect.Open(ctx, tpm2collect.Config{Device: s.cfg.Device, AK: s.akKind(), EK: s.state.EK, Rotation: s.state.Rotation})
 	if err != nil {
 		return tpmFault("open the TPM", err)
 	}
 	ak, err := tpm.AK(ctx)
-	var key *tpm2collect.SVIDKey
+	var (
+		key  *tpm2collect.SVIDKey
+		spki []byte
+	)
+	if err == nil {
+		spki, err = ak.SPKI()
+	}
 	if err == nil {
 		key, err = tpm.SVIDKey(ctx)
 	}
@@ -149,7 +185,7 @@ func (s *session) openTPM(ctx context.Context) error {
 		_ = tpm.Close() // the fault before it says what is wrong
 		return tpmFault("make the keys", err)
 	}
-	s.tpm, s.ak, s.key = tpm, ak, key
+	s.tpm, s.ak, s.akSPKI, s.key = tpm, ak, spki, key
 	return nil
 }
 
@@ -227,7 +263,7 @@ func (s *session) refreshConnection() {
 func (s *session) fastLane() bool { return s.present.Load() != nil }
 
 // clientCertificate is the SVID of the last answer, if it is still valid and
-// its key is the one that this TPM has now.
+// its key is the one that this host has now.
 func (s *session) clientCertificate() *tls.Certificate {
 	if len(s.state.Chain) == 0 || s.key == nil {
 		return nil

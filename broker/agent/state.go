@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,14 +28,18 @@ const (
 	maxState     = 4 << 20 // bytes; a bundle and a chain are some kilobytes
 )
 
-// State is what an agent keeps between runs. It holds no private key. Losing it
+// State is what an agent keeps between runs. It holds no private key; where no TPM
+// quotes, they lie beside it in files of their own. Losing it
 // costs an event (node.state_lost); a copy of it on another host is what the
 // broker finds as node.fork_suspected.
 type State struct {
 	Version     int    `json:"version"`
 	TrustDomain string `json:"trust_domain"` // pinned at the first answer
 	// Rotation makes the SVID key (tpm2collect.Config).
-	Rotation api.Bytes        `json:"rotation"`
+	Rotation api.Bytes `json:"rotation"`
+	// Format is what names the node; "" is tpm2, as states said before there were
+	// others.
+	Format   string           `json:"format,omitempty"`
 	EK       tpm2collect.Kind `json:"ek"`
 	EKHash   string           `json:"ek_hash"` // hex; whose node this state is about
 	AK       tpm2collect.Kind `json:"ak"`
@@ -64,6 +69,20 @@ type State struct {
 	ResetCount   uint32    `json:"reset_count"`
 	RestartCount uint32    `json:"restart_count"`
 	PCRs         api.Bytes `json:"pcrs"` // SHA-256 over the quoted values
+}
+
+// format names what the state is about.
+func (s *State) format() string {
+	if s.Format == "" {
+		return api.FormatTPM2
+	}
+	return s.Format
+}
+
+// forget drops what belongs to the node that the state was about. Naming its last
+// attestation as another node would look like a clone.
+func (s *State) forget() {
+	s.Prev, s.Node, s.Chain, s.Enrolled = "", "", nil, false
 }
 
 // folder is an open, locked state folder.
@@ -105,7 +124,9 @@ func removeLeftovers(path string) {
 		return
 	}
 	for _, e := range entries {
-		mine := strings.HasPrefix(e.Name(), "."+stateFile+"-") || strings.HasPrefix(e.Name(), "."+statusFile+"-")
+		mine := slices.ContainsFunc([]string{stateFile, statusFile, agentKeyFile, svidKeyFile}, func(name string) bool {
+			return strings.HasPrefix(e.Name(), "."+name+"-")
+		})
 		if mine && e.Type().IsRegular() {
 			_ = os.Remove(filepath.Join(path, e.Name()))
 		}
