@@ -82,8 +82,10 @@ func TestSTSRequestCarriesTheChallengeAndNoSecret(t *testing.T) {
 		t.Fatalf("%+v", f)
 	}
 	one, two := document(t, c, [32]byte{1}), document(t, c, [32]byte{2})
-	want := map[string]string{"region": "eu-central-1", "access_key_id": "AKIDEXAMPLE", "amz_date": "20261122T120000Z", "security_token": "session",
-		"signed_headers": "content-type;host;x-amz-date;x-amz-security-token;x-zonebroker-challenge"}
+	want := map[string]string{
+		"region": "eu-central-1", "access_key_id": "AKIDEXAMPLE", "amz_date": "20261122T120000Z", "security_token": "session",
+		"signed_headers": "content-type;host;x-amz-date;x-amz-security-token;x-zonebroker-challenge",
+	}
 	for name, value := range want {
 		if one[name] != value {
 			t.Errorf("%s is %q", name, one[name])
