@@ -55,6 +55,7 @@ type broker struct {
 	tokens     map[string]*sealed
 	nodes      map[string]*node // by AK name
 	selection  string
+	evidence   []string // formats that challenges list
 	challenges []api.ChallengeRequest
 	attests    []api.AttestRequest
 	withCert   []bool // of each request, whether a client certificate came
@@ -89,6 +90,7 @@ type pair struct {
 
 type sealed struct {
 	purpose string
+	format  string
 	nonce   []byte
 	akName  []byte
 	root    [32]byte
@@ -268,11 +270,14 @@ func random(n int) []byte {
 
 func (b *broker) giveChallenge(req api.ChallengeRequest) (out api.Challenge, err error) {
 	b.challenges = append(b.challenges, req)
-	s := &sealed{purpose: req.Purpose, nonce: random(32), issued: b.now()}
-	out = api.Challenge{Token: uuid.NewString(), Purpose: req.Purpose, ExpiresAt: b.now().Add(time.Minute), Select: b.selection}
+	s := &sealed{purpose: req.Purpose, format: req.Format, nonce: random(32), issued: b.now()}
+	out = api.Challenge{Token: uuid.NewString(), Purpose: req.Purpose, ExpiresAt: b.now().Add(time.Minute), Select: b.selection, Evidence: b.evidence}
 	b.tokens[out.Token] = s
 	if b.challenge != nil {
 		defer b.challenge(&out)
+	}
+	if req.Agent != nil {
+		return out, b.introduce(req, s, &out)
 	}
 	if req.Enrol == nil {
 		if b.nodes[string(req.AKName)] == nil {
@@ -323,6 +328,9 @@ func (b *broker) attest(req api.AttestRequest) (api.AttestResponse, error) {
 		return api.AttestResponse{}, err
 	}
 	n := b.nodes[string(s.akName)]
+	if n == nil && s.format != verifier.FormatTPM2 {
+		s.root = sha256.Sum256(s.akName)
+	}
 	if n == nil {
 		n = &node{id: strings.ToLower(base32.StdEncoding.EncodeToString(s.root[:]))[:26], root: s.root}
 	}
@@ -330,20 +338,50 @@ func (b *broker) attest(req api.AttestRequest) (api.AttestResponse, error) {
 		TrustDomain: trustDomain, Purpose: s.purpose, Nonce: s.nonce, AKName: s.akName,
 		Selection: selection, IssuedAt: s.issued, Baseline: n.baseline,
 	}
-	appraisal, err := verifier.Appraise(evidenceOf(req), want, verifier.Trust{}, b.now())
+	appraisal, err := verifier.Appraise(evidenceOf(req, s.format), want, verifier.Trust{}, b.now())
 	if err != nil {
 		return api.AttestResponse{}, err
 	}
-	if appraisal.KeyResidency() != verifier.KeyTPM {
+	if s.format == verifier.FormatTPM2 && appraisal.KeyResidency() != verifier.KeyTPM {
 		return api.AttestResponse{}, reason.New(reason.PolicyBindingClass, "software key")
 	}
 	b.nodes[string(s.akName)] = n
 	n.last = uuid.NewString()
+	if s.format != verifier.FormatTPM2 {
+		return b.issue(req, n, s), nil
+	}
 	n.baseline = &verifier.Baseline{Clock: appraisal.Clock(), ClockAt: s.issued, Firmware: appraisal.FirmwareVersion(), Log: eventlog.Keep(appraisal.EventLog())}
 	return b.issue(req, n, s), nil
 }
 
-func evidenceOf(req api.AttestRequest) verifier.Evidence {
+// introduce takes the key of a host that documents name.
+func (b *broker) introduce(req api.ChallengeRequest, s *sealed, out *api.Challenge) error {
+	switch {
+	case req.Format == verifier.FormatJoinToken && req.Agent.JoinToken != "join-me":
+		return reason.New(reason.NodeNotAdmitted, "that format needs a join token")
+	case len(req.Agent.Public) > 0:
+		s.akName = verifier.AgentKeyName(req.Agent.Public)
+	default:
+		ak, err := tpm2.ParseAK(req.Agent.AKPublic)
+		if err != nil {
+			return err
+		}
+		s.akName = ak.Name()
+	}
+	out.Nonce = s.nonce
+	return nil
+}
+
+// evidenceOf leaves out the documents beside the one that names the node: tests
+// look at them where they arrive.
+func evidenceOf(req api.AttestRequest, format string) verifier.Evidence {
+	if req.Agent != nil {
+		return verifier.Evidence{
+			Format: format, SPKI: req.SPKI, CSR: req.CSR,
+			Agent: &verifier.AgentProof{Public: req.Agent.Public, Signature: req.Agent.Signature},
+			Items: []verifier.Item{{Format: format, Document: req.Items[0].Document}},
+		}
+	}
 	e := req.TPM2
 	t := &verifier.TPM2Evidence{
 		AKPublic: e.AKPublic, EKPublic: e.EKPublic, EKCertificate: nil, Quote: e.Quote, Signature: e.Signature,

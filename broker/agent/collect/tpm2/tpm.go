@@ -77,7 +77,7 @@ func Open(ctx context.Context, cfg Config) (*TPM, error) {
 	switch cfg.AK {
 	case P256, RSA, GCE, AzureHCL:
 	default:
-		return nil, &Error{What: "choose the attestation key", Why: "there is no kind " + string(cfg.AK), Fix: "say --ak p256, --ak rsa, --ak gce or --ak azure-hcl"}
+		return nil, &Error{What: "choose the attestation key", Why: "there is no kind " + string(cfg.AK), Fix: "say --ak p256 or --ak rsa"}
 	}
 	if cfg.EK == "" {
 		cfg.EK = Auto
