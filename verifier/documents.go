@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/zonebroker/zonebroker/verifier/akcert"
 	"github.com/zonebroker/zonebroker/verifier/jwt"
+	"github.com/zonebroker/zonebroker/verifier/snp"
 )
 
 // Kinds of trust objects: what verifying documents rests on beside a TPM's makers.
@@ -81,7 +83,7 @@ type trustObjects []TrustObject
 func (t trustObjects) documents() (Documents, error) {
 	var d Documents
 	for _, member := range []func(d *Documents) error{
-		t.tokens,
+		t.tokens, t.amd, t.google,
 	} {
 		if err := member(&d); err != nil {
 			return Documents{}, err
@@ -98,6 +100,27 @@ func (t trustObjects) tokens(d *Documents) (err error) {
 		}
 	}
 	d.Tokens, err = NewTokens(issuers)
+	return err
+}
+
+// of returns the bytes of the objects of a kind.
+func (t trustObjects) of(kind string) [][]byte {
+	var out [][]byte
+	for _, o := range t {
+		if o.Kind == kind {
+			out = append(out, o.Raw)
+		}
+	}
+	return out
+}
+
+func (t trustObjects) amd(d *Documents) (err error) {
+	d.SNP, err = snp.NewTrust(snp.Objects{Roots: t.of(TrustSNP), CRLs: t.of(TrustSNPCRL), Endorsements: t.of(TrustVCEK)})
+	return err
+}
+
+func (t trustObjects) google(d *Documents) (err error) {
+	d.GCEAK, err = akcert.NewTrust(akcert.Objects{Roots: t.of(TrustGoogleAK)})
 	return err
 }
 
