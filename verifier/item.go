@@ -6,7 +6,9 @@ import (
 
 	"github.com/zonebroker/zonebroker/verifier/akcert"
 	"github.com/zonebroker/zonebroker/verifier/document"
+	"github.com/zonebroker/zonebroker/verifier/ec2"
 	"github.com/zonebroker/zonebroker/verifier/snp"
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
 // Formats of documents. Each is judged by a package of its own; what the table
@@ -71,20 +73,27 @@ type judgeItem func(in *itemInput, trust *Documents) (document.Facts, error)
 // itemFormats is the explicit table of documents that this verifier can judge.
 var itemFormats = map[string]judgeItem{
 	FormatAzureCVM:        judgeAzureCVM,
+	FormatAzureIMDS:       judgeAzureIMDS,
 	FormatAzureMAA:        judgeMAA,
 	FormatAzureMSI:        judgeMSI,
 	FormatEAR:             judgeEAR,
+	FormatEC2IID:          judgeEC2IID,
+	FormatEC2STS:          judgeEC2STS,
 	FormatGCEAKCert:       judgeAKCertificate,
 	FormatGCEIdentity:     judgeGCEIdentity,
 	FormatGCPConfidential: judgeConfidential,
 	FormatJoinToken:       judgeJoinToken,
 	FormatK8sPSAT:         judgePSAT,
 	FormatSNP:             judgeSNP,
+	FormatX509PoP:         judgeX509PoP,
 }
 
 // Documents is the configured trust in platforms, a member a package.
 type Documents struct {
-	GCEAK  akcert.Trust
-	SNP    snp.Trust // also of azure.cvm
-	Tokens Tokens    // issuers of JWTs
+	AzureIMDS x509chain.Roots // CAs of the metadata service's signers
+	EC2       ec2.Trust       // certificates of regions
+	GCEAK     akcert.Trust
+	SNP       snp.Trust       // also of azure.cvm
+	Tokens    Tokens          // issuers of JWTs
+	X509PoP   x509chain.Roots // CAs of an existing PKI
 }

@@ -40,7 +40,11 @@ var judges = map[string]judge{
 	"gce.identity":     judgeGCEIdentity,
 	"gcp.confidential": judgeGCPConfidential,
 	"k8s.psat":         judgeK8sPSAT,
+	"azure.imds":       judgeAzureIMDS,
+	"ec2.iid":          judgeEC2IID,
+	"ec2.sts":          judgeEC2STS,
 	"snp":              judgeSNP,
+	"x509pop":          judgeX509PoP,
 }
 
 // Status says how a case ended.

@@ -244,6 +244,11 @@ const (
 	TPM2SignatureInvalid        Code = "tpm2.signature.invalid"
 	TPM2SignatureScheme         Code = "tpm2.signature.scheme"
 	TPM2Version                 Code = "tpm2.version"
+	X509PoPEncoding             Code = "x509pop.encoding"
+	X509PoPSignature            Code = "x509pop.signature"
+	X509PoPUntrusted            Code = "x509pop.untrusted"
+	X509PoPUsage                Code = "x509pop.usage"
+	X509PoPValidity             Code = "x509pop.validity"
 )
 
 // table is the one place that says what a code means to a client: its class
@@ -489,4 +494,9 @@ var table = []Info{
 	{TPM2SignatureInvalid, Deny, 403, "signature does not verify under the node's AK"},
 	{TPM2SignatureScheme, Deny, 403, "signature scheme is not the one fixed at enrolment"},
 	{TPM2Version, Deny, 403, "evidence of a TPM 1.2"},
+	{X509PoPEncoding, Deny, 403, "not one X.509 certificate, or its chain does not parse"},
+	{X509PoPSignature, Deny, 403, "the certificate's key did not sign the binding of this challenge"},
+	{X509PoPUntrusted, Deny, 403, "certificate does not chain to a configured CA"},
+	{X509PoPUsage, Deny, 403, "a CA certificate, or one whose usages do not allow a client's signature"},
+	{X509PoPValidity, Deny, 403, "a certificate of the chain is not valid at the time of verification"},
 }

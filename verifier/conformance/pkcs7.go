@@ -1,0 +1,175 @@
+package conformance
+
+import (
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"github.com/zonebroker/zonebroker/verifier/azure"
+	"github.com/zonebroker/zonebroker/verifier/document"
+	"github.com/zonebroker/zonebroker/verifier/ec2"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+	"github.com/zonebroker/zonebroker/verifier/x509pop"
+)
+
+// byDefault refuses what default policy refuses: the first hazard.
+func byDefault(f document.Facts) error {
+	if len(f.Hazards) == 0 {
+		return nil
+	}
+	return reason.New(f.Hazards[0].Code, f.Hazards[0].Detail)
+}
+
+// judgeEC2IID judges an identity document as that of a first registration. The
+// file is the message or, where the row names a message (pkcs7) or a bare
+// signature (sig), the plain document beside it.
+func judgeEC2IID(c *testcase) (facts, error) {
+	at, err := c.time()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.open(c.row.Path)
+	if err != nil {
+		return nil, err
+	}
+	if c.has("sig") {
+		return nil, reason.New(reason.EC2Variant, "a document with a bare signature")
+	}
+	var beside []byte
+	if c.has("pkcs7") {
+		beside = raw
+		if raw, err = c.companion("pkcs7"); err != nil {
+			return nil, err
+		}
+	}
+	trust, err := c.regions()
+	if err != nil {
+		return nil, err
+	}
+	d, err := ec2.Verify(raw, beside, trust, at)
+	if err != nil {
+		return nil, err
+	}
+	if want := c.get("account"); want != "" && want != d.Account() {
+		return nil, reason.Newf(reason.NodeNotAdmitted, "account %s is not admitted", d.Account())
+	}
+	f := d.Facts()
+	if at.Sub(f.Launched) > ec2.FirstUse {
+		return nil, reason.New(reason.EC2PendingTime, "launched too long ago for a first registration")
+	}
+	out := facts{"instance_id": strings.Join(f.Values("ec2.instance_id"), ""), "zone": strings.Join(f.Values("ec2.availability_zone"), "")}
+	return out, byDefault(f)
+}
+
+// regions reads the certificates of the row's region. Such that sign for no
+// region (DSA, RSA-1024) are a case like any other: nothing is signed under them.
+func (c *testcase) regions() (ec2.Trust, error) {
+	bundles, err := c.companions("roots")
+	if err != nil {
+		return ec2.Trust{}, err
+	}
+	var all []byte
+	for _, b := range bundles {
+		all = append(append(all, b...), '\n')
+	}
+	trust, err := ec2.NewTrust(map[string][]byte{c.get("region"): all})
+	if err != nil {
+		return ec2.Trust{}, nil //nolint:nilerr // see above
+	}
+	return trust, nil
+}
+
+// judgeEC2STS judges the pieces of a signed request and, where the row names one,
+// the recorded answer (report). nonce is what the challenge header has to carry,
+// 32 bytes in hex.
+func judgeEC2STS(c *testcase) (facts, error) {
+	at, bound, err := c.challenge()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.open(c.row.Path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := ec2.ParseRequest(raw, bound, at)
+	if err != nil || !c.has("report") {
+		return nil, err
+	}
+	answer, err := c.companion("report")
+	if err != nil {
+		return nil, err
+	}
+	p, err := r.Answered(answer)
+	if err != nil {
+		return nil, err
+	}
+	if want := c.get("account"); want != "" && want != p.Account() {
+		return nil, reason.Newf(reason.NodeNotAdmitted, "account %s is not admitted", p.Account())
+	}
+	return nil, byDefault(p.Facts())
+}
+
+// judgeAzureIMDS judges an attested document.
+func judgeAzureIMDS(c *testcase) (facts, error) {
+	at, err := c.time()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.open(c.row.Path)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := c.roots()
+	if err != nil {
+		return nil, err
+	}
+	a, err := azure.VerifyIMDS(raw, c.get("nonce"), roots, at)
+	if err != nil {
+		return nil, err
+	}
+	if want := c.get("account"); want != "" && !strings.EqualFold(want, a.Subscription()) {
+		return nil, reason.Newf(reason.NodeNotAdmitted, "subscription %s is not admitted", a.Subscription())
+	}
+	return facts{"instance_id": a.VM()}, byDefault(a.Facts())
+}
+
+// judgeX509PoP judges a certificate with its signature (sig) over nonce, 32 bytes
+// in hex; keys names issuers.
+func judgeX509PoP(c *testcase) (facts, error) {
+	at, bound, err := c.challenge()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.open(c.row.Path)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := c.roots()
+	if err != nil {
+		return nil, err
+	}
+	e := x509pop.Evidence{Certificate: raw}
+	if e.Signature, err = c.companion("sig"); err != nil {
+		return nil, err
+	}
+	if e.Issuers, err = c.companion("keys"); err != nil {
+		return nil, err
+	}
+	p, err := x509pop.Verify(e, bound, roots, at)
+	if err != nil {
+		return nil, err
+	}
+	return nil, byDefault(p.Facts())
+}
+
+// challenge reads time and nonce of a row whose evidence carries a bound value.
+func (c *testcase) challenge() (at time.Time, bound [32]byte, err error) {
+	if at, err = c.time(); err != nil {
+		return at, bound, err
+	}
+	raw, err := hex.DecodeString(c.get("nonce"))
+	if err != nil || len(raw) != len(bound) {
+		return at, bound, bad("nonce is not 32 bytes in hex")
+	}
+	return at, [32]byte(raw), nil
+}
