@@ -136,23 +136,6 @@ func TestCloudTokenReview(t *testing.T) {
 	}
 }
 
-// TestCloudTokenReviewRequest: only a token that verifies is asked about, at its own
-// cluster and for its own audience.
-func TestCloudTokenReviewRequest(t *testing.T) {
-	s := newTokenIssuers(t)
-	h := newDocumentHost(t, "k8s.psat")
-	raw := s.sign.Token(h.good("k8s.psat"))
-	object, body, err := s.trust.Documents.Tokens.Review(raw, h.bound("k8s.psat"), tokenNoon, tokenNoon)
-	must(t, err)
-	if object != "cluster" || !strings.Contains(string(body), `"audiences":["`+h.audience("k8s.psat")+`"]`) || !strings.Contains(string(body), string(raw)) {
-		t.Errorf("%s: %s", object, body)
-	}
-	object, body, err = s.trust.Documents.Tokens.Review(raw, [32]byte{}, tokenNoon, tokenNoon)
-	if reason.Of(err) != reason.JWTAudience || object != "" || body != nil {
-		t.Errorf("of another challenge: %s, %s, %v", object, body, err)
-	}
-}
-
 // TestCloudTokenClasses: formats that carry the challenge are of class B; a managed
 // identity's token is a bearer document.
 func TestCloudTokenClasses(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/azure"
 	"github.com/zonebroker/zonebroker/verifier/document"
@@ -127,17 +126,4 @@ func judgeEAR(in *itemInput, trust *Documents) (document.Facts, error) {
 		return document.Facts{}, err
 	}
 	return t.Facts(), nil
-}
-
-// Review prepares the question whether a pod's token is still good: the trust
-// object of its cluster, by name, and the body of the TokenReview to send there.
-// Only a token that verifies offline is worth asking about; the errors are those
-// of package k8s. The answer goes into part "token_review".
-func (t Tokens) Review(token []byte, bound [32]byte, issuedAt, now time.Time) (object string, body []byte, err error) {
-	pod, err := k8s.Verify(token, jwt.Expect{Audience: document.Audience(bound), IssuedAt: issuedAt}, t.psat, now)
-	if err != nil {
-		return "", nil, err
-	}
-	body, err = k8s.Review(token, pod.Audience())
-	return pod.Object(), body, err
 }

@@ -107,9 +107,6 @@ func Verify(raw []byte, want jwt.Expect, clusters jwt.Issuers, now time.Time) (T
 // to ask for.
 func (t Token) Audience() string { return t.audience }
 
-// Object returns the name of the trust object of the pod's cluster.
-func (t Token) Object() string { return t.token.Issuer().Name }
-
 // Facts returns what the token proved: class B where its audience was made for the
 // challenge, C where it is the cluster's fixed one.
 func (t Token) Facts() document.Facts {
