@@ -78,7 +78,7 @@ func Inspect(raw []byte) (Listing, error) {
 		return inspectLegacy(raw), nil
 	}
 	r := reader{rest: raw}
-	spec, err := r.header()
+	spec, err := r.header(0)
 	if err != nil {
 		return Listing{}, err
 	}

@@ -90,7 +90,7 @@ func Parse(raw []byte) (Log, error) { return ParseBank(raw, SHA256) }
 // like one that the log does not have: eventlog.digests.
 func ParseBank(raw []byte, bank Bank) (Log, error) {
 	r := reader{rest: raw}
-	spec, err := r.header()
+	spec, err := r.header(0)
 	if err != nil {
 		return Log{}, err
 	}

@@ -41,8 +41,9 @@ func (s *specID) find(id uint16) int {
 }
 
 // header reads the first record, which has the legacy form TCG_PCR_EVENT in
-// every log, and tells which form the others have.
-func (r *reader) header() (specID, error) {
+// every log, and tells which form the others have. It stands in a register that
+// exists, up to last, and extends none.
+func (r *reader) header(last uint32) (specID, error) {
 	all := r.rest
 	if len(all) < legacyHeader {
 		return specID{}, reason.New(reason.EventLogTruncated, "the log ends inside its first record")
@@ -55,7 +56,7 @@ func (r *reader) header() (specID, error) {
 		}
 		return specID{}, refuseForm(all, "the first record is not a Spec ID record")
 	}
-	if pcr != 0 || !allZero(digest) {
+	if pcr > last || !allZero(digest) {
 		return specID{}, reason.New(reason.EventLogSpecID, "the Spec ID record extends a PCR")
 	}
 	return parseSpecID(data)
