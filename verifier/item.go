@@ -7,7 +7,9 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/akcert"
 	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/ec2"
+	"github.com/zonebroker/zonebroker/verifier/nvidia"
 	"github.com/zonebroker/zonebroker/verifier/snp"
+	"github.com/zonebroker/zonebroker/verifier/tdx"
 	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
@@ -86,6 +88,8 @@ var itemFormats = map[string]judgeItem{
 	FormatK8sPSAT:         judgePSAT,
 	FormatSNP:             judgeSNP,
 	FormatX509PoP:         judgeX509PoP,
+	FormatNVIDIA:          judgeNVIDIA,
+	FormatTDX:             judgeTDX,
 }
 
 // Documents is the configured trust in platforms, a member a package.
@@ -96,4 +100,6 @@ type Documents struct {
 	SNP       snp.Trust       // also of azure.cvm
 	Tokens    Tokens          // issuers of JWTs
 	X509PoP   x509chain.Roots // CAs of an existing PKI
+	NVIDIA    nvidia.Trust
+	TDX       tdx.Trust // also of azure.cvm
 }

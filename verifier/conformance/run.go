@@ -45,6 +45,9 @@ var judges = map[string]judge{
 	"ec2.sts":          judgeEC2STS,
 	"snp":              judgeSNP,
 	"x509pop":          judgeX509PoP,
+	"tdx":              judgeTDX,
+	"ccel":             judgeCCEL,
+	"nvidia":           judgeNVIDIA,
 }
 
 // Status says how a case ended.

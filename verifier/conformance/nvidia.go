@@ -1,0 +1,77 @@
+package conformance
+
+import (
+	"encoding/hex"
+	"errors"
+
+	"github.com/zonebroker/zonebroker/verifier/jwt"
+	"github.com/zonebroker/zonebroker/verifier/nvidia"
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
+)
+
+// nvidiaIssuer is who signs tokens where a row names no other.
+const nvidiaIssuer = "https://nras.attestation.nvidia.com"
+
+// judgeNVIDIA judges evidence of GPUs: reports, or a detached EAT with the keys
+// that the row names.
+func judgeNVIDIA(c *testcase) (facts, error) {
+	if _, err := c.choice("form", "", nvidia.FormSPDM, nvidia.FormEAT); err != nil {
+		return nil, err
+	}
+	at, err := c.time()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.open(c.row.Path)
+	if err != nil {
+		return nil, err
+	}
+	trust, err := c.nvidiaTrust()
+	if err != nil {
+		return nil, err
+	}
+	var want nvidia.Expectation
+	if c.has("nonce") {
+		if want.Nonce, err = hex.DecodeString(c.get("nonce")); err != nil {
+			return nil, bad("nonce is not hex")
+		}
+	}
+	evidence, err := nvidia.Verify(raw, want, trust, at)
+	if err != nil {
+		return nil, err
+	}
+	return nil, firstHazard(evidence.Facts())
+}
+
+func (c *testcase) nvidiaTrust() (nvidia.Trust, error) {
+	roots, err := c.companions("roots")
+	if err != nil {
+		return nvidia.Trust{}, err
+	}
+	set, err := c.companion("jwks")
+	if err != nil {
+		return nvidia.Trust{}, err
+	}
+	var issuers jwt.Issuers
+	if set != nil {
+		issuer := c.get("issuer")
+		if issuer == "" {
+			issuer = nvidiaIssuer
+		}
+		keys, err := jwt.ParseKeys(set)
+		if err == nil {
+			issuers, err = jwt.NewIssuers(nvidia.Profile(), []jwt.Settings{{Name: "row", Issuer: issuer, Keys: keys}})
+		}
+		if err != nil {
+			return nvidia.Trust{}, bad("jwks: %v", err)
+		}
+	}
+	trust, err := nvidia.NewTrust(roots, nil, issuers)
+	if errors.Is(err, x509chain.ErrNoAnchor) {
+		return nvidia.NewTrust(nil, nil, issuers)
+	}
+	if err != nil {
+		return trust, bad("roots: %v", err)
+	}
+	return trust, nil
+}

@@ -1,0 +1,99 @@
+package conformance
+
+import (
+	"errors"
+
+	"github.com/zonebroker/zonebroker/verifier/document"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+	"github.com/zonebroker/zonebroker/verifier/tdx"
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
+)
+
+// judgeTDX judges a quote, under the collateral that the row names; a row whose
+// file is the collateral names the quote.
+func judgeTDX(c *testcase) (facts, error) {
+	at, err := c.time()
+	if err != nil {
+		return nil, err
+	}
+	path := c.row.Path
+	if c.has("quote") {
+		path = c.get("quote")
+	}
+	raw, err := c.open(path)
+	if err != nil {
+		return nil, err
+	}
+	trust, err := c.tdxTrust()
+	if err != nil {
+		return nil, err
+	}
+	var want tdx.Expectation
+	if want.ReportData, _, err = c.bound("report_data"); err != nil {
+		return nil, err
+	}
+	if want.EventLog, err = c.companion("log"); err != nil {
+		return nil, err
+	}
+	quote, err := tdx.Verify(raw, want, trust, at)
+	if err != nil {
+		return nil, err
+	}
+	return nil, firstHazard(quote.Facts())
+}
+
+func (c *testcase) tdxTrust() (tdx.Trust, error) {
+	roots, err := c.companions("roots")
+	if err != nil {
+		return tdx.Trust{}, err
+	}
+	bundles := map[string][]byte{}
+	raw, err := c.companion("collateral")
+	if err != nil {
+		return tdx.Trust{}, err
+	}
+	if raw != nil {
+		bundles[tdx.AnyPlatform] = raw
+	}
+	trust, err := tdx.NewTrust(roots, bundles)
+	if errors.Is(err, x509chain.ErrNoAnchor) {
+		return tdx.Trust{}, nil
+	}
+	if err != nil {
+		return trust, bad("roots: %v", err)
+	}
+	return trust, nil
+}
+
+// judgeCCEL compares the log of a confidential guest with the registers of a
+// quote, which is judged in rows of its own.
+func judgeCCEL(c *testcase) (facts, error) {
+	if _, err := c.choice("bank", "", "sha384"); err != nil {
+		return nil, err
+	}
+	raw, err := c.open(c.row.Path)
+	if err != nil {
+		return nil, err
+	}
+	if !c.has("quote") {
+		return nil, bad("quote is missing")
+	}
+	quoted, err := c.open(c.get("quote"))
+	if err != nil {
+		return nil, err
+	}
+	quote, err := tdx.Parse(quoted)
+	if err != nil {
+		return nil, err
+	}
+	secureBoot, err := quote.ReplayLog(raw)
+	return facts{"secure_boot": secureBoot}, err
+}
+
+// firstHazard is the refusal by default policy of what is genuine.
+func firstHazard(f document.Facts) error {
+	if len(f.Hazards) == 0 {
+		return nil
+	}
+	return reason.New(f.Hazards[0].Code, f.Hazards[0].Detail)
+}
