@@ -83,7 +83,7 @@ type trustObjects []TrustObject
 func (t trustObjects) documents() (Documents, error) {
 	var d Documents
 	for _, member := range []func(d *Documents) error{
-		t.tokens, t.amd, t.google,
+		t.tokens, t.amd, t.google, t.intel, t.nvidia,
 	} {
 		if err := member(&d); err != nil {
 			return Documents{}, err
@@ -93,14 +93,18 @@ func (t trustObjects) documents() (Documents, error) {
 }
 
 func (t trustObjects) tokens(d *Documents) (err error) {
-	var issuers []jwt.Object
+	d.Tokens, err = NewTokens(t.issuers())
+	return err
+}
+
+func (t trustObjects) issuers() []jwt.Object {
+	var out []jwt.Object
 	for _, o := range t {
 		if o.Kind == TrustJWKS {
-			issuers = append(issuers, jwt.Object{Name: o.Name, Raw: o.Raw})
+			out = append(out, jwt.Object{Name: o.Name, Raw: o.Raw})
 		}
 	}
-	d.Tokens, err = NewTokens(issuers)
-	return err
+	return out
 }
 
 // of returns the bytes of the objects of a kind.

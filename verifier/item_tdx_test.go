@@ -104,3 +104,43 @@ func TestNVIDIAItem(t *testing.T) {
 		}
 	}
 }
+
+// TestTrustObjectsOfTDXAndNVIDIA: what is stored as objects is what the packages
+// judge by.
+func TestTrustObjectsOfTDXAndNVIDIA(t *testing.T) {
+	intel, gpus, service := documenttest.NewIntelPKI(itemTime), documenttest.NewNVIDIAPKI(itemTime), documenttest.NewNRAS("k1")
+	objects := []verifier.TrustObject{
+		{Kind: verifier.TrustIntel, Name: "root", Raw: intel.RootPEM()},
+		{Kind: verifier.TrustIntelTCB, Name: documenttest.FMSPC, Raw: intel.Collateral(documenttest.CollateralFields{})},
+		{Kind: verifier.TrustNVIDIA, Name: "root", Raw: gpus.RootPEM()},
+		{Kind: verifier.TrustNVIDIARIM, Name: "driver", Raw: documenttest.GPUReference("driver")},
+		{Kind: verifier.TrustNVIDIARIM, Name: "vbios", Raw: documenttest.GPUReference("vbios")},
+		{Kind: verifier.TrustJWKS, Name: "nras", Raw: []byte(`{"format":"nvidia","issuer":"` + documenttest.NRASIssuer + `","jwks":` + string(service.JWKS()) + `}`)},
+	}
+	documents, err := verifier.NewDocuments(objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := [32]byte{4}
+	nonce := sha256.Sum256(bound[:])
+	for _, item := range []verifier.Item{
+		{Format: verifier.FormatTDX, Document: intel.Quote(documenttest.TDXFields{ReportData: document.ReportData(bound, nil)})},
+		{Format: verifier.FormatNVIDIA, Document: documenttest.GPUEvidence(gpus.Device(documenttest.GPUFields{Nonce: nonce}))},
+		{Format: verifier.FormatNVIDIA, Document: service.Bundle(hex.EncodeToString(nonce[:]), itemTime)},
+	} {
+		if f, err := verifier.JudgeItem(&item, bound, nil, &documents, itemTime); err != nil || len(f.Hazards) > 0 {
+			t.Errorf("%s: %v, %v", item.Format, f.Hazards, err)
+		}
+	}
+	for i, bad := range []verifier.TrustObject{
+		{Kind: verifier.TrustIntel, Name: "other", Raw: []byte("x")},
+		{Kind: verifier.TrustIntelTCB, Name: "b0c06f", Raw: []byte("{}")},
+		{Kind: verifier.TrustNVIDIA, Name: "other", Raw: []byte("x")},
+		{Kind: verifier.TrustNVIDIARIM, Name: "other", Raw: documenttest.GPUReference("driver")},
+		{Kind: verifier.TrustJWKS, Name: "other", Raw: []byte(`{"format":"nvidia","jwks":` + string(service.JWKS()) + `}`)},
+	} {
+		if _, err := verifier.NewDocuments(append(objects[:len(objects):len(objects)], bad)); err == nil {
+			t.Errorf("object %d of kind %s is taken", i, bad.Kind)
+		}
+	}
+}
