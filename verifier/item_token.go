@@ -70,12 +70,20 @@ func challenged(in *itemInput) jwt.Expect {
 	return jwt.Expect{Audience: document.Audience(in.Bound), IssuedAt: in.IssuedAt}
 }
 
+// judgeGCEIdentity judges an instance's token. Part "gce_instance" is what Google
+// said of the instance.
 func judgeGCEIdentity(in *itemInput, trust *Documents) (document.Facts, error) {
 	t, err := gce.VerifyIdentity(in.Document, challenged(in), trust.Tokens.gceIdentity, in.Now)
 	if err != nil {
 		return document.Facts{}, err
 	}
-	return t.Facts(), nil
+	facts := t.Facts()
+	if answer, asked := in.Parts[gce.PartInstance]; asked {
+		if err := t.Live(answer, &facts); err != nil {
+			return document.Facts{}, err
+		}
+	}
+	return facts, nil
 }
 
 func judgeConfidential(in *itemInput, trust *Documents) (document.Facts, error) {

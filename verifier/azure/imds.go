@@ -253,18 +253,18 @@ func (a Attested) Facts() document.Facts {
 		f.Anchors = []document.Anchor{{Kind: document.MachineAzure, Value: a.vm}}
 	}
 	f.Own(document.OwnerAzureSubscription, a.subscription)
-	f.Add("azure.vm_id", a.vm)
-	f.Add("azure.subscription_id", a.subscription)
-	f.Add("azure.cloud", a.cloud)
-	f.Add("azure.sku", a.sku)
-	f.Add("azure.license_type", a.license)
-	f.Add("azure.plan.name", a.plan[0])
-	f.Add("azure.plan.product", a.plan[1])
-	f.Add("azure.plan.publisher", a.plan[2])
-	f.Pass("azure.untrusted", "signed by "+a.signerName+" under "+a.signerIssuer)
-	f.Pass("azure.timestamp", "made at "+a.created.Format(time.RFC3339)+", good until "+a.expires.Format(time.RFC3339))
+	f.Add("azure.imds.vm_id", a.vm)
+	f.Add("azure.imds.subscription", a.subscription)
+	f.Add("azure.imds.cloud", a.cloud)
+	f.Add("azure.imds.sku", a.sku)
+	f.Add("azure.imds.license_type", a.license)
+	f.Add("azure.imds.plan.name", a.plan[0])
+	f.Add("azure.imds.plan.product", a.plan[1])
+	f.Add("azure.imds.plan.publisher", a.plan[2])
+	f.Pass("azure.imds.signer", "signed by "+a.signerName+" under "+a.signerIssuer)
+	f.Pass("azure.imds.window", "made at "+a.created.Format(time.RFC3339)+", good until "+a.expires.Format(time.RFC3339))
 	if a.nonceBound {
-		f.Pass("azure.nonce_mismatch", "the nonce is that of the challenge")
+		f.Pass("azure.imds.nonce", "the nonce is that of the challenge")
 	}
 	if a.live != nil {
 		a.live.tell(&f)

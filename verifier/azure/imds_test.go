@@ -307,7 +307,7 @@ func TestIMDSAccepted(t *testing.T) {
 				!slices.Equal(f.Owners, []document.Owner{{Kind: document.OwnerAzureSubscription, Value: a.vm.Subscription}}) || !slices.Equal(f.Anchors, []document.Anchor{vm.Anchor()}) {
 				t.Errorf("%+v", f)
 			}
-			if got := f.Values("azure.cloud"); len(got) != 1 || got[0] != tc.cloud {
+			if got := f.Values("azure.imds.cloud"); len(got) != 1 || got[0] != tc.cloud {
 				t.Errorf("cloud %v", got)
 			}
 		})
@@ -344,7 +344,7 @@ func TestIMDSLive(t *testing.T) {
 	}
 	f := live.Facts()
 	if !slices.Contains(f.Owners, document.Owner{Kind: document.OwnerAzureTenant, Value: "77777777-7777-7777-7777-777777777777"}) ||
-		!slices.Equal(f.Values("azure.resource_group"), []string{"prod"}) || !slices.Equal(f.Values("azure.tag"), []string{"a=1", "b=2"}) {
+		!slices.Equal(f.Values("azure.imds.resource_group"), []string{"prod"}) || !slices.Equal(f.Values("azure.imds.tag"), []string{"a=1", "b=2"}) {
 		t.Errorf("%+v", f)
 	}
 	for name, change := range map[string][2]string{

@@ -72,14 +72,32 @@ func (a Attested) Live(raw []byte) (Attested, error) {
 	return a, nil
 }
 
+// ClaimedVM is what an attested document names, verified by nobody: for asking
+// Azure about it. What Azure answers is compared with the verified document.
+type ClaimedVM struct{ VM, Subscription string }
+
+// ReadClaimedVM reads what an attested document names without verifying it.
+// Errors: those of VerifyIMDS before the signature, and azure.document.
+func ReadClaimedVM(raw []byte) (ClaimedVM, error) {
+	claimed, err := parseIMDS(raw)
+	if err != nil {
+		return ClaimedVM{}, err
+	}
+	a, _, err := readIMDS(claimed.InsecureContent())
+	if err != nil {
+		return ClaimedVM{}, err
+	}
+	return ClaimedVM{a.vm, a.subscription}, nil
+}
+
 func (l *liveVM) tell(f *document.Facts) {
 	f.Own(document.OwnerAzureTenant, l.tenant)
-	f.Add("azure.tenant_id", l.tenant)
-	f.Add("azure.resource_id", l.resource)
-	f.Add("azure.resource_group", l.group)
-	f.Add("azure.location", l.location)
+	f.Add("azure.imds.tenant", l.tenant)
+	f.Add("azure.imds.resource_id", l.resource)
+	f.Add("azure.imds.resource_group", l.group)
+	f.Add("azure.imds.location", l.location)
 	for _, tag := range l.tags {
-		f.Add("azure.tag", tag)
+		f.Add("azure.imds.tag", tag)
 	}
-	f.Pass("azure.resource", "Azure names the machine as "+l.resource+", running")
+	f.Pass("azure.imds.live", "Azure names the machine as "+l.resource+", running")
 }

@@ -83,6 +83,28 @@ func Verify(raw, beside []byte, trust Trust, now time.Time) (Document, error) {
 	return Document{identity: d}, nil
 }
 
+// Claimed is what a document names, verified by nobody: for asking the cloud about
+// it. What the cloud answers is compared with the verified document.
+type Claimed struct{ Account, Region, Instance string }
+
+// ReadClaimed reads what a document names without verifying it. Errors: those of
+// Verify before the signature, and ec2.document.
+func ReadClaimed(raw []byte) (Claimed, error) {
+	der, err := message(raw)
+	if err != nil {
+		return Claimed{}, err
+	}
+	claimed, err := pkcs7.Parse(der, pkcs7.Profile{BER: true})
+	if err != nil {
+		return Claimed{}, err
+	}
+	d, err := readDocument(claimed.InsecureContent())
+	if err != nil {
+		return Claimed{}, err
+	}
+	return Claimed{d.account, d.region, d.instance}, nil
+}
+
 // message decodes what was sent, and tells the other forms of the metadata
 // service from a message that is damaged.
 func message(raw []byte) ([]byte, error) {
@@ -137,8 +159,8 @@ func (d Document) Facts() document.Facts {
 	for _, code := range d.billing {
 		f.Add("ec2.billing_product", code)
 	}
-	f.Pass("pkcs7.signature", "SHA-256 with RSA under the certificate of "+d.region)
-	f.Pass("ec2.document", "strict JSON with the signed region, its zone and a launch at "+d.pending.Format(time.RFC3339))
+	f.Pass("ec2.iid.signature", "SHA-256 with RSA under the certificate of "+d.region)
+	f.Pass("ec2.iid.document", "strict JSON with the signed region, its zone and a launch at "+d.pending.Format(time.RFC3339))
 	if d.live != nil {
 		d.live.tell(&f)
 	}

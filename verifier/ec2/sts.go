@@ -240,8 +240,8 @@ func (p Principal) Facts() document.Facts {
 	f.Add("sts.account", p.account)
 	f.Add("sts.arn", p.arn)
 	f.Add("sts.user_id", p.user)
-	f.Pass("sts.request", "the challenge is among the signed headers")
-	f.Pass("sts.answer", "AWS names "+p.arn)
+	f.Pass("ec2.sts.request", "the challenge is among the signed headers")
+	f.Pass("ec2.sts.answer", "AWS names "+p.arn)
 	f.Sort()
 	return f
 }

@@ -275,6 +275,11 @@ func (c *Claimed) readAttributes(in cryptobyte.String) error {
 	return nil
 }
 
+// InsecureContent returns the content before anybody verified its signature: for
+// asking a platform about what it names, never for facts. The slice is the
+// caller's.
+func (c Claimed) InsecureContent() []byte { return slices.Clone(c.content) }
+
 // Candidate returns the one certificate of the message that bears issuer and
 // serial number of its signer: attacker bytes, for a caller that finds its trust
 // in chains. Error: pkcs7.signer_unknown where the message has none or several.

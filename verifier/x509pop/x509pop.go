@@ -214,8 +214,8 @@ func (p Proof) Facts() document.Facts {
 	for _, uri := range c.URIs {
 		f.Add("x509pop.san.uri", uri.String())
 	}
-	f.Pass("x509pop.untrusted", "certified by "+c.Issuer.String())
-	f.Pass("x509pop.signature", "the certificate's key signed the binding")
+	f.Pass("x509pop.chain", "certified by "+c.Issuer.String())
+	f.Pass("x509pop.possession", "the certificate's key signed the binding")
 	f.Sort()
 	return f
 }
