@@ -51,6 +51,7 @@ func rooms() []room {
 			path: "broker/server", inside: []string{"broker", "broker/api", "broker/internal/..."},
 			modules: []string{"github.com/go-chi/chi/v5", uuid, prom, spiffe, yaml, xsync, xsys, xtime},
 		},
+		{path: "broker/enrich", inside: []string{verifier}},
 		{path: "broker/console", inside: []string{"broker", "broker/api"}, modules: []string{"github.com/go-chi/chi/v5"}},
 		{path: "broker/client", inside: []string{"broker/api", "broker/claim"}, modules: []string{spiffe}},
 		{
