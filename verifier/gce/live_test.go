@@ -11,7 +11,7 @@ import (
 )
 
 func TestIdentityLive(t *testing.T) {
-	token, err := gce.VerifyIdentity(signer.Token(documenttest.GCEClaims(audience, noon)), want, google(t), noon)
+	token, err := gce.VerifyIdentity(signer.Token(documenttest.GCEClaims(audience, noon)), want, google(t, signer), noon)
 	if err != nil {
 		t.Fatal(err)
 	}
