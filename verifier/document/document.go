@@ -70,8 +70,11 @@ type Machine struct{ Kind, Name string }
 
 // Kinds of machines. They are root kinds of nodes, and never change.
 const (
-	MachineEC2           = "ec2.instance"   // account/region/instance id
-	MachineNitro         = "nitro.enclave"  // module id
+	MachineEC2   = "ec2.instance"  // account/region/instance id
+	MachineNitro = "nitro.enclave" // module id
+	// MachineNitroTPM is an EC2 instance by its NitroTPM document, which names no
+	// account: region/instance id.
+	MachineNitroTPM      = "nitrotpm.instance"
 	MachineGCE           = "gce.instance"   // project number/instance id
 	MachineAzure         = "azure.vm"       // vmId, lower case
 	MachineAzureResource = "azure.resource" // resource id of a virtual machine, lower case: for documents that do not tell the vmId
@@ -139,6 +142,9 @@ type Anchor struct{ Kind, Value string }
 // Kinds of anchors beside the Machine constants, which are anchors too.
 const (
 	AnchorAK = "tpm.ak" // SHA-256 of an AK's SPKI, hex
+	// AnchorEC2 is an EC2 instance for documents with and without its account:
+	// region/instance id.
+	AnchorEC2 = "ec2.instance_id"
 	// AnchorReport is the bound value of a CPU's report, hex: a GPU whose nonce was
 	// made from it was asked by the same guest.
 	AnchorReport = "report"
