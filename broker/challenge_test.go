@@ -76,7 +76,7 @@ func TestEnrolmentRefusedCheaply(t *testing.T) {
 // TestChallengeUnknownFormat: only formats that there is a verifier for.
 func TestChallengeUnknownFormat(t *testing.T) {
 	r := newRig(t)
-	_, err := r.b.Challenge(t.Context(), broker.Caller{}, api.ChallengeRequest{Format: "nitro", Purpose: "renew", AKName: []byte{1}})
+	_, err := r.b.Challenge(t.Context(), broker.Caller{}, api.ChallengeRequest{Format: "sgx", Purpose: "renew", AKName: []byte{1}})
 	if reason.Of(err) != reason.RequestUnknownFormat || !refusalOf(t, err).Stranger {
 		t.Errorf("%v", err)
 	}

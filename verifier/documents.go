@@ -5,7 +5,9 @@ import (
 	"slices"
 
 	"github.com/zonebroker/zonebroker/verifier/akcert"
+	"github.com/zonebroker/zonebroker/verifier/cca"
 	"github.com/zonebroker/zonebroker/verifier/jwt"
+	"github.com/zonebroker/zonebroker/verifier/nitro"
 	"github.com/zonebroker/zonebroker/verifier/snp"
 )
 
@@ -84,6 +86,7 @@ func (t trustObjects) documents() (Documents, error) {
 	var d Documents
 	for _, member := range []func(d *Documents) error{
 		t.tokens, t.amd, t.google, t.intel, t.nvidia,
+		t.tokens, t.amd, t.google, t.nitro, t.cca,
 	} {
 		if err := member(&d); err != nil {
 			return Documents{}, err
@@ -125,6 +128,22 @@ func (t trustObjects) amd(d *Documents) (err error) {
 
 func (t trustObjects) google(d *Documents) (err error) {
 	d.GCEAK, err = akcert.NewTrust(akcert.Objects{Roots: t.of(TrustGoogleAK)})
+	return err
+}
+
+func (t trustObjects) nitro(d *Documents) (err error) {
+	d.Nitro, err = nitro.NewTrust(t.of(TrustNitro)...)
+	return err
+}
+
+func (t trustObjects) cca(d *Documents) (err error) {
+	var keys []cca.Object
+	for _, o := range t {
+		if o.Kind == TrustCCA {
+			keys = append(keys, cca.Object{Name: o.Name, Data: o.Raw})
+		}
+	}
+	d.CCA, err = cca.NewTrust(keys...)
 	return err
 }
 

@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/akcert"
+	"github.com/zonebroker/zonebroker/verifier/cca"
 	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/ec2"
+	"github.com/zonebroker/zonebroker/verifier/nitro"
 	"github.com/zonebroker/zonebroker/verifier/nvidia"
 	"github.com/zonebroker/zonebroker/verifier/snp"
 	"github.com/zonebroker/zonebroker/verifier/tdx"
@@ -78,6 +80,7 @@ var itemFormats = map[string]judgeItem{
 	FormatAzureIMDS:       judgeAzureIMDS,
 	FormatAzureMAA:        judgeMAA,
 	FormatAzureMSI:        judgeMSI,
+	FormatCCA:             judgeCCA,
 	FormatEAR:             judgeEAR,
 	FormatEC2IID:          judgeEC2IID,
 	FormatEC2STS:          judgeEC2STS,
@@ -86,6 +89,8 @@ var itemFormats = map[string]judgeItem{
 	FormatGCPConfidential: judgeConfidential,
 	FormatJoinToken:       judgeJoinToken,
 	FormatK8sPSAT:         judgePSAT,
+	FormatNitro:           judgeNitro,
+	FormatNitroTPM:        judgeNitroTPM,
 	FormatSNP:             judgeSNP,
 	FormatX509PoP:         judgeX509PoP,
 	FormatNVIDIA:          judgeNVIDIA,
@@ -101,5 +106,7 @@ type Documents struct {
 	Tokens    Tokens          // issuers of JWTs
 	X509PoP   x509chain.Roots // CAs of an existing PKI
 	NVIDIA    nvidia.Trust
-	TDX       tdx.Trust // also of azure.cvm
+	TDX       tdx.Trust   // also of azure.cvm
+	CCA       cca.Trust   // keys of platforms
+	Nitro     nitro.Trust // enclaves and NitroTPM: one PKI
 }

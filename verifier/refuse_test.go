@@ -152,13 +152,13 @@ func expectNoFacts(t *testing.T, a verifier.Appraisal) {
 
 func TestAppraiseUnknownFormat(t *testing.T) {
 	a := newRenew(t)
-	a.ev.Format = "nitro"
+	a.ev.Format = "sgx"
 	got, err := a.appraise()
 	if reason.Of(err) != reason.RequestUnknownFormat || got.Authentic() || got.Format() != "" {
 		t.Errorf("format %q, authentic %t, %v", got.Format(), got.Authentic(), err)
 	}
 	expectNoFacts(t, got)
-	if verifier.Verifies("nitro") || verifier.Verifies("") || !verifier.Verifies(verifier.FormatTPM2) {
+	if verifier.Verifies("sgx") || verifier.Verifies("") || !verifier.Verifies(verifier.FormatTPM2) {
 		t.Error("Verifies does not tell what there is a verifier for")
 	}
 }

@@ -306,7 +306,7 @@ func TestJudgeWantsAWholeContext(t *testing.T) {
 		}
 	}
 	f, _ := capture(t)
-	f.Format = "nitro"
+	f.Format = "sgx"
 	if _, err := evidencefile.Judge(f); reason.Of(err) != reason.RequestUnknownFormat {
 		t.Errorf("format: %v", err)
 	}

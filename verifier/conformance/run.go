@@ -48,6 +48,8 @@ var judges = map[string]judge{
 	"tdx":              judgeTDX,
 	"ccel":             judgeCCEL,
 	"nvidia":           judgeNVIDIA,
+	"cca":              judgeCCA,
+	"nitro":            judgeNitro,
 }
 
 // Status says how a case ended.

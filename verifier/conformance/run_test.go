@@ -94,7 +94,7 @@ func TestStatus(t *testing.T) {
 		"accept, refused": {"cut\teventlog\taccept\t\tcheck=replay", "eventlog.truncated", "the log ends", conformance.Differs},
 		"other code":      {"cut\teventlog\treject\teventlog.spec_id\tcheck=replay", "eventlog.truncated", "the log ends", conformance.Differs},
 		"reject, passed":  {"log\teventlog\treject\teventlog.spec_id\tcheck=replay", "accept", "", conformance.Differs},
-		"kind":            {"log\tnitro\taccept\t\t", "", "no verifier", conformance.NotImplemented},
+		"kind":            {"log\tsgx\taccept\t\t", "", "no verifier", conformance.NotImplemented},
 		"no file":         {"gone\teventlog\taccept\t\t", "", "gone does not exist", conformance.Broken},
 		"value":           {"log\teventlog\taccept\t\tcheck=repaly", "", "check=repaly is not known here", conformance.Broken},
 		"bank":            {"log\teventlog\taccept\t\tbank=sha3", "", "bank has to be", conformance.Broken},
