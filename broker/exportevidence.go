@@ -43,7 +43,9 @@ func (b *Broker) ExportEvidence(ctx context.Context, c Caller, id string) (api.E
 	if err != nil {
 		return api.EvidenceFile{}, err
 	}
-	f, err := evidencefile.New(ev, want, evidencefile.Trust{Roots: t.Roots, CRLs: t.Lists, ExtraVendors: t.ExtraVendors}, time.UnixMilli(body.JudgedAt))
+	f, err := evidencefile.New(ev, want, evidencefile.Trust{
+		Roots: t.Roots, CRLs: t.Lists, ExtraVendors: t.ExtraVendors, Platforms: t.platforms,
+	}, time.UnixMilli(body.JudgedAt))
 	if err != nil {
 		return api.EvidenceFile{}, err
 	}

@@ -45,7 +45,8 @@ type TrustData struct {
 	// evidence files.
 	Roots, Lists [][]byte
 
-	parts []ledger.Object
+	platforms []verifier.TrustObject // for evidence files, as Roots
+	parts     []ledger.Object
 }
 
 // NewTrustData makes a version out of the files: the kinds above and those of
@@ -77,6 +78,7 @@ func NewTrustData(files []verifier.TrustObject) (TrustData, error) {
 	if t.CRLs, err = x509chain.NewCRLs(t.Lists...); err != nil {
 		return TrustData{}, fmt.Errorf("manufacturers' revocation lists: %w", err)
 	}
+	t.platforms = documents
 	if t.Documents, err = verifier.NewDocuments(documents); err != nil {
 		return TrustData{}, err
 	}

@@ -78,6 +78,31 @@ func NewDocuments(objects []TrustObject) (Documents, error) {
 	return trustObjects(objects).documents()
 }
 
+// trustedBy are the kinds of trust objects by format.
+var trustedBy = map[string][]string{
+	FormatNitro:           {TrustNitro},
+	FormatNitroTPM:        {TrustNitro},
+	FormatSNP:             {TrustSNP, TrustSNPCRL, TrustVCEK},
+	FormatTDX:             {TrustIntel, TrustIntelTCB},
+	FormatAzureCVM:        {TrustSNP, TrustSNPCRL, TrustVCEK, TrustIntel, TrustIntelTCB},
+	FormatGCEAKCert:       {TrustGoogleAK},
+	FormatEC2IID:          {TrustEC2},
+	FormatGCEIdentity:     {TrustJWKS},
+	FormatGCPConfidential: {TrustJWKS},
+	FormatAzureIMDS:       {TrustAzureIMDS},
+	FormatAzureMSI:        {TrustJWKS},
+	FormatAzureMAA:        {TrustJWKS},
+	FormatNVIDIA:          {TrustNVIDIA, TrustNVIDIARIM, TrustJWKS},
+	FormatK8sPSAT:         {TrustJWKS},
+	FormatCCA:             {TrustCCA},
+	FormatEAR:             {TrustJWKS},
+	FormatX509PoP:         {TrustX509PoP},
+}
+
+// TrustedBy reports whether documents of format are judged by trust objects of
+// kind, so that an evidence file needs no others.
+func TrustedBy(format, kind string) bool { return slices.Contains(trustedBy[format], kind) }
+
 // trustObjects are checked for form only.
 type trustObjects []TrustObject
 

@@ -14,7 +14,10 @@ const EvidenceFileVersion = "zonebroker-evidence-1"
 // stood before it, and the certificates of all makers.
 const MaxEvidenceFile = 16 << 20
 
-const maxRoots = 1024 // bundles of roots; each may hold many
+const (
+	maxRoots = 1024   // bundles of roots; each may hold many
+	maxTrust = 10_000 // objects
+)
 
 // EvidenceFile is evidence with all that it has to match, so that anybody judges
 // it again without a broker: an attestation from the history, or a capture of
@@ -67,6 +70,14 @@ type EvidenceContext struct {
 	Roots        []string           `json:"roots,omitempty"` // PEM: anchors and intermediates of EK certificates
 	CRLs         []Bytes            `json:"crls,omitempty"`
 	ExtraVendors []string           `json:"extra_vendors,omitempty"`
+	Trust        []EvidenceTrust    `json:"trust,omitempty"` // in the platforms whose documents are judged
+}
+
+// EvidenceTrust is an object of the trust data (docs/trust.md).
+type EvidenceTrust struct {
+	Kind  string `json:"kind"`
+	Name  string `json:"name"`
+	Bytes Bytes  `json:"bytes"`
 }
 
 // EvidenceTPM is what the EK certificate said of the TPM at enrolment.
@@ -159,6 +170,7 @@ func (x EvidenceContext) validate(c *checks) {
 		c.fail(reason.RequestMalformed, "/context/bank: not sha256 or sha384")
 	}
 	c.size("/context/roots", len(x.Roots), maxRoots)
+	c.size("/context/trust", len(x.Trust), maxTrust)
 	for i, set := range x.ExpectedPCRs {
 		for key := range set {
 			c.index(fmt.Sprintf("/context/expected_pcrs/%d", i), key)

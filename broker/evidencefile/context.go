@@ -1,6 +1,7 @@
 package evidencefile
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,6 +21,7 @@ type Trust struct {
 	Roots        [][]byte
 	CRLs         [][]byte
 	ExtraVendors []string
+	Platforms    []verifier.TrustObject // what documents were judged by
 }
 
 // New makes the file of an attestation that was judged at the time at. Roots are
@@ -45,6 +47,11 @@ func New(ev verifier.Evidence, want verifier.Expectation, trust Trust, at time.T
 		}
 		for _, l := range trust.CRLs {
 			f.Context.CRLs = append(f.Context.CRLs, l)
+		}
+	}
+	for _, o := range trust.Platforms {
+		if slices.ContainsFunc(ev.Items, func(i verifier.Item) bool { return verifier.TrustedBy(i.Format, o.Kind) }) {
+			f.Context.Trust = append(f.Context.Trust, api.EvidenceTrust{Kind: o.Kind, Name: o.Name, Bytes: o.Raw})
 		}
 	}
 	if b := want.Baseline; b != nil {
@@ -121,5 +128,13 @@ func trust(x api.EvidenceContext) (verifier.Trust, error) {
 	if err != nil {
 		return verifier.Trust{}, reason.Wrap(reason.RequestMalformed, "/context/crls: "+err.Error(), err)
 	}
-	return verifier.Trust{EKRoots: roots, CRLs: crls, ExtraVendors: x.ExtraVendors}, nil
+	var objects []verifier.TrustObject
+	for _, o := range x.Trust {
+		objects = append(objects, verifier.TrustObject{Kind: o.Kind, Name: o.Name, Raw: o.Bytes})
+	}
+	documents, err := verifier.NewDocuments(objects)
+	if err != nil {
+		return verifier.Trust{}, reason.Wrap(reason.RequestMalformed, "/context/trust: "+err.Error(), err)
+	}
+	return verifier.Trust{EKRoots: roots, CRLs: crls, ExtraVendors: x.ExtraVendors, Documents: documents}, nil
 }
