@@ -12,3 +12,6 @@ func JudgeItem(i *Item, bound [32]byte, ak []byte, trust *Documents, now time.Ti
 	in := itemInput{Item: i, Bound: bound, Primary: bound, AK: ak, IssuedAt: now, Now: now}
 	return itemFormats[i.Format](&in, trust)
 }
+
+// Base64Nonce is how the bound value stands in tokens that have a nonce.
+func Base64Nonce(bound [32]byte) string { return base64Nonce(bound) }
