@@ -224,6 +224,9 @@ var exampleSteps = []step{
 	{line: "zoneagent man ~/.local/share/man/man1"},
 	{line: "zoneagent ek"},
 	{line: "zoneagent ek --tpm swtpm:/run/tpm.sock -o json"},
+	{line: "zoneagent doctor"},
+	{line: "zoneagent doctor --policy ./zones"},
+	{line: "zoneagent doctor --server https://broker.example.org:8443 --anchor /etc/zoneagent/anchor.pem -o json"},
 	{line: "zoneagent verify-broker --server https://broker.example.org:8443 --anchor /etc/zoneagent/anchor.pem"},
 	{line: "zoneagent verify-broker --server https://broker.example.org:8443 -o json", exit: 5},
 	{

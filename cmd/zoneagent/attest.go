@@ -32,7 +32,12 @@ to have admitted (zonebroker node admit, see zoneagent ek) or for which there is
 a join token. Later runs prove the same host again; the state folder tells them
 apart. --once does it once and returns; zoneagent run keeps the SVID fresh.
 
-The SVID's key is made in the TPM and never leaves it. --save writes the
+A host without a TPM is named by the document of --format, or by the strongest
+that it can make (zoneagent doctor); an operator admits the account, project or
+cluster that it is of (zonebroker admission).
+
+The SVID's key is made in the TPM and never leaves it, or lies in the state folder
+of a host without one. --save writes the
 certificate chain to FILE, the SPIFFE bundle to FILE.bundle.json and its
 authorities to FILE.bundle.pem.`,
 		Example: `  zoneagent attest --once --server https://broker.example.org:8443 --anchor /etc/zoneagent/anchor.pem
@@ -43,7 +48,7 @@ authorities to FILE.bundle.pem.`,
 	}
 	f.host.register(cmd)
 	cmd.Flags().BoolVar(&f.once, "once", false, "attest once and return (needed; to keep the SVID fresh: zoneagent run)")
-	cmd.Flags().StringVar(&f.save, "save", "", "write the SVID's chain to FILE (PEM), the bundle beside it; the key stays in the TPM")
+	cmd.Flags().StringVar(&f.save, "save", "", "write the SVID's chain to FILE (PEM), the bundle beside it; the key stays where it is")
 	registerOutput(cmd, &f.output)
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Minute, "give up after this time")
 	return cmd
@@ -71,7 +76,11 @@ func (f *attestFlags) run(cmd *cobra.Command) error {
 		if err := result.Save(f.save); err != nil {
 			return err
 		}
-		cfg.Progress("wrote the SVID to " + f.save + "; its key stays in the TPM")
+		where := "the TPM"
+		if !result.InTPM {
+			where = f.host.state
+		}
+		cfg.Progress("wrote the SVID to " + f.save + "; its key stays in " + where)
 	}
 	return printResult(cmd.OutOrStdout(), f.output, result, time.Now())
 }

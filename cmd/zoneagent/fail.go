@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/zonebroker/zonebroker/broker/agent"
+	"github.com/zonebroker/zonebroker/broker/agent/collect"
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
 	"github.com/zonebroker/zonebroker/broker/agent/workloadapi"
 	"github.com/zonebroker/zonebroker/broker/api"
@@ -64,6 +65,9 @@ func describe(err error) terminal.Report {
 			exit = terminal.ExitUnproved
 		}
 		return terminal.Report{Code: string(e.Kind), What: e.What, Why: e.Why, Fix: e.Fix, Exit: exit}
+	}
+	if e, ok := errors.AsType[*collect.Error](err); ok {
+		return terminal.Report{Code: string(agent.FaultEvidence), What: e.What, Why: e.Why, Fix: e.Fix, Exit: terminal.ExitError}
 	}
 	if e, ok := errors.AsType[*tpm2collect.Error](err); ok {
 		return terminal.Report{Code: string(agent.FaultTPM), What: e.What, Why: e.Why, Fix: e.Fix, Exit: terminal.ExitError}

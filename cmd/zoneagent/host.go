@@ -20,6 +20,8 @@ type hostFlags struct {
 	userLog   string
 	joinToken string
 	ak, ek    string
+	format    string
+	documents documentFlags
 }
 
 func (f *hostFlags) register(cmd *cobra.Command) {
@@ -30,6 +32,8 @@ func (f *hostFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.userLog, "userspace-log", "", "systemd's measurement log (default: "+tpm2collect.DefaultUserspaceLog+", none for a software TPM)")
 	cmd.Flags().StringVar(&f.joinToken, "join-token", "", "file with a one-time join token, mode 0600")
 	cmd.Flags().StringVar(&f.ak, "ak", "", "kind of attestation key: p256 or rsa (default: as before, p256 at first)")
+	cmd.Flags().StringVar(&f.format, "format", agent.AutoFormat, "evidence that names the node: auto, tpm2, or a format of documents (auto: as before; at first tpm2, or the strongest document where there is no TPM)")
+	f.documents.register(cmd)
 	registerTPM(cmd, &f.tpm, &f.ek)
 }
 
@@ -92,7 +96,15 @@ func (f *hostFlags) config(progress func(string)) (agent.Config, error) {
 	if err := checkEK(f.ek); err != nil {
 		return agent.Config{}, err
 	}
+	if err := checkFormat(f.format); err != nil {
+		return agent.Config{}, err
+	}
+	documents, err := f.documents.config()
+	if err != nil {
+		return agent.Config{}, err
+	}
 	cfg := agent.Config{
+		Format: f.format, Documents: documents,
 		Server: f.broker.server, Trust: trust, TrustDomain: f.broker.trustDomain, StateDir: f.state, Device: f.tpm,
 		AK: tpm2collect.Kind(f.ak), EK: tpm2collect.Kind(f.ek), EventLog: f.eventLog, IMALog: f.imaLog, UserspaceLog: f.userLog,
 		UserAgent: "zoneagent/" + version(),

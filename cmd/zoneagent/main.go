@@ -1,5 +1,5 @@
-// Command zoneagent runs on a host: it proves the host's measured state to a
-// broker with the host's TPM and keeps the SVID that it earns.
+// Command zoneagent runs on a host: it proves what the host is to a broker, with the
+// host's TPM and with documents of its platform, and keeps the SVID that it earns.
 //
 // Exit codes: 0 ok, 1 error, 2 usage, 3 denied by policy, 4 broker unreachable,
 // 5 a proof does not verify (the broker's identity, or its answer).
@@ -41,7 +41,9 @@ func command() *cobra.Command {
 		Short: "Prove this host's measured state to a broker, and keep the SVID that it earns",
 		Long: `zoneagent runs on a host. It asks a broker for a challenge, quotes the boot
 measurements with the host's TPM over it, and receives an X.509-SVID of the zone
-that the host has earned, whose key is made in the TPM and stays there. zoneagent
+that the host has earned, whose key is made in the TPM and stays there. A host
+without a TPM shows what its cloud, its processor or an existing PKI says of it
+(zoneagent doctor), and keeps its keys in the state folder. zoneagent
 run keeps it fresh and serves SVIDs of the zone's workloads to the processes of
 this host through the SPIFFE Workload API.
 
@@ -62,7 +64,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 denied by policy, 4 broker unreachable,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err.Error()} })
-	root.AddCommand(runCommand(), statusCommand(), healthCommand(), fetchCommand(), attestCommand(), verifyBrokerCommand(), ekCommand(), completionCommand(), manCommand(), versionCommand())
+	root.AddCommand(runCommand(), statusCommand(), healthCommand(), fetchCommand(), attestCommand(), verifyBrokerCommand(), doctorCommand(), ekCommand(), completionCommand(), manCommand(), versionCommand())
 	places().Register(root)
 	return root
 }

@@ -28,11 +28,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"github.com/zonebroker/zonebroker/broker/agent/collect/metadatatest"
 	"github.com/zonebroker/zonebroker/broker/agent/swtpm"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/client"
 	"github.com/zonebroker/zonebroker/deploy/hostdeps"
 	"github.com/zonebroker/zonebroker/deploy/hostdeps/hostdepstest"
+	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -51,6 +53,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("SERVER", trusted.url)
 			env.Setenv("PIN", trusted.pin)
 			env.Setenv("NOBODY", closedPort(t))
+			env.Setenv("AZURE", metadatatest.Azure(t, nil).URL)
 			return os.WriteFile(filepath.Join(env.WorkDir, "anchor.pem"), trusted.anchor, 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "eventually": eventually},
@@ -143,8 +146,21 @@ func startBroker(t *testing.T) fakeBroker {
 		TLS: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw, anchor.Raw}, PrivateKey: key}}},
 		Config: &http.Server{
 			ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Second,
-			Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				problem := api.NewProblem(reason.New(reason.NodeNotAdmitted, "nothing admits\x1b[2J this machine"), "req-42")
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				refusal := reason.New(reason.NodeNotAdmitted, "nothing admits\x1b[2J this machine")
+				var asked api.ChallengeRequest
+				if err := json.NewDecoder(r.Body).Decode(&asked); err == nil && asked.Agent != nil {
+					if asked.Format == verifier.FormatAzureIMDS {
+						w.Header().Set("Content-Type", "application/json")
+						json.NewEncoder(w).Encode(api.Challenge{
+							Token: "t", Purpose: api.PurposeEnrol, ExpiresAt: time.Now().Add(time.Minute), Select: "ff4300",
+							Nonce: make([]byte, 32), Evidence: []string{verifier.FormatAzureMSI},
+						})
+						return
+					}
+					refusal = reason.New(reason.PolicyNoZone, "no zone takes nodes by that format of evidence")
+				}
+				problem := api.NewProblem(refusal, "req-42")
 				w.Header().Set("Content-Type", "application/problem+json")
 				w.WriteHeader(problem.Status)
 				json.NewEncoder(w).Encode(problem)

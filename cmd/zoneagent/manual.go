@@ -18,10 +18,11 @@ func places() completion.Places {
 			"ak":     completion.Fixed(string(tpm2collect.P256), string(tpm2collect.RSA)),
 			"ek": completion.Fixed(string(tpm2collect.Auto), string(tpm2collect.RSA), string(tpm2collect.P256),
 				string(tpm2collect.RSAHigh), string(tpm2collect.P384)),
-			"level": completion.Fixed("live", "ready", "attested"),
-			"tpm":   completion.Fixed(tpm2collect.DefaultDevice),
+			"level":  completion.Fixed("live", "ready", "attested"),
+			"tpm":    completion.Fixed(tpm2collect.DefaultDevice),
+			"format": completion.Fixed(namingFormats()...),
 		},
-		Paths: []string{"DIR", "anchor", "bundle", "state", "event-log", "ima-log", "userspace-log", "join-token", "save", "write"},
+		Paths: []string{"DIR", "anchor", "bundle", "state", "event-log", "ima-log", "userspace-log", "join-token", "save", "write", "policy", "token-file", "certificate", "key", "ear", "maa", "gpu"},
 	}
 }
 

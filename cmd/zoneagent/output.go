@@ -37,7 +37,8 @@ type attestation struct {
 	Tier          int       `json:"tier"`
 	AttestationID string    `json:"attestation_id"`
 	Purpose       string    `json:"purpose"`
-	Key           string    `json:"key"` // where the SVID's key lives: "tpm"
+	Format        string    `json:"format"` // of the evidence that names the node
+	Key           string    `json:"key"`    // where the SVID's key lives: "tpm" or "software"
 	AttestedAt    time.Time `json:"attested_at"`
 	FreshUntil    time.Time `json:"fresh_until"`
 	RenewAt       time.Time `json:"renew_at"`
@@ -55,7 +56,7 @@ func printResult(w io.Writer, output string, r agent.Result, now time.Time) erro
 		}
 		return terminal.JSON(w, attestation{
 			Node: r.Node, SPIFFEID: r.SPIFFEID, TrustDomain: r.TrustDomain, Zone: r.Zone, Tier: r.Tier,
-			AttestationID: r.AttestationID, Purpose: r.Purpose, Key: "tpm",
+			AttestationID: r.AttestationID, Purpose: r.Purpose, Format: r.Format, Key: keyPlace(r),
 			AttestedAt: r.AttestedAt.UTC(), FreshUntil: r.FreshUntil.UTC(), RenewAt: r.RenewAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(),
 			LogOrigin: r.Log.Origin, LogIndex: r.Log.Index, Events: events,
 		})
@@ -73,6 +74,13 @@ func printResult(w io.Writer, output string, r agent.Result, now time.Time) erro
 		rows = append(rows, [2]string{"events", strings.Join(r.Events, ", ")})
 	}
 	return terminal.Rows(w, rows)
+}
+
+func keyPlace(r agent.Result) string {
+	if r.InTPM {
+		return "tpm"
+	}
+	return "software"
 }
 
 // until is for people: seconds up to two minutes, then minutes, then hours.

@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/zonebroker/zonebroker/broker/policy"
 	"github.com/zonebroker/zonebroker/cmd/internal/terminal"
+	"github.com/zonebroker/zonebroker/cmd/internal/zonefiles"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -34,7 +32,7 @@ document each) and prints every problem as file:line:column: text [code]. It exi
 	}
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		files, err := readPolicyFiles(args[0])
+		files, err := zonefiles.Read(args[0])
 		if err != nil {
 			return err
 		}
@@ -74,34 +72,6 @@ func printProblems(w io.Writer, output format, problems []policy.Problem) error 
 		}
 	}
 	return nil
-}
-
-// readPolicyFiles reads the documents of a folder in the order of their names.
-// Hidden files and other endings are left out: editors and mounts leave such
-// things behind. A file above policy.MaxFile is cut there, one byte too long, so
-// that lint reports it with the rest.
-func readPolicyFiles(dir string) ([]policy.File, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("policy folder: %w", err)
-	}
-	var files []policy.File
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") || !slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(e.Name())) {
-			continue
-		}
-		path := filepath.Join(dir, e.Name())
-		// Mounts of configuration are links; what they lead to counts.
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-			return nil, fmt.Errorf("policy folder: %s cannot be read as a file", path)
-		}
-		raw, err := readUpTo(path, policy.MaxFile+1)
-		if err != nil {
-			return nil, fmt.Errorf("policy folder: %w", err)
-		}
-		files = append(files, policy.File{Name: path, Bytes: raw})
-	}
-	return files, nil
 }
 
 func readUpTo(path string, limit int64) ([]byte, error) {

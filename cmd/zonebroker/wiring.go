@@ -21,6 +21,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/broker/policy"
 	"github.com/zonebroker/zonebroker/broker/server"
+	"github.com/zonebroker/zonebroker/cmd/internal/zonefiles"
 	"github.com/zonebroker/zonebroker/deploy/hostdeps"
 	"github.com/zonebroker/zonebroker/store"
 	"github.com/zonebroker/zonebroker/store/embedded"
@@ -94,7 +95,7 @@ func (k *brokerKeys) loadLogKey(dir string, cfg config) error {
 
 // loadPolicy reads the folder as a whole, or says everything that is wrong.
 func loadPolicy(dir string) (*policy.Set, error) {
-	files, err := readPolicyFiles(dir)
+	files, err := zonefiles.Read(dir)
 	if err != nil {
 		return nil, err
 	}

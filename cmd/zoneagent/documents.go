@@ -1,0 +1,70 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zonebroker/zonebroker/broker/agent"
+	"github.com/zonebroker/zonebroker/broker/agent/collect/azure"
+	"github.com/zonebroker/zonebroker/broker/agent/collect/given"
+	"github.com/zonebroker/zonebroker/broker/agent/collect/roster"
+	"github.com/zonebroker/zonebroker/broker/api"
+)
+
+// documentFlags say where documents come from that this host cannot find by
+// itself.
+type documentFlags struct {
+	metadata         string
+	tokenFile        string
+	certificate, key string
+	ear, maa, gpu    string
+	msiResource      string
+}
+
+func (f *documentFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.metadata, "metadata", "", "address of the metadata service, for a test server (default: the platform's own)")
+	flags.StringVar(&f.tokenFile, "token-file", given.DefaultTokenFile, "projected service-account token of Kubernetes")
+	flags.StringVar(&f.certificate, "certificate", "", "certificate of an existing PKI, PEM, with its issuers")
+	flags.StringVar(&f.key, "key", "", "key of --certificate, PEM")
+	flags.StringVar(&f.ear, "ear", "", `result of another verifier: a file, or "exec:PROGRAM … {nonce}"`)
+	flags.StringVar(&f.maa, "maa", "", "token of Microsoft Azure Attestation, as --ear")
+	flags.StringVar(&f.gpu, "gpu", "", "token or reports of NVIDIA's tools, as --ear")
+	flags.StringVar(&f.msiResource, "msi-resource", azure.DefaultResource, "audience of the token of Azure's managed identity")
+}
+
+func (f *documentFlags) config() (roster.Config, error) {
+	cfg := roster.Config{
+		Metadata: f.metadata, TokenFile: f.tokenFile, Certificate: f.certificate, Key: f.key, MSIResource: f.msiResource,
+	}
+	for _, s := range []struct {
+		flag, text string
+		into       *given.Source
+	}{{"--ear", f.ear, &cfg.EAR}, {"--maa", f.maa, &cfg.MAA}, {"--gpu", f.gpu, &cfg.GPU}} {
+		source, err := given.ParseSource(s.text)
+		if err != nil {
+			return cfg, usageError{s.flag + ": " + err.Error()}
+		}
+		*s.into = source
+	}
+	return cfg, nil
+}
+
+// namingFormats are what --format takes.
+func namingFormats() []string {
+	out := []string{agent.AutoFormat, api.FormatTPM2}
+	r, err := roster.New(roster.Config{})
+	if err != nil {
+		return out
+	}
+	return append(out, slices.DeleteFunc(r.Formats(), func(f string) bool { return !roster.NamesNode(f) })...)
+}
+
+func checkFormat(format string) error {
+	if !slices.Contains(namingFormats(), format) {
+		return usageError{"--format: want one of " + strings.Join(namingFormats(), ", ")}
+	}
+	return nil
+}
