@@ -20,7 +20,7 @@ func TestResult(t *testing.T) {
 	at := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	result := agent.Result{
 		Node: "abcdefghijklmnopqrstuvwxyz", SPIFFEID: "spiffe://example.org/zone/lab/node/abcdefghijklmnopqrstuvwxyz",
-		TrustDomain: "example.org", Zone: "lab", Tier: 2, AttestationID: "01970000-0000-7000-8000-000000000000", Purpose: "renew",
+		TrustDomain: "example.org", Zone: "lab", Tier: 2, AttestationID: "01970000-0000-7000-8000-000000000000", Purpose: "renew", Format: "tpm2", InTPM: true,
 		AttestedAt: at, FreshUntil: at.Add(5 * time.Minute), RenewAt: at.Add(150 * time.Second), ExpiresAt: at.Add(time.Hour),
 		Log: api.LogPosition{Origin: "example.org/zonebroker/1", Index: 41, Size: 42}, Events: []string{"tpm2.rebooted"},
 	}
@@ -42,6 +42,7 @@ events       tpm2.rebooted
   "tier": 2,
   "attestation_id": "01970000-0000-7000-8000-000000000000",
   "purpose": "renew",
+  "format": "tpm2",
   "key": "tpm",
   "attested_at": "2026-11-20T12:00:00Z",
   "fresh_until": "2026-11-20T12:05:00Z",
