@@ -110,8 +110,7 @@ type trustObjects []TrustObject
 func (t trustObjects) documents() (Documents, error) {
 	var d Documents
 	for _, member := range []func(d *Documents) error{
-		t.tokens, t.amd, t.google, t.intel, t.nvidia,
-		t.tokens, t.amd, t.google, t.nitro, t.cca,
+		t.tokens, t.amd, t.google, t.intel, t.nvidia, t.nitro, t.cca,
 	} {
 		if err := member(&d); err != nil {
 			return Documents{}, err
