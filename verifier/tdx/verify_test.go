@@ -446,3 +446,30 @@ func TestTrust(t *testing.T) {
 		}
 	}
 }
+
+// TestEventLog: a log has to lead to the registers of this boot; row 117 is one of
+// another.
+func TestEventLog(t *testing.T) {
+	log, rtmrs := documenttest.CCEL()
+	for _, r := range []row{
+		{"of this boot", func(l *lab) { l.quote.RTMRs, l.want.EventLog = rtmrs, log }, ""},
+		{"row 117 of another boot", func(l *lab) { l.want.EventLog = log }, reason.EventLogReplayMismatch},
+		{"a register without events", func(l *lab) {
+			l.quote.RTMRs, l.want.EventLog = rtmrs, log
+			l.quote.RTMRs[3][0] ^= 1
+		}, reason.EventLogReplayMismatch},
+		{"cut", func(l *lab) { l.quote.RTMRs, l.want.EventLog = rtmrs, log[:len(log)-70] }, reason.EventLogTruncated},
+		{"too large", func(l *lab) { l.want.EventLog = make([]byte, tdx.MaxEventLog+1) }, reason.RequestTooLarge},
+	} {
+		r.run(t)
+	}
+	l := newLab()
+	l.quote.RTMRs, l.want.EventLog = rtmrs, log
+	q, err := l.verify(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := q.Facts(); strings.Join(f.Values("tdx.secure_boot"), " ") != "on" || strings.Join(f.Values("tdx.event_log"), " ") != "explained" {
+		t.Errorf("%v", f.Selectors)
+	}
+}
