@@ -6,19 +6,16 @@ import (
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/claim"
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier"
 )
 
 // zoneClaim is the decision as relying parties will read it.
 func (b *Broker) zoneClaim(a *attempt, fresh, end time.Time) claim.Claims {
 	v, ref := &a.verdict, a.policy.ref()
-	measured := claim.Measured{
-		SecureBoot: a.appraisal.SecureBoot(), References: v.policy.Referenced, Genuine: a.appraisal.Genuine(),
-		PolicyID: claim.PolicyID(v.policy.Zone, ref.Version, ref.Hash),
-	}
-	tpm := measured.Submod()
+	submods := submodsOf(a, claim.PolicyID(v.policy.Zone, ref.Version, ref.Hash))
 	return claim.Claims{
-		VerifierID: b.cfg.VerifierID, Status: tpm.Status, IssuedAt: a.now.Unix(), Expires: end.Unix(),
-		Submods: map[string]claim.Submod{claim.SubmodTPM: tpm},
+		VerifierID: b.cfg.VerifierID, Status: claim.Overall(submods), IssuedAt: a.now.Unix(), Expires: end.Unix(),
+		Submods: submods,
 		Zone: claim.Zone{
 			Name: v.policy.Zone, Tier: v.policy.Tier, Epoch: zoneEpoch, Node: string(v.node.ID),
 			AttestationID: a.id.String(), AttestedAt: a.attestedAt().Unix(), FreshUntil: fresh.Unix(),
@@ -27,6 +24,29 @@ func (b *Broker) zoneClaim(a *attempt, fresh, end time.Time) claim.Claims {
 			Key:      a.appraisal.KeyResidency(),
 		},
 	}
+}
+
+// submodsOf is what is said about each attester: the TPM, the platform, the report
+// of protected hardware.
+func submodsOf(a *attempt, policyID string) map[string]claim.Submod {
+	out := make(map[string]claim.Submod, 2)
+	if a.evidence.TPM2 != nil {
+		out[claim.SubmodTPM] = claim.Measured{
+			SecureBoot: a.appraisal.SecureBoot(), References: a.verdict.policy.Referenced, Genuine: a.appraisal.Genuine(), PolicyID: policyID,
+		}.Submod()
+	}
+	for _, d := range a.appraisal.Documents() {
+		label := claim.SubmodCloud
+		if verifier.Protected(d.Format) {
+			label = claim.SubmodTEE
+		}
+		if _, said := out[label]; !said {
+			out[label] = claim.Documented{
+				Hardware: d.Class == verifier.ClassA, Measured: a.verdict.policy.Measured, PolicyID: policyID,
+			}.Submod()
+		}
+	}
+	return out
 }
 
 // zoneEpoch is the revocation counter of every zone; raising it is not

@@ -55,6 +55,16 @@ func VerifiesItem(format string) bool {
 	return itemFormats[format] != nil && format != FormatJoinToken
 }
 
+// Protected reports whether format is the report of hardware that keeps memory
+// from its host: a confidential VM, an enclave, a GPU.
+func Protected(format string) bool {
+	switch format {
+	case FormatNitro, FormatSNP, FormatTDX, FormatAzureCVM, FormatCCA, FormatNVIDIA:
+		return true
+	}
+	return false
+}
+
 // Quoted reports whether format is a document that vouches for the attestation
 // key of a TPM, whose quote comes with it.
 func Quoted(format string) bool { return format == FormatGCEAKCert || format == FormatAzureCVM }

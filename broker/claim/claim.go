@@ -102,8 +102,12 @@ type Submod struct {
 	PolicyIDs []string // ear_appraisal_policy_ids, in the order applied
 }
 
-// SubmodTPM is the label of what a TPM proved.
-const SubmodTPM = "tpm"
+// Labels of submodules.
+const (
+	SubmodTPM   = "tpm"   // what a TPM proved
+	SubmodCloud = "cloud" // what documents and tokens of a platform proved
+	SubmodTEE   = "tee"   // what the report of a confidential VM, an enclave or a GPU proved
+)
 
 // Measured is what an accepted appraisal of a TPM proved. What was not proved
 // is left out of the claim rather than guessed.
@@ -131,6 +135,27 @@ func (m Measured) Submod() Submod {
 		v.Hardware = HardwareGenuine
 	}
 	return Submod{Status: v.Status(), Vector: v, PolicyIDs: []string{m.PolicyID}}
+}
+
+// Documented is what verified documents of one attester proved. The member
+// runtime-opaque is left out here too: a relying party asks for the tier of the
+// zone, which says what the memory was protected by.
+type Documented struct {
+	Hardware bool // signed by hardware under its maker's root, for this challenge and key
+	Measured bool // a measurement is one that the zone lists
+	PolicyID string
+}
+
+// Submod turns the facts into a submodule.
+func (d Documented) Submod() Submod {
+	v := Vector{InstanceIdentity: IdentityRecognised}
+	if d.Hardware {
+		v.Hardware = HardwareGenuine
+	}
+	if d.Measured {
+		v.Executables = ExecutablesApproved
+	}
+	return Submod{Status: v.Status(), Vector: v, PolicyIDs: []string{d.PolicyID}}
 }
 
 // VerifierID names the software that appraised.

@@ -24,22 +24,29 @@ func (c Claims) broken() string {
 	if n := len(c.Submods); n == 0 || n > maxSubmods {
 		return "submods"
 	}
-	worst := StatusNone
 	for _, s := range c.Submods {
 		if bad := s.broken(); bad != "" {
 			return bad
 		}
-		if rank(s.Status) > rank(worst) {
-			worst = s.Status
-		}
 	}
-	if !c.Status.bears(worst) {
+	if !c.Status.bears(Overall(c.Submods)) {
 		return "ear_status"
 	}
 	if c.IssuedAt <= 0 || c.Expires < 0 || c.Expires != 0 && c.Expires <= c.IssuedAt {
 		return "iat"
 	}
 	return c.Zone.broken()
+}
+
+// Overall returns the status that submodules bear together: that of the worst.
+func Overall(submods map[string]Submod) Status {
+	worst := StatusNone
+	for _, s := range submods {
+		if rank(s.Status) > rank(worst) {
+			worst = s.Status
+		}
+	}
+	return worst
 }
 
 // bears reports whether s is a status that promises no more than the worst of

@@ -20,8 +20,8 @@ const maxDocumentAge = 10 * 365 * 24 * time.Hour
 
 // confidentialFormats name a machine whose memory its host cannot read: what a
 // tier of confidential VMs is about.
-var confidentialFormats = []string{
-	verifier.FormatSNP, verifier.FormatTDX, verifier.FormatAzureCVM, verifier.FormatCCA, verifier.FormatNitro,
+func confidentialFormats() []string {
+	return slices.DeleteFunc(verifier.Formats(), func(f string) bool { return !verifier.Protected(f) || !verifier.Verifies(f) })
 }
 
 // measurements are selectors that say what a machine runs. A zone of measured
@@ -156,7 +156,7 @@ func (p *placedZone) lintDocuments(n *yaml.Node) {
 		return
 	}
 	for _, f := range p.Requires.Format {
-		if f != formatTPM2 && !verifier.Quotes(f) && !p.measures() {
+		if f != formatTPM2 && !verifier.Quotes(f) && !p.Requires.measures() {
 			p.w.invalid(n, "tier %d means measured: a zone that takes %s must compare a measurement in requires.where", p.Tier, f)
 			return
 		}
@@ -164,19 +164,17 @@ func (p *placedZone) lintDocuments(n *yaml.Node) {
 	if p.Tier < 4 {
 		return
 	}
-	for _, f := range append(slices.Clone(p.Requires.Format), p.Requires.Evidence.formats()...) {
-		if slices.Contains(confidentialFormats, f) && p.Requires.Class == document.ClassA {
-			continue
-		}
-		if slices.Contains(p.Requires.Format, f) {
-			p.w.invalid(n, "tier 4 means a confidential VM: format has to be one of %s, of class A", strings.Join(confidentialFormats, ", "))
+	for _, f := range p.Requires.Format {
+		if !verifier.Protected(f) || p.Requires.Class != document.ClassA {
+			p.w.invalid(n, "tier 4 means a confidential VM: format has to be one of %s, of class A", strings.Join(confidentialFormats(), ", "))
 			return
 		}
 	}
 }
 
-func (p *placedZone) measures() bool {
-	for name := range p.Requires.Where {
+// measures reports whether the zone compares a measurement.
+func (r *requires) measures() bool {
+	for name := range r.Where {
 		for _, m := range measurements {
 			if name == m || strings.HasSuffix(m, ".") && strings.HasPrefix(name, m) {
 				return true

@@ -250,7 +250,7 @@ func (p *placedZone) requires(f fields) {
 	}
 	p.documents(m)
 	p.lintDocuments(n)
-	if p.tiered && p.Tier >= 2 && refs == nil && !p.Requires.SecureBoot && !p.measures() {
+	if p.tiered && p.Tier >= 2 && refs == nil && !p.Requires.SecureBoot && !p.Requires.measures() {
 		p.w.invalid(n, "tier %d means measured boot: the zone must require references or secure_boot", p.Tier)
 	}
 }
