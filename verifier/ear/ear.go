@@ -76,16 +76,13 @@ type submodule struct {
 	} `json:"ear.veraison.annotated-evidence"`
 }
 
-// status is a tier by number or name.
-type status struct {
-	tier int
-	set  bool
-}
+// status is a tier by number or name; a submodule without one reads as none.
+type status int
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *status) UnmarshalJSON(b []byte) error {
 	if tier, err := strconv.Atoi(string(b)); err == nil {
-		*s = status{tier, true}
+		*s = status(tier)
 		return nil
 	}
 	var name string
@@ -96,7 +93,7 @@ func (s *status) UnmarshalJSON(b []byte) error {
 	if !ok {
 		return errors.New("no tier of that name")
 	}
-	*s = status{tier, true}
+	*s = status(tier)
 	return nil
 }
 
@@ -162,23 +159,16 @@ func (r *Result) checkBinding(want Expect) error {
 	if want.Nonce != "" && len(n) == 1 && n[0] == want.Nonce {
 		return nil
 	}
-	if len(n) > 0 || want.Signature == nil {
-		return reason.New(reason.EARNonceMismatch, "eat_nonce is missing, another one, or not the only one")
-	}
-	key, err := r.boundKey()
-	if err != nil {
-		return reason.Wrap(reason.EARNonceMismatch, "the result holds neither eat_nonce nor one key that it is bound to", err)
-	}
-	if !signed(key, want.Bound, want.Signature) {
-		return reason.New(reason.EARNonceMismatch, "the key that the result is bound to did not sign the challenge")
+	if len(n) > 0 || !signed(r.boundKey(), want.Bound, want.Signature) {
+		return reason.New(reason.EARNonceMismatch, "eat_nonce is missing or another one, and no key that the result is bound to signed the challenge")
 	}
 	r.byKey = true
 	return nil
 }
 
-// boundKey returns the key that all submodules which name one name: Trustee's
-// runtime data, whose digest the hardware report carries.
-func (r *Result) boundKey() (crypto.PublicKey, error) {
+// boundKey returns the key that all submodules which name one name, nil for none:
+// Trustee's runtime data, whose digest the hardware report carries.
+func (r *Result) boundKey() crypto.PublicKey {
 	var found json.RawMessage
 	for _, name := range slices.Sorted(maps.Keys(r.claims.Submods)) {
 		key := r.claims.Submods[name].Evidence.Runtime.Key
@@ -186,14 +176,15 @@ func (r *Result) boundKey() (crypto.PublicKey, error) {
 			continue
 		}
 		if found != nil && !bytes.Equal(found, key) {
-			return nil, errors.New("submodules with different keys")
+			return nil
 		}
 		found = key
 	}
-	if found == nil {
-		return nil, errors.New("no submodule names a key")
+	key, err := jwt.ParseKey(found)
+	if err != nil {
+		return nil
 	}
-	return jwt.ParseKey(found)
+	return key
 }
 
 func signed(key crypto.PublicKey, bound [32]byte, signature []byte) bool {
@@ -221,8 +212,7 @@ func (r *Result) checkStatus() error {
 		return reason.New(reason.EARStatus, "the result has no submodules")
 	}
 	for _, name := range required {
-		s, there := r.claims.Submods[name]
-		if !there || !s.Status.set || s.Status.tier != statusAffirming && s.Status.tier != statusWarning {
+		if s := r.claims.Submods[name].Status; s != statusAffirming && s != statusWarning {
 			return reason.Newf(reason.EARStatus, "submodule %.40q is missing or not affirming", name)
 		}
 	}
@@ -232,7 +222,7 @@ func (r *Result) checkStatus() error {
 // Facts returns what the result proved: class B. The other verifier saw what the
 // hardware signed; this one has its word.
 func (r Result) Facts() document.Facts {
-	if r.token.Issuer().Name == "" && len(r.claims.Submods) == 0 {
+	if len(r.claims.Submods) == 0 {
 		return document.Facts{}
 	}
 	f := document.Facts{
@@ -258,7 +248,7 @@ func (r Result) Facts() document.Facts {
 	}
 	warned := false
 	for _, name := range r.required() {
-		if r.claims.Submods[name].Status.tier == statusWarning {
+		if r.claims.Submods[name].Status == statusWarning {
 			f.Fear(reason.EARStatus, "submodule "+strconv.Quote(name)+" is a warning")
 			warned = true
 		}
@@ -272,11 +262,11 @@ func (r Result) Facts() document.Facts {
 // String returns the tier's name, or its number.
 func (s status) String() string {
 	for name, tier := range statuses {
-		if s.set && tier == s.tier {
+		if tier == int(s) {
 			return name
 		}
 	}
-	return strconv.Itoa(s.tier)
+	return strconv.Itoa(int(s))
 }
 
 // NewIssuers is jwt.NewIssuers for Profile.

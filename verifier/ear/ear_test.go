@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"slices"
 	"testing"
 	"time"
 
@@ -78,6 +79,8 @@ func TestVerify(t *testing.T) {
 		"contraindicated":              {signer.Token(one("contraindicated")), nil, reason.EARStatus, 0},
 		"contraindicated by number":    {signer.Token(one(96)), nil, reason.EARStatus, 0},
 		"a tier between":               {signer.Token(one(3)), nil, reason.EARStatus, 0},
+		"a tier that is an object":     {signer.Token(one(claims{})), nil, reason.JWTMalformed, 0},
+		"a nonce that is a number":     {signer.Token(good.With(claims{"eat_nonce": 5})), nil, reason.JWTMalformed, 0},
 		"a tier nobody knows":          {signer.Token(one("fine")), nil, reason.JWTMalformed, 0},
 		"Affirming":                    {signer.Token(one("Affirming")), nil, reason.JWTMalformed, 0},
 		"status null":                  {signer.Token(one(nil)), nil, reason.JWTMalformed, 0},
@@ -115,6 +118,9 @@ func TestFacts(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := got.Facts()
+	if diff := cmp.Diff([]string{"ear.signature", "ear.nonce", "ear.status"}, checks(&f)); diff != "" {
+		t.Error(diff)
+	}
 	if f.Class != document.ClassB || !f.NonceBound || !f.KeyBound || f.Machine != (document.Machine{}) ||
 		len(f.Owners) != 1 || f.Owners[0] != (document.Owner{Kind: "ear.verifier", Value: "veraison"}) {
 		t.Errorf("%+v", f)
@@ -130,6 +136,29 @@ func TestFacts(t *testing.T) {
 		{Name: "ear.verifier_developer", Value: "Acme Inc."},
 	}, f.Selectors); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func checks(f *document.Facts) []string {
+	var out []string
+	for _, x := range f.Findings {
+		out = append(out, x.Check)
+	}
+	return out
+}
+
+// TestWarningIsNotCalledAffirming: nor does a result without a nonce carry an empty
+// one.
+func TestWarningIsNotCalledAffirming(t *testing.T) {
+	got, err := ear.Verify(signer.Token(documenttest.EARClaims(nonce, noon).With(submods(map[string]any{"cpu0": "warning"}))), want, verifiers(t, nil), noon)
+	if f := got.Facts(); err != nil || slices.Contains(checks(&f), "ear.status") || f.Values("ear.submod")[0] != "cpu0=warning" {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if _, err := ear.Verify(signer.Token(documenttest.EARClaims("", noon)), ear.Expect{}, verifiers(t, nil), noon); reason.Of(err) != reason.EARNonceMismatch {
+		t.Errorf("no nonce was asked for and the result has an empty one: %v", err)
+	}
+	if _, err := ear.NewIssuers([]jwt.Settings{{}}); err == nil {
+		t.Error("a verifier without a key was taken")
 	}
 }
 
@@ -168,27 +197,29 @@ func TestKeyInTheResult(t *testing.T) {
 		signature []byte
 		code      reason.Code
 	}{
-		"ECDSA":                       {good, sign(t, ec, bound[:]), ""},
-		"RSA-PSS":                     {bySignature(r.JWK()), sign(t, r, bound[:]), ""},
-		"older than the challenge":    {old, sign(t, ec, bound[:]), ""},
-		"no signature":                {good, nil, reason.EARNonceMismatch},
-		"an empty signature":          {good, []byte{}, reason.EARNonceMismatch},
-		"another key":                 {good, sign(t, other, bound[:]), reason.EARNonceMismatch},
-		"another challenge":           {good, sign(t, ec, make([]byte, 32)), reason.EARNonceMismatch},
-		"another nonce beside":        {good.With(claims{"eat_nonce": "AAAA"}), sign(t, ec, bound[:]), reason.EARNonceMismatch},
-		"no key in the result":        {documenttest.EARClaims("", noon).With(claims{"eat_nonce": nil}), sign(t, ec, bound[:]), reason.EARNonceMismatch},
-		"a private key":               {bySignature(ec.JWK().With(claims{"d": "AAAA"})), sign(t, ec, bound[:]), reason.EARNonceMismatch},
-		"a key of another kind":       {bySignature(claims{"kty": "oct", "k": "AAAA"}), sign(t, ec, bound[:]), reason.EARNonceMismatch},
-		"a curve that is not used":    {bySignature(ec.JWK().With(claims{"crv": "secp256k1"})), sign(t, ec, bound[:]), reason.EARNonceMismatch},
-		"two submodules, two keys":    {good.With(claims{"submods": sub.With(claims{"gpu0": second["cpu0"]})}), sign(t, ec, bound[:]), reason.EARNonceMismatch},
-		"two submodules, one key":     {good.With(claims{"submods": sub.With(claims{"gpu0": sub["cpu0"]})}), sign(t, ec, bound[:]), ""},
-		"a signature that is no size": {good, make([]byte, 1025), reason.RequestTooLarge},
+		"ECDSA":                    {good, sign(t, ec, bound[:]), ""},
+		"RSA-PSS":                  {bySignature(r.JWK()), sign(t, r, bound[:]), ""},
+		"older than the challenge": {old, sign(t, ec, bound[:]), ""},
+		"no signature":             {good, nil, reason.EARNonceMismatch},
+		"an empty signature":       {good, []byte{}, reason.EARNonceMismatch},
+		"another key":              {good, sign(t, other, bound[:]), reason.EARNonceMismatch},
+		"another challenge":        {good, sign(t, ec, make([]byte, 32)), reason.EARNonceMismatch},
+		"another nonce beside":     {good.With(claims{"eat_nonce": "AAAA"}), sign(t, ec, bound[:]), reason.EARNonceMismatch},
+		"no key in the result":     {documenttest.EARClaims("", noon).With(claims{"eat_nonce": nil}), sign(t, ec, bound[:]), reason.EARNonceMismatch},
+		"a private key":            {bySignature(ec.JWK().With(claims{"d": "AAAA"})), sign(t, ec, bound[:]), reason.EARNonceMismatch},
+		"a key of another kind":    {bySignature(claims{"kty": "oct", "k": "AAAA"}), sign(t, ec, bound[:]), reason.EARNonceMismatch},
+		"a curve that is not used": {bySignature(ec.JWK().With(claims{"crv": "secp256k1"})), sign(t, ec, bound[:]), reason.EARNonceMismatch},
+		"two submodules, two keys": {good.With(claims{"submods": sub.With(claims{"gpu0": second["cpu0"]})}), sign(t, ec, bound[:]), reason.EARNonceMismatch},
+		"two submodules, one key":  {good.With(claims{"submods": sub.With(claims{"gpu0": sub["cpu0"]})}), sign(t, ec, bound[:]), ""},
+		"the longest signature":    {good, make([]byte, 1024), reason.EARNonceMismatch},
+		"a longer one":             {good, make([]byte, 1025), reason.RequestTooLarge},
 	} {
 		got, err := ear.Verify(signer.Token(c.claims), ear.Expect{Nonce: nonce, Bound: bound, Signature: c.signature, IssuedAt: noon}, verifiers(t, nil), noon)
 		if reason.Of(err) != c.code {
 			t.Errorf("%s: %v, want %q", name, err, c.code)
 		}
-		if f := got.Facts(); (err != nil) != (f.Class == "") {
+		f := got.Facts()
+		if (err != nil) != (f.Class == "") || err == nil && !slices.Contains(checks(&f), "ear.key") {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}

@@ -113,8 +113,28 @@ func TestIdentityFacts(t *testing.T) {
 	}, f.Selectors); diff != "" {
 		t.Error(diff)
 	}
+	if diff := cmp.Diff([]string{"gce.identity.signature", "gce.identity.instance", "gce.identity.azp"}, checks(&f)); diff != "" {
+		t.Error(diff)
+	}
 	if last := f.Findings[len(f.Findings)-1]; last.Check != "gce.identity.azp" || last.Outcome != reason.Noted {
 		t.Errorf("azp of somebody else: %+v", f.Findings)
+	}
+}
+
+func checks(f *document.Facts) []string {
+	var out []string
+	for _, x := range f.Findings {
+		out = append(out, x.Check)
+	}
+	return out
+}
+
+func TestIssuersNeedKeys(t *testing.T) {
+	if _, err := gce.NewIdentityIssuers([]jwt.Settings{{Issuer: "x"}}); err == nil {
+		t.Error("an issuer of identity tokens without a key was taken")
+	}
+	if _, err := gce.NewConfidentialIssuers([]jwt.Settings{{Issuer: "x"}}); err == nil {
+		t.Error("an issuer of Confidential Space tokens without a key was taken")
 	}
 }
 
@@ -162,8 +182,9 @@ func TestConfidential(t *testing.T) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
-	if _, err := gce.VerifyConfidential(signer.Token(good), want, "", trusted, noon); err != nil {
-		t.Errorf("where only the audience was asked for: %v", err)
+	only, err := gce.VerifyConfidential(signer.Token(good), want, "", trusted, noon)
+	if f := only.Facts(); err != nil || len(f.Findings) != 1 {
+		t.Errorf("where only the audience was asked for: %+v, %v", f.Findings, err)
 	}
 	// The PKI flavour names its key by certificates alone.
 	pki := signer.Raw(claims{"alg": "RS256", "x5c": []string{"MIIB"}}, []byte(`{}`))
@@ -179,6 +200,12 @@ func TestConfidentialFacts(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := got.Facts()
+	if diff := cmp.Diff([]string{"gcp.confidential.signature", "gcp.confidential.nonce"}, checks(&f)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]document.Owner{{Kind: "gcp.project", Value: "proj-a"}}, f.Owners); diff != "" {
+		t.Error(diff)
+	}
 	if got.Project() != "proj-a" || f.Class != document.ClassB || !f.NonceBound || !f.KeyBound || f.Hazards[0].Code != reason.PolicyMeasurementMismatch ||
 		f.Machine != (document.Machine{Kind: "gce.instance", Name: "847250625900/3015378661047007286"}) {
 		t.Errorf("%+v", f)

@@ -74,8 +74,8 @@ func VerifyIdentity(raw []byte, want jwt.Expect, issuers jwt.Issuers, now time.T
 // isNumber: an instance id is 64 bits in decimal, in the one spelling that names
 // the machine.
 func isNumber(s string) bool {
-	n, err := strconv.ParseUint(s, 10, 64)
-	return err == nil && n > 0 && strconv.FormatUint(n, 10) == s
+	n, _ := strconv.ParseUint(s, 10, 64)
+	return n > 0 && strconv.FormatUint(n, 10) == s
 }
 
 // Project returns the project id.

@@ -3,6 +3,7 @@ package jwt
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -38,8 +39,8 @@ type numericDate struct {
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (d *numericDate) UnmarshalJSON(b []byte) error {
-	var n int64
-	if err := json.Unmarshal(b, &n); err != nil || string(b) == "null" {
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	if err != nil {
 		return errors.New("a time is not a whole number")
 	}
 	if n <= 0 || n > 253402300799 { // the year 9999
@@ -73,15 +74,15 @@ func (t *Token) checkTimes(c *registered, profile Profile, challenge, now time.T
 	if !c.IssuedAt.set || !c.Expires.set && profile.MaxAge == 0 {
 		return reason.New(reason.JWTLifetime, "the token does not say when it was issued and when it expires")
 	}
-	if now.IsZero() || c.IssuedAt.After(now.Add(Skew)) || c.NotBefore.set && c.NotBefore.After(now.Add(Skew)) {
+	if c.IssuedAt.After(now.Add(Skew)) || c.NotBefore.After(now.Add(Skew)) {
 		return reason.New(reason.JWTIssuedAt, "the token was issued in the future")
 	}
 	t.issuedAt, t.expiresAt = c.IssuedAt.Time, c.Expires.Time
 	if !c.Expires.set {
-		t.expiresAt = t.issuedAt.Add(profile.MaxAge)
+		t.expiresAt = t.issuedAt.Add(min(profile.MaxAge, t.issuer.MaxLifetime))
 	}
 	life := t.expiresAt.Sub(t.issuedAt)
-	if c.Expires.set && life > t.issuer.MaxLifetime {
+	if life > t.issuer.MaxLifetime {
 		return reason.Newf(reason.JWTLifetime, "the token lives %s, and %s at most is allowed", life, t.issuer.MaxLifetime)
 	}
 	if !now.Before(t.expiresAt) {
@@ -90,7 +91,7 @@ func (t *Token) checkTimes(c *registered, profile Profile, challenge, now time.T
 	if life <= 0 {
 		return reason.New(reason.JWTLifetime, "the token expires before it was issued")
 	}
-	if !challenge.IsZero() && t.issuedAt.Before(challenge.Add(-Skew)) {
+	if t.issuedAt.Before(challenge.Add(-Skew)) {
 		return reason.New(reason.JWTIssuedAt, "the token was issued before the challenge")
 	}
 	return nil

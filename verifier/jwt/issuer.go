@@ -138,7 +138,7 @@ func (o *object) settings(profile Profile) (Settings, error) {
 		return s, err
 	}
 	if o.MaxLifetime != "" {
-		if s.MaxLifetime, err = time.ParseDuration(o.MaxLifetime); err != nil || s.MaxLifetime <= 0 || s.MaxLifetime > maxLifetime {
+		if s.MaxLifetime, _ = time.ParseDuration(o.MaxLifetime); s.MaxLifetime <= 0 || s.MaxLifetime > maxLifetime {
 			return s, errors.New("max_lifetime has to be a duration above 0 and up to 24h")
 		}
 	}

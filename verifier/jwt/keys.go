@@ -79,13 +79,12 @@ func ParseKeys(raw []byte) (Keys, error) {
 		return pinned(block)
 	}
 	var set struct {
-		Keys []jwk  `json:"keys"`
-		Kty  string `json:"kty"`
+		Keys []jwk `json:"keys"`
 	}
 	if err := strictjson.Unmarshal(raw, &set); err != nil {
 		return Keys{}, fmt.Errorf("the key set: %w", err)
 	}
-	if set.Kty != "" && set.Keys == nil {
+	if set.Keys == nil { // then it is one key
 		set.Keys = make([]jwk, 1)
 		if err := strictjson.Unmarshal(raw, &set.Keys[0]); err != nil {
 			return Keys{}, fmt.Errorf("the key: %w", err)
@@ -208,7 +207,7 @@ func (j *jwk) public() (crypto.PublicKey, error) {
 	if j.Kty == "RSA" {
 		n, err1 := base64.RawURLEncoding.DecodeString(j.N)
 		e, err2 := base64.RawURLEncoding.DecodeString(j.E)
-		if err1 != nil || err2 != nil || len(e) > 4 || len(n) > maxModulus+1 {
+		if err1 != nil || err2 != nil || len(e) > 4 {
 			return nil, errors.New("modulus or exponent is not that of an RSA key")
 		}
 		public := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}

@@ -67,6 +67,8 @@ func TestVerify(t *testing.T) {
 		"another service account":    {good.With(claims{"sub": "system:serviceaccount:payments:admin"}), reason.K8sSubject},
 		"a person":                   {good.With(claims{"sub": "kubernetes-admin"}), reason.K8sSubject},
 		"a name with the separator":  {inside(claims{"namespace": "payments:agent", "serviceaccount": claims{"name": "", "uid": "u"}}), reason.K8sSubject},
+		"a namespace that is none":   {inside(claims{"namespace": "Payments"}).With(claims{"sub": "system:serviceaccount:Payments:agent"}), reason.K8sSubject},
+		"a pod of no name":           {inside(claims{"pod": claims{"name": "a/b", "uid": "u"}}), reason.K8sNoPod},
 		"no account uid":             {inside(claims{"serviceaccount": claims{"name": "agent"}}), reason.K8sSubject},
 		"no claims of the cluster":   {good.With(claims{"kubernetes.io": nil}), reason.K8sSubject},
 		"no pod":                     {inside(claims{"pod": nil}), reason.K8sNoPod},
@@ -138,6 +140,9 @@ func TestClustersApart(t *testing.T) {
 	}
 	if _, err := newClusters(t, nil, claims{"cluster": documenttest.ClusterIssuer}); err == nil {
 		t.Error("one named as the other's issuer was taken")
+	}
+	if _, err := k8s.NewIssuers([]jwt.Settings{{Issuer: "x"}}); err == nil {
+		t.Error("a cluster without a key was taken")
 	}
 	both := clusters(t, nil, claims{"cluster": "two"})
 	second := documenttest.NewJWTKey("cluster-2", "ES256")
@@ -219,6 +224,8 @@ func TestReviewed(t *testing.T) {
 		"another node":              {extra(claims{"authentication.kubernetes.io/node-name": []string{"x"}}), reason.K8sSubject},
 		"a member twice":            {[]byte(strings.Replace(string(text(answer())), `"authenticated":true`, `"authenticated":true,"authenticated":true`, 1)), reason.K8sRevoked},
 		"no JSON":                   {[]byte("forbidden"), reason.K8sRevoked},
+		"another claim of no type":  {extra(claims{"x": []int{1}}), reason.K8sRevoked},
+		"as long as it may be":      {append(text(answer()), strings.Repeat(" ", k8s.MaxReview-len(text(answer())))...), ""},
 		"longer than it may be":     {[]byte(strings.Repeat(" ", k8s.MaxReview+1)), reason.RequestTooLarge},
 		"nothing":                   {nil, reason.K8sRevoked},
 		"authenticated, other kind": {text(answer().With(claims{"kind": "SubjectAccessReview"})), reason.K8sRevoked},
@@ -228,11 +235,11 @@ func TestReviewed(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.code)
 		}
 		f := got.Facts()
-		if live := len(f.Values("k8s.review")) == 1; live != (err == nil) {
+		if live := len(f.Values("k8s.review")) == 1; live != (err == nil) || live != (len(f.Findings) == 3) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
-	if f := token.Facts(); len(f.Values("k8s.review")) != 0 {
+	if f := token.Facts(); len(f.Values("k8s.review")) != 0 || len(f.Findings) != 2 {
 		t.Error("a token that nobody reviewed says that it was")
 	}
 }

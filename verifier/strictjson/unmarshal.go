@@ -40,7 +40,6 @@ func Check(raw []byte) error {
 			open = append(open, object{isArray: !name})
 		case '}', ']':
 			open = open[:len(open)-1]
-			name = false
 		case ',':
 			name = !open[len(open)-1].isArray
 		case '"':
@@ -66,7 +65,7 @@ type object struct {
 // add takes a quoted name and reports whether it is new.
 func (o *object) add(quoted []byte) bool {
 	name := string(quoted[1 : len(quoted)-1])
-	if bytes.IndexByte(quoted, '\\') >= 0 {
+	if bytes.Contains(quoted, []byte{'\\'}) {
 		if json.Unmarshal(quoted, &name) != nil {
 			return false
 		}

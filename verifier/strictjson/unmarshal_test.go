@@ -55,15 +55,17 @@ func TestUnmarshal(t *testing.T) {
 		raw      string
 		ok, only bool // taken by Unmarshal, by UnmarshalKnown
 	}{
-		"known":                {`{"a":"x","b":{"c":2}}`, true, true},
-		"unknown member":       {`{"a":"x","z":1}`, true, false},
-		"unknown inside":       {`{"b":{"c":1,"z":1}}`, true, false},
-		"another case":         {`{"A":"x"}`, true, false},
-		"another case inside":  {`{"b":{"C":5}}`, true, false},
-		"both cases":           {`{"a":"x","A":"y"}`, true, false},
-		"duplicate":            {`{"a":"x","a":"y"}`, false, false},
-		"duplicate of unknown": {`{"z":1,"z":2}`, false, false},
-		"another type":         {`{"a":1}`, false, false},
+		"known":                  {`{"a":"x","b":{"c":2}}`, true, true},
+		"unknown member":         {`{"a":"x","z":1}`, true, false},
+		"unknown inside":         {`{"b":{"c":1,"z":1}}`, true, false},
+		"another case":           {`{"A":"x"}`, true, false},
+		"another case inside":    {`{"b":{"C":5}}`, true, false},
+		"both cases":             {`{"a":"x","A":"y"}`, true, false},
+		"duplicate":              {`{"a":"x","a":"y"}`, false, false},
+		"duplicate of unknown":   {`{"z":1,"z":2}`, false, false},
+		"deep in what is passed": {`{"z":[{"y":{"q":1,"q":2}}]}`, false, false},
+		"duplicate, the same":    {`{"a":"x","a":"x"}`, false, false},
+		"another type":           {`{"a":1}`, false, false},
 	} {
 		var loose, strict sample
 		if err := strictjson.Unmarshal([]byte(c.raw), &loose); (err == nil) != c.ok {
