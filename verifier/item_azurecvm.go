@@ -26,7 +26,7 @@ func judgeAzureCVM(in *itemInput, trust *Documents) (document.Facts, error) {
 		return document.Facts{}, reason.New(reason.TPM2AKCertKeyMismatch, "the runtime data names another attestation key than the one that quoted")
 	}
 	with := azure.Hardware{Certificate: in.Parts[partVCEK], TDQuote: in.Parts[partTDQuote]}
-	m, err := azure.VerifyHCL(h, with, azure.HCLTrust{SNP: trust.SNP}, in.Now)
+	m, err := azure.VerifyHCL(h, with, azure.HCLTrust{SNP: trust.SNP, TDX: azure.TDQuotes(trust.TDX)}, in.Now)
 	if err != nil {
 		return document.Facts{}, err
 	}

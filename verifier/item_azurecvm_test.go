@@ -15,6 +15,7 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/evidencetest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/snp"
+	"github.com/zonebroker/zonebroker/verifier/tdx"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
 
@@ -136,6 +137,58 @@ func TestAzureCVMRefused(t *testing.T) {
 	item := verifier.Item{Format: verifier.FormatAzureCVM, Document: newAzureCVM(t, nil).ev.Items[0].Document}
 	if _, err := verifier.JudgeItem(&item, [32]byte{}, nil, &verifier.Documents{}, noon); reason.Of(err) != reason.RequestMalformed {
 		t.Errorf("beside documents without a quote: %v", err)
+	}
+}
+
+// TestAzureCVMOnTDX: a TD quote for the REPORTDATA of the report vouches for the
+// runtime data, one for another does not, and the TD has to be a known paravisor.
+func TestAzureCVMOnTDX(t *testing.T) {
+	const azureMRTD = "024a32b070383331181619fa387cb4d55d1e38879f989933055ccad5bc2db795d1737b66205949d15469dc8c1ba7ab7b"
+	mrtd, err := hex.DecodeString(azureMRTD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	intel := documenttest.NewIntelPKI(noon)
+	trust, err := tdx.NewTrust([][]byte{intel.RootPEM()}, map[string][]byte{tdx.AnyPlatform: intel.Collateral(documenttest.CollateralFields{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		change func(f *documenttest.TDXFields)
+		want   reason.Code
+		hazard reason.Code
+	}{
+		"the paravisor":      {func(*documenttest.TDXFields) {}, "", ""},
+		"another REPORTDATA": {func(f *documenttest.TDXFields) { f.ReportData[40] = 1 }, reason.TDXReportData, ""},
+		"another TD":         {func(f *documenttest.TDXFields) { f.EditBody = nil }, "", reason.AzureRuntimeData},
+		"debug":              {func(f *documenttest.TDXFields) { f.Debug = true }, "", reason.TDXDebug},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAzureCVM(t, nil)
+			pub, ok := a.tpm.AK.Signer().Public().(*rsa.PublicKey)
+			if !ok {
+				t.Fatal("the AK is no RSA key")
+			}
+			hcl := documenttest.HCL{Version: 2, Type: 4, Runtime: documenttest.AzureRuntime(pub, azureVM), Size: 2600}
+			f := documenttest.TDXFields{ReportData: hcl.Bind(), EditBody: func(b []byte) { copy(b[136:], mrtd) }}
+			tc.change(&f)
+			a.trust.Documents.TDX = trust
+			a.ev.Items = []verifier.Item{{
+				Format: verifier.FormatAzureCVM, Document: hcl.Bytes(documenttest.TDReport(hcl.Bind())),
+				Parts: map[string][]byte{"td_quote": intel.Quote(f)},
+			}}
+			got, err := a.appraise()
+			if reason.Of(err) != tc.want {
+				t.Fatalf("%v, want %q", err, tc.want)
+			}
+			if err != nil {
+				return
+			}
+			hazards := got.Documents()[0].Hazards
+			if tc.hazard == "" && len(hazards) > 0 || tc.hazard != "" && (len(hazards) != 1 || hazards[0].Code != tc.hazard) {
+				t.Errorf("%v, want %q", hazards, tc.hazard)
+			}
+		})
 	}
 }
 

@@ -40,7 +40,7 @@ func judgeNVIDIA(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, firstHazard(evidence.Facts())
+	return nil, refuseHazards(evidence.Facts())
 }
 
 func (c *testcase) nvidiaTrust() (nvidia.Trust, error) {

@@ -34,6 +34,7 @@ var judges = map[string]judge{
 	"akcert":     judgeAKCertificateRow,
 	"gce.akcert": judgeAKCertificateRow,
 
+	"azure.cvm":        judgeAzureCVM,
 	"azure.maa":        judgeAzureMAA,
 	"azure.msi":        judgeAzureMSI,
 	"ear":              judgeEAR,

@@ -3,8 +3,6 @@ package conformance
 import (
 	"errors"
 
-	"github.com/zonebroker/zonebroker/verifier/document"
-	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tdx"
 	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
@@ -39,7 +37,7 @@ func judgeTDX(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, firstHazard(quote.Facts())
+	return nil, refuseHazards(quote.Facts())
 }
 
 func (c *testcase) tdxTrust() (tdx.Trust, error) {
@@ -88,12 +86,4 @@ func judgeCCEL(c *testcase) (facts, error) {
 	}
 	secureBoot, err := quote.ReplayLog(raw)
 	return facts{"secure_boot": secureBoot}, err
-}
-
-// firstHazard is the refusal by default policy of what is genuine.
-func firstHazard(f document.Facts) error {
-	if len(f.Hazards) == 0 {
-		return nil
-	}
-	return reason.New(f.Hazards[0].Code, f.Hazards[0].Detail)
 }

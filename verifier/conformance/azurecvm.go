@@ -1,0 +1,203 @@
+package conformance
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+
+	"github.com/zonebroker/zonebroker/verifier/azure"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
+)
+
+// confidential is evidence of a confidential machine of Azure.
+type confidential struct {
+	hcl       []byte
+	with      azure.Hardware
+	quote     []byte // TPMS_ATTEST, nil for none
+	signature []byte // TPMT_SIGNATURE
+	pcrs      map[int][]byte
+}
+
+// judgeAzureCVM follows section 5 of the reference: form and runtime data, the
+// quote by the key that they name, then the hardware that vouches for them.
+func judgeAzureCVM(c *testcase) (facts, error) {
+	at, trust, err := c.amd()
+	if err != nil {
+		return nil, err
+	}
+	intel, err := c.tdxTrust()
+	if err != nil {
+		return nil, err
+	}
+	got, err := c.confidential()
+	if err != nil {
+		return nil, err
+	}
+	h, err := azure.ParseHCL(got.hcl)
+	if err != nil {
+		return nil, err
+	}
+	if got.quote != nil {
+		if err := c.judgeVTPM(&got, h.AK()); err != nil {
+			return nil, err
+		}
+	}
+	m, err := azure.VerifyHCL(h, got.with, azure.HCLTrust{SNP: trust, TDX: azure.TDQuotes(intel)}, at)
+	if err != nil {
+		return nil, err
+	}
+	f := m.Facts()
+	return facts{"secure_boot": onOff(f.Values("azure.cvm.secure_boot"))}, refuseHazards(f)
+}
+
+func onOff(values []string) string {
+	if len(values) != 1 {
+		return ""
+	}
+	if values[0] == "true" {
+		return "on"
+	}
+	return "off"
+}
+
+// confidential reads the file of the row, and what the context puts beside it.
+func (c *testcase) confidential() (confidential, error) {
+	if c.has("container") {
+		return c.trustee()
+	}
+	var got confidential
+	var err error
+	if got.hcl, err = c.open(c.row.Path); err != nil {
+		return got, err
+	}
+	if got.with.Certificate, err = c.endorsement(); err != nil {
+		return got, err
+	}
+	if got.with.TDQuote, err = c.companion("td_quote"); err != nil {
+		return got, err
+	}
+	if got.quote, err = c.companion("quote"); err != nil || got.quote == nil {
+		return got, err
+	}
+	if got.signature, err = c.companion("sig"); err != nil {
+		return got, err
+	}
+	got.signature = azureSignature(got.signature)
+	values, given, err := c.pcrs(tpm2.BankSHA256, signedMask(got.quote))
+	if given {
+		got.pcrs = values
+	}
+	return got, err
+}
+
+// azureSignature puts the header before what the vTPMs of Azure hand out: the
+// number alone, in the length of an RSA key. Nothing here decides by it.
+func azureSignature(sig []byte) []byte {
+	switch len(sig) {
+	case 256, 384, 512:
+		return tpm2.RawRSASSA(sig)
+	}
+	return sig
+}
+
+func signedMask(quote []byte) tpm2.Selection {
+	s, err := tpm2.ReadAttest(quote, tpm2.KindQuote)
+	if err != nil {
+		return signedSelection(nil)
+	}
+	return signedSelection(&s)
+}
+
+// judgeVTPM judges the quote under the key of the runtime data.
+func (c *testcase) judgeVTPM(got *confidential, ak []byte) error {
+	ev := tpm2.Evidence{AKKey: ak, Attest: got.quote, Signature: got.signature, PCRs: got.pcrs}
+	ctx := tpm2.Context{Selection: signedMask(got.quote), AnySigner: true, WithoutValues: got.pcrs == nil}
+	dropUnquoted(ev.PCRs, ctx.Selection)
+	want, given, err := c.bound("qualifying", "nonce", "report_data")
+	if err != nil {
+		return err
+	}
+	if ctx.Qualifying = want; !given {
+		if s, err := tpm2.ReadAttest(got.quote, tpm2.KindQuote); err == nil {
+			ctx.Qualifying = s.ExtraData
+		}
+	}
+	_, _, err = tpm2.Verify(ev, ctx)
+	return err
+}
+
+// octets are bytes as Trustee's evidence writes them: a list of numbers, hex, or
+// base64url.
+type octets []byte
+
+func (o *octets) UnmarshalJSON(raw []byte) error {
+	var list []uint16
+	if json.Unmarshal(raw, &list) == nil {
+		*o = octets{}
+		for _, n := range list {
+			if n > 0xff {
+				return bad("a byte of %d", n)
+			}
+			*o = append(*o, byte(n))
+		}
+		return nil
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return err
+	}
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		b, err = base64.RawURLEncoding.DecodeString(strings.TrimRight(s, "="))
+	}
+	if err != nil {
+		b = []byte(s) // a certificate in PEM
+	}
+	*o = b
+	return nil
+}
+
+// vTPMQuote is the quote in Trustee's evidence, with all PCRs of the SHA-256 bank.
+type vTPMQuote struct {
+	Message, Signature octets
+	PCRs               []octets
+}
+
+// trustee reads the JSON of Trustee's verifiers for Azure: the first layout
+// (report, quote, vcek in PEM), and the ones after it (hcl_report, tpm_quote, vcek
+// in DER or td_quote).
+func (c *testcase) trustee() (confidential, error) {
+	var got confidential
+	if _, err := c.choice("container", "trustee"); err != nil {
+		return got, err
+	}
+	raw, err := c.open(c.row.Path)
+	if err != nil {
+		return got, err
+	}
+	var v struct {
+		Report, VCEK octets
+		Quote        *vTPMQuote
+		HCLReport    octets     `json:"hcl_report"`
+		TPMQuote     *vTPMQuote `json:"tpm_quote"`
+		TDQuote      octets     `json:"td_quote"`
+	}
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return got, bad("%s is not the JSON of Trustee: %v", c.row.Path, err)
+	}
+	if v.HCLReport == nil {
+		v.HCLReport, v.TPMQuote = v.Report, v.Quote
+	}
+	if v.TPMQuote == nil || v.HCLReport == nil || len(v.TPMQuote.PCRs) > tpm2.PCRs {
+		return got, bad("%s holds no HCL report with the quote of its TPM", c.row.Path)
+	}
+	got = confidential{
+		hcl: v.HCLReport, with: azure.Hardware{Certificate: v.VCEK, TDQuote: v.TDQuote},
+		quote: v.TPMQuote.Message, signature: azureSignature(v.TPMQuote.Signature), pcrs: map[int][]byte{},
+	}
+	for i, p := range v.TPMQuote.PCRs {
+		got.pcrs[i] = p
+	}
+	return got, nil
+}
