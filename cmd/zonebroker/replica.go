@@ -79,7 +79,7 @@ func initReplica(dir, of, log, listen string) (pin string, err error) {
 // of the broker's are used where they are.
 func copied(of string, cfg config) ([]newFile, error) {
 	names := []string{filepath.Join(secretsDir, clusterKey), filepath.Join(secretsDir, anchorKey), anchorCert}
-	for _, dir := range []string{cfg.Policy, cfg.EKRoots, cfg.EKCRLs} {
+	for _, dir := range []string{cfg.Policy, cfg.EKRoots, cfg.EKCRLs, cfg.Trust} {
 		if filepath.IsAbs(dir) {
 			continue
 		}

@@ -26,6 +26,14 @@ func firstBroker(t *testing.T, more string) string {
 	if err := os.WriteFile(filepath.Join(dir, logAnchor), []byte("held"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	for name, text := range map[string]string{"jwks": "{}", ".state/jwks": "{ }"} {
+		if err := os.MkdirAll(filepath.Join(dir, trustDir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, trustDir, name, "a.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return dir
 }
 
@@ -68,6 +76,10 @@ func TestReplicaWithALogOfItsOwn(t *testing.T) {
 	}
 	if mustRead(t, second, policyDir, "a.yaml") != "kind: Zone\n" {
 		t.Error("the zones are not those of the other")
+	}
+	// Keys without their state would count for ever.
+	if mustRead(t, second, trustDir, "jwks", "a.json") != "{}" || mustRead(t, second, trustDir, ".state", "jwks", "a.json") != "{ }" {
+		t.Error("the trust data is not that of the other")
 	}
 	if _, err := os.Stat(filepath.Join(second, logAnchor)); err == nil {
 		t.Error("the anchor of another log was copied")

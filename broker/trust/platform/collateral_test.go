@@ -132,7 +132,7 @@ func TestCollateral(t *testing.T) {
 	s.wait(listEvery)
 	s.serveCollateral(i.collateral(t, testFMSPC, noon.Add(-2*time.Hour)), testFMSPC)
 	if got := s.refresh(Choice{Held: true})[id]; got.Outcome != RefreshMismatch || !strings.Contains(got.Detail, "older") {
-		t.Errorf("%+v", got)
+		t.Errorf("%s %s", got.Outcome, got.Detail)
 	}
 }
 
@@ -186,7 +186,7 @@ func TestCollateralDisbelieved(t *testing.T) {
 			change(t, i, &c)
 			s.serveCollateral(c, testFMSPC)
 			if got := s.refresh(Choice{})[id]; got.Outcome != RefreshMismatch || s.folder().held[id] != nil {
-				t.Errorf("%+v", got)
+				t.Errorf("%s %s", got.Outcome, got.Detail)
 			}
 		})
 	}

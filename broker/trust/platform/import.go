@@ -111,12 +111,18 @@ type find struct {
 	file   string
 }
 
+// rank orders what comes together: anchors, what is below them, what they sign.
 func rank(x find) int {
-	if x.listed {
+	switch {
+	case slices.ContainsFunc(x.certs, selfIssued):
 		return 0
+	case x.listed:
+		return 1
 	}
-	return 1
+	return 2
 }
+
+func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
 
 func (f *Folder) recognise(file string, raw []byte, how Importing) ([]find, error) {
 	switch trimmed := bytes.TrimSpace(raw); {

@@ -95,6 +95,14 @@ func (f *Folder) Refresh(ctx context.Context, from *Fetcher, choice Choice, done
 			})
 		}
 		wg.Wait()
+		// An intermediate that came before its root is of use only now.
+		again := r.early
+		r.early = nil
+		for _, e := range again {
+			got := e.got
+			got.Outcome, got.Detail = r.take(ctx, e.t, e.c, e.st, nil, false)
+			r.tell(e.t, got)
+		}
 	}
 	slices.SortFunc(r.out, func(a, b Refreshed) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
 	return r.out, errors.Join(r.failed, ctx.Err())
@@ -167,7 +175,16 @@ type refreshing struct {
 
 	mu     sync.Mutex // guards what follows, the folder and calls of done
 	out    []Refreshed
+	early  []early
 	failed error
+}
+
+// early is a fetched object that the verifier cannot use yet.
+type early struct {
+	t   target
+	got Refreshed
+	c   content
+	st  state
 }
 
 func (r *refreshing) one(ctx context.Context, t target) {
@@ -182,8 +199,18 @@ func (r *refreshing) one(ctx context.Context, t target) {
 		got.Outcome, got.Detail = RefreshWaiting, t.trial.Failure
 	default:
 		c, st, err := r.fetch(ctx, t)
-		got.Outcome, got.Detail = r.take(ctx, t, c, st, err)
+		if got.Outcome, got.Detail = r.take(ctx, t, c, st, err, true); got.Outcome == "" {
+			r.mu.Lock()
+			r.early = append(r.early, early{t, got, c, st})
+			r.mu.Unlock()
+			return
+		}
 	}
+	r.tell(t, got)
+}
+
+// tell adds to the list what became of an object.
+func (r *refreshing) tell(t target, got Refreshed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o := r.folder.held[t.ID]; o != nil {
@@ -207,13 +234,17 @@ func (r *refreshing) due(t target, now time.Time) bool {
 	return r.choice.Force || !now.Before(t.held.state.Fetched.Add(k.every))
 }
 
-// take keeps what came, or remembers that nothing did.
-func (r *refreshing) take(ctx context.Context, t target, c content, st state, err error) (outcome, detail string) {
+// take keeps what came, or remembers that nothing did. With wait it returns "" for
+// what its fingerprint makes good, and which the verifier cannot use yet.
+func (r *refreshing) take(ctx context.Context, t target, c content, st state, err error, wait bool) (outcome, detail string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil && c.raw != nil {
 		if err = r.folder.put(t.ID, c, st); err == nil {
 			return RefreshFetched, ""
+		}
+		if wait && t.row != nil && len(t.row.SHA256) > 0 {
+			return "", ""
 		}
 		err = mismatchError{err}
 	}
@@ -231,11 +262,11 @@ func (r *refreshing) take(ctx context.Context, t target, c content, st state, er
 	}
 	st = t.trial
 	st.Failures++
-	wait := jitter(min(firstBackOff<<min(st.Failures-1, 12), maxBackOff))
+	pause := jitter(min(firstBackOff<<min(st.Failures-1, 12), maxBackOff))
 	if later, ok := errors.AsType[*laterError](err); ok {
-		wait = max(wait, later.after)
+		pause = max(pause, later.after)
 	}
-	st.Next, st.Failure = r.from.now().Add(wait), err.Error()
+	st.Next, st.Failure = r.from.now().Add(pause), err.Error()
 	if t.held != nil {
 		t.held.state = st
 	}

@@ -226,7 +226,7 @@ func TestRefreshByValidator(t *testing.T) {
 		s.wait(keysEvery)
 		got := s.refresh(Choice{Kind: keys.Kind})[keys]
 		if got.Outcome != RefreshUnchanged || !got.Ends.Equal(s.clock().Add(keysLife)) {
-			t.Errorf("%+v", got)
+			t.Errorf("%s %s", got.Outcome, got.Detail)
 		}
 	}
 	if s.folder().held[keys].state.ETag != `"v1"` {
@@ -317,7 +317,7 @@ func TestRefreshDisbelieves(t *testing.T) {
 			s.handles(s.rows[i].Address, tc.answer(s, ark))
 			got := s.refresh(Choice{})[tc.id]
 			if got.Outcome != tc.want || got.Detail == "" || s.folder().held[tc.id] != nil {
-				t.Errorf("%+v", got)
+				t.Errorf("%s %s", got.Outcome, got.Detail)
 			}
 		})
 	}
@@ -506,4 +506,47 @@ func (s *scene) requests() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.asked)
+}
+
+// TestIntermediateBeforeItsRoot: the order of names is not that of chains; an
+// intermediate whose root cannot be had is not kept, because a broker would not
+// start with it.
+func TestIntermediateBeforeItsRoot(t *testing.T) {
+	root := newCA(t, "root", nil)
+	below := newCA(t, "below", root)
+	first, second := ID{verifier.TrustGoogleAK, "a"}, ID{verifier.TrustGoogleAK, "b"}
+	s := newScene(t, below.row(first, "https://g.example/a"), root.row(second, "https://g.example/b"))
+	s.serves("https://g.example/a", below.pem())
+	if text := outcomes(s.refresh(Choice{})); text != "google.akca/a=mismatch google.akca/b=failed" {
+		t.Error(text)
+	}
+	s.serves("https://g.example/b", root.cert.Raw)
+	if text := outcomes(s.refresh(Choice{Force: true})); text != "google.akca/a=fetched google.akca/b=fetched" {
+		t.Error(text)
+	}
+	if _, err := verifier.NewDocuments(s.folder().Objects(noon)); err != nil {
+		t.Error(err)
+	}
+}
+
+// FuzzRead: what servers and files hold is read without a panic, and what is read
+// is read again the same.
+func FuzzRead(f *testing.F) {
+	a := newCA(f, "a", nil)
+	for _, seed := range [][]byte{a.pem(), a.cert.Raw, a.crl(f, noon), []byte(issuerKeys("https://i.example")), []byte("PK\x03\x04"), []byte(`{"tcb_info":"{}"}`)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		_ = unzip(raw)
+		for _, k := range kinds {
+			c, err := k.read(raw)
+			if err != nil {
+				continue
+			}
+			again, err := k.read(c.raw)
+			if err != nil || !bytes.Equal(again.raw, c.raw) || !again.ends.Equal(c.ends) {
+				t.Errorf("%s: what was read is read otherwise again: %v", k.name, err)
+			}
+		}
+	})
 }

@@ -32,7 +32,11 @@ func (a *ca) endorse(t *testing.T, c chip, wrapped bool) []byte {
 			t.Fatal(err)
 		}
 	}
-	extensions := []pkix.Extension{ext(id, arcHardwareID)}
+	product, err := asn1.MarshalWithParams(strings.ToUpper(c.product[:1])+c.product[1:]+"-B0", "ia5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	extensions := []pkix.Extension{ext(product, 2), ext(id, arcHardwareID)}
 	for _, p := range layouts[c.product] {
 		n, err := asn1.Marshal(int(c.tcb[p.at]))
 		if err != nil {
@@ -110,7 +114,7 @@ func TestRefreshVCEK(t *testing.T) {
 			s.serves(want.address(), tc.raw(ask))
 			s.wish(id)
 			if got := s.refresh(Choice{})[id]; got.Outcome != tc.outcome {
-				t.Errorf("%+v", got)
+				t.Errorf("%s %s", got.Outcome, got.Detail)
 			}
 			if s.folder().held[id] != nil != (tc.outcome == RefreshFetched) {
 				t.Error("kept, or not")
