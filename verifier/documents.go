@@ -6,9 +6,11 @@ import (
 
 	"github.com/zonebroker/zonebroker/verifier/akcert"
 	"github.com/zonebroker/zonebroker/verifier/cca"
+	"github.com/zonebroker/zonebroker/verifier/ec2"
 	"github.com/zonebroker/zonebroker/verifier/jwt"
 	"github.com/zonebroker/zonebroker/verifier/nitro"
 	"github.com/zonebroker/zonebroker/verifier/snp"
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
 // Kinds of trust objects: what verifying documents rests on beside a TPM's makers.
@@ -110,7 +112,7 @@ type trustObjects []TrustObject
 func (t trustObjects) documents() (Documents, error) {
 	var d Documents
 	for _, member := range []func(d *Documents) error{
-		t.tokens, t.amd, t.google, t.intel, t.nvidia, t.nitro, t.cca,
+		t.tokens, t.amd, t.google, t.intel, t.nvidia, t.nitro, t.cca, t.aws, t.authorities,
 	} {
 		if err := member(&d); err != nil {
 			return Documents{}, err
@@ -169,6 +171,22 @@ func (t trustObjects) cca(d *Documents) (err error) {
 	}
 	d.CCA, err = cca.NewTrust(keys...)
 	return err
+}
+
+func (t trustObjects) aws(d *Documents) (err error) {
+	d.EC2, err = ec2.NewTrust(t.named(TrustEC2))
+	return err
+}
+
+// authorities are plain CAs.
+func (t trustObjects) authorities(d *Documents) (err error) {
+	if d.AzureIMDS, err = x509chain.NewRoots(t.of(TrustAzureIMDS)...); err != nil {
+		return fmt.Errorf("%s: %w", TrustAzureIMDS, err)
+	}
+	if d.X509PoP, err = x509chain.NewRoots(t.of(TrustX509PoP)...); err != nil {
+		return fmt.Errorf("%s: %w", TrustX509PoP, err)
+	}
+	return nil
 }
 
 // ValidTrustName says whether a name can be that of a trust object: letters,

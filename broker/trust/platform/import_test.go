@@ -1,13 +1,18 @@
 package platform
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,9 +37,32 @@ func importScene(t *testing.T) (f *Folder, ark, ask, nitro *ca, dir string) {
 	f = opened(t, filepath.Join(t.TempDir(), "trust"),
 		Row{ID: ID{verifier.TrustSNP, "milan-vcek"}, Subject: chain.subject, NotBefore: chain.begins, NotAfter: chain.ends, SHA256: chain.prints},
 		Row{ID: ID{verifier.TrustSNPCRL, "milan"}, Subject: "CN=ARK-Milan"},
-		nitro.row(ID{verifier.TrustNitro, "root-g1"}, ""), nitro.row(ID{verifier.TrustEC2, "eu-central-1"}, ""),
+		nitro.row(ID{verifier.TrustNitro, "root-g1"}, ""), region(t).row(ID{verifier.TrustEC2, "eu-central-1"}, ""),
 	)
 	return f, ark, ask, nitro, t.TempDir()
+}
+
+// theRegion signs as AWS's regions do, with RSA.
+var theRegion = sync.OnceValues(func() (*x509.Certificate, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{"Test"}}, NotBefore: noon.AddDate(-1, 0, 0), NotAfter: noon.AddDate(1, 0, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
+})
+
+func region(t *testing.T) *ca {
+	t.Helper()
+	cert, err := theRegion()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &ca{cert: cert}
 }
 
 func write(t *testing.T, dir, name string, raw []byte) string {
@@ -62,8 +90,9 @@ func TestImportRecognises(t *testing.T) {
 	f, ark, ask, nitro, dir := importScene(t)
 	write(t, dir, "a-list.crl", ark.crl(t, noon.AddDate(0, 1, 0)))
 	write(t, dir, "bundle.pem", slices.Concat(ark.pem(), newCA(t, "nobody", nil).pem(), ask.pem()))
+	write(t, dir, "root.pem", nitro.pem())
 	write(t, dir, "notes.txt", []byte("hello"))
-	regions, err := json.Marshal(map[string]string{"eu-central-1": string(nitro.pem())})
+	regions, err := json.Marshal(map[string]string{"eu-central-1": string(region(t).pem())})
 	if err != nil {
 		t.Fatal(err)
 	}
