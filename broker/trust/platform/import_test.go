@@ -29,17 +29,17 @@ func imported(got []Imported) string {
 }
 
 // importScene has a chain of AMD and a root of Nitro in its table.
-func importScene(t *testing.T) (f *Folder, ark, ask, nitro *ca, dir string) {
+func importScene(t *testing.T) (f *Folder, ark, ask, root *ca, dir string) {
 	t.Helper()
 	ark = newCA(t, "ARK-Milan", nil)
-	ask, nitro = newCA(t, "SEV-Milan", ark), newCA(t, "aws.nitro-enclaves", nil)
+	ask, root = newCA(t, "SEV-Milan", ark), newCA(t, "aws.root-enclaves", nil)
 	chain := ofCertificates([]*x509.Certificate{ask.cert, ark.cert})
 	f = opened(t, filepath.Join(t.TempDir(), "trust"),
 		Row{ID: ID{verifier.TrustSNP, "milan-vcek"}, Subject: chain.subject, NotBefore: chain.begins, NotAfter: chain.ends, SHA256: chain.prints},
 		Row{ID: ID{verifier.TrustSNPCRL, "milan"}, Subject: "CN=ARK-Milan"},
-		nitro.row(ID{verifier.TrustNitro, "root-g1"}, ""), region(t).row(ID{verifier.TrustEC2, "eu-central-1"}, ""),
+		root.row(ID{verifier.TrustAzureIMDS, "root-g1"}, ""), region(t).row(ID{verifier.TrustEC2, "eu-central-1"}, ""),
 	)
-	return f, ark, ask, nitro, t.TempDir()
+	return f, ark, ask, root, t.TempDir()
 }
 
 // theRegion signs as AWS's regions do, with RSA.
@@ -87,10 +87,10 @@ func (f *Folder) importing(t *testing.T, path string, how Importing) string {
 // TestImportRecognises: what a table lists is known in any packing, and a list
 // that comes before the root that signed it is believed all the same.
 func TestImportRecognises(t *testing.T) {
-	f, ark, ask, nitro, dir := importScene(t)
+	f, ark, ask, root, dir := importScene(t)
 	write(t, dir, "a-list.crl", ark.crl(t, noon.AddDate(0, 1, 0)))
 	write(t, dir, "bundle.pem", slices.Concat(ark.pem(), newCA(t, "nobody", nil).pem(), ask.pem()))
-	write(t, dir, "root.pem", nitro.pem())
+	write(t, dir, "root.pem", root.pem())
 	write(t, dir, "notes.txt", []byte("hello"))
 	regions, err := json.Marshal(map[string]string{"eu-central-1": string(region(t).pem())})
 	if err != nil {
@@ -98,7 +98,7 @@ func TestImportRecognises(t *testing.T) {
 	}
 	write(t, dir, "regions.json", regions)
 	write(t, dir, "verifier.json", []byte(issuerKeys("https://v.example")))
-	want := "amd.crl/milan=added amd.snp/milan-vcek=added aws.ec2/eu-central-1=added aws.nitro/root-g1=added jwks/verifier=added"
+	want := "amd.crl/milan=added amd.snp/milan-vcek=added aws.ec2/eu-central-1=added azure.imds/root-g1=added jwks/verifier=added"
 	if got := f.importing(t, dir, Importing{}); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -126,15 +126,15 @@ func TestImportByKind(t *testing.T) {
 	}{
 		{Importing{}, ""},
 		{Importing{Kind: verifier.TrustX509PoP}, "x509pop.ca/other=added"},
-		{Importing{Kind: verifier.TrustNitro, Name: "root-g1"}, "aws.nitro/root-g1=unlisted"},
-		{Importing{Kind: verifier.TrustNitro}, "aws.nitro/other=unlisted"},
-		{Importing{Kind: verifier.TrustNitro, Name: "lab", AlsoUnlisted: true}, "aws.nitro/lab=added"},
+		{Importing{Kind: verifier.TrustAzureIMDS, Name: "root-g1"}, "azure.imds/root-g1=unlisted"},
+		{Importing{Kind: verifier.TrustAzureIMDS}, "azure.imds/other=unlisted"},
+		{Importing{Kind: verifier.TrustAzureIMDS, Name: "lab", AlsoUnlisted: true}, "azure.imds/lab=added"},
 		{Importing{Kind: verifier.TrustX509PoP, Name: "my root"}, "x509pop.ca/my root=refused"},
 		{Importing{Kind: verifier.TrustSNPCRL}, "amd.crl/=unreadable"},
 		{Importing{Kind: verifier.TrustJWKS}, "jwks/=unreadable"},
 		{Importing{Kind: verifier.TrustVCEK}, "amd.vcek/=unreadable"},
 		{Importing{Kind: verifier.TrustIntelTCB}, "intel.collateral/=unreadable"},
-		{Importing{Kind: verifier.TrustCCA, Name: "cpak"}, "cca.platform/cpak=added"},
+		{Importing{Kind: verifier.TrustCCA, Name: "cpak"}, "cca.platform/cpak=refused"},
 	} {
 		if got := f.importing(t, path, tc.how); got != tc.want {
 			t.Errorf("%+v: %q, want %q", tc.how, got, tc.want)
@@ -209,9 +209,9 @@ func TestImportKeysWithAddress(t *testing.T) {
 // is not that row.
 func TestStatus(t *testing.T) {
 	a, b := newCA(t, "a", nil), newCA(t, "b", nil)
-	rows := []Row{a.row(ID{verifier.TrustNitro, "a"}, "https://a.example"), b.row(ID{verifier.TrustNitro, "b"}, ""), a.row(ID{verifier.TrustNitro, "c"}, "")}
+	rows := []Row{a.row(ID{verifier.TrustAzureIMDS, "a"}, "https://a.example"), b.row(ID{verifier.TrustAzureIMDS, "b"}, ""), a.row(ID{verifier.TrustAzureIMDS, "c"}, "")}
 	f := opened(t, lay(t, map[string]string{
-		"aws.nitro/a.pem": string(a.pem()), "aws.nitro/b.pem": string(a.pem()), "jwks/k.json": issuerKeys("https://k.example"),
+		"azure.imds/a.pem": string(a.pem()), "azure.imds/b.pem": string(a.pem()), "jwks/k.json": issuerKeys("https://k.example"),
 		".state/jwks/k.json": `{"expires":"2026-11-20T13:00:00Z","failure":"503"}`,
 	}), rows...)
 	states := func(at time.Time) string {
@@ -227,7 +227,7 @@ func TestStatus(t *testing.T) {
 	if got := states(noon.AddDate(1, 0, 0)); got != "a=expired b=expired c=expired k=expired" {
 		t.Error(got)
 	}
-	if ends := f.Ends(); len(ends) != 2 || !ends[verifier.TrustJWKS].Equal(noon.Add(time.Hour)) || !ends[verifier.TrustNitro].Equal(a.cert.NotAfter) {
+	if ends := f.Ends(); len(ends) != 2 || !ends[verifier.TrustJWKS].Equal(noon.Add(time.Hour)) || !ends[verifier.TrustAzureIMDS].Equal(a.cert.NotAfter) {
 		t.Errorf("%v", ends)
 	}
 }

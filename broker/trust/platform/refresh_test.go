@@ -131,7 +131,7 @@ func amdScene(t *testing.T) (s *scene, ark *ca) {
 	s = newScene(t,
 		Row{ID: ID{verifier.TrustSNP, "milan-vcek"}, Subject: chain.subject, NotBefore: chain.begins, NotAfter: chain.ends, SHA256: chain.prints, Address: kds + "chain"},
 		Row{ID: ID{verifier.TrustSNPCRL, "milan"}, Subject: "CN=ARK-Milan", Address: kds + "crl"},
-		nitro.row(ID{verifier.TrustNitro, "root-g1"}, "https://nitro.example/root.zip"),
+		nitro.row(ID{verifier.TrustAzureIMDS, "root-g1"}, "https://nitro.example/root.zip"),
 		Row{ID: ID{verifier.TrustJWKS, "google"}, Format: "gce.identity", Subject: "https://accounts.google.com", Address: "https://keys.example/certs"},
 		newCA(t, "NVIDIA", nil).row(ID{verifier.TrustNVIDIA, "root"}, ""),
 	)
@@ -159,7 +159,7 @@ func amdScene(t *testing.T) (s *scene, ark *ca) {
 func TestRefreshFetches(t *testing.T) {
 	s, _ := amdScene(t)
 	got := s.refresh(Choice{})
-	if text, want := outcomes(got), "amd.crl/milan=fetched amd.snp/milan-vcek=fetched aws.nitro/root-g1=fetched jwks/google=fetched nvidia.device/root=no_address"; text != want {
+	if text, want := outcomes(got), "amd.crl/milan=fetched amd.snp/milan-vcek=fetched azure.imds/root-g1=fetched jwks/google=fetched nvidia.device/root=no_address"; text != want {
 		t.Fatalf("%s, want %s\n%+v", text, want, got)
 	}
 	// What stands there is what a broker reads.
@@ -260,7 +260,7 @@ func TestRefreshKeepsWhatOperatorSaid(t *testing.T) {
 // was held stays.
 func TestRefreshDisbelieves(t *testing.T) {
 	other := newCA(t, "ARK-Milan", nil)
-	keys, list, root := ID{verifier.TrustJWKS, "google"}, ID{verifier.TrustSNPCRL, "milan"}, ID{verifier.TrustNitro, "root-g1"}
+	keys, list, root := ID{verifier.TrustJWKS, "google"}, ID{verifier.TrustSNPCRL, "milan"}, ID{verifier.TrustAzureIMDS, "root-g1"}
 	send := func(raw []byte) func(*scene, *ca) http.HandlerFunc {
 		return func(*scene, *ca) http.HandlerFunc {
 			return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(raw) }
@@ -363,7 +363,7 @@ func TestKeysOverHTTPSOnly(t *testing.T) {
 	}))
 	defer plain.Close()
 	s.fetcher = &Fetcher{Mirror: plain.URL, Now: s.clock, Pause: s.pause}
-	if text, want := outcomes(s.refresh(Choice{})), "amd.crl/milan=fetched amd.snp/milan-vcek=fetched aws.nitro/root-g1=fetched jwks/google=mismatch nvidia.device/root=no_address"; text != want {
+	if text, want := outcomes(s.refresh(Choice{})), "amd.crl/milan=fetched amd.snp/milan-vcek=fetched azure.imds/root-g1=fetched jwks/google=mismatch nvidia.device/root=no_address"; text != want {
 		t.Errorf("%s, want %s", text, want)
 	}
 	for _, mirror := range []string{"ftp://x", "mirror", "https://"} {

@@ -137,7 +137,7 @@ func TestWishes(t *testing.T) {
 		}
 	}
 	for name, bad := range map[string]ID{
-		"kind": {verifier.TrustNitro, "root"}, "chip": {verifier.TrustVCEK, "x"}, "FMSPC": {verifier.TrustIntelTCB, "B0C06F000000"}, "line": {verifier.TrustIntelTCB, "b0c06f00000\n"},
+		"kind": {verifier.TrustAzureIMDS, "root"}, "chip": {verifier.TrustVCEK, "x"}, "FMSPC": {verifier.TrustIntelTCB, "B0C06F000000"}, "line": {verifier.TrustIntelTCB, "b0c06f00000\n"},
 	} {
 		if _, err := Wish(dir, bad); err == nil {
 			t.Errorf("%s: taken", name)
