@@ -54,6 +54,9 @@ func NewIntelPKI(at time.Time) *IntelPKI {
 func (p *IntelPKI) IssuePCK(edit func(*x509.Certificate)) {
 	p.pck = p.certify("Intel SGX PCK Certificate", &p.ca, func(t *x509.Certificate) {
 		t.ExtraExtensions = []pkix.Extension{{Id: oidSGX, Value: SGXExtension(FMSPC, 11)}}
+		// As Intel's have it; nothing reads the address.
+		t.BasicConstraintsValid, t.SubjectKeyId = true, randomBytes(20)
+		t.CRLDistributionPoints = []string{"https://crl.example/pck"}
 		if edit != nil {
 			edit(t)
 		}
