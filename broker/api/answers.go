@@ -52,6 +52,15 @@ func (w *answerWriter) challenge(c *Challenge) {
 		w.number(`,"ima":{"entries":`, c.IMA.Entries)
 		w.raw("}")
 	}
+	for i, format := range c.Evidence {
+		if i == 0 {
+			w.raw(`,"evidence":[`)
+		}
+		w.text(separator(i), format)
+	}
+	if len(c.Evidence) > 0 {
+		w.raw("]")
+	}
 	w.raw("}")
 }
 

@@ -54,6 +54,9 @@ func TestAnswersAreWhatTheLibraryWrites(t *testing.T) {
 	give := func(edit func(*api.AttestResponse)) bool { r := response; edit(&r); return mustAgree(t, r) }
 	ask(func(c *api.Challenge) { c.Nonce = api.Bytes{} })
 	ask(func(c *api.Challenge) { c.Credential = &api.Credential{} })
+	for _, formats := range [][]string{{}, {"snp"}, {"gce.identity", "nvidia", "<&>"}} {
+		ask(func(c *api.Challenge) { c.Evidence = formats })
+	}
 	for _, entries := range []int64{0, 1, 1 << 40, -1} {
 		if !ask(func(c *api.Challenge) { c.IMA = &api.IMAKnown{Entries: entries} }) {
 			t.Errorf("%d known entries are not written straight", entries)
@@ -119,7 +122,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b, c, d string, blob, bundle []byte, seconds, nanos int64, tier, uid int) {
 		at := time.Unix(seconds, nanos)
 		mustAgree(t, api.Challenge{
-			Token: a, Purpose: b, ExpiresAt: at, Select: c, Nonce: blob, Credential: &api.Credential{Blob: blob, Secret: bundle}, IMA: &api.IMAKnown{Entries: seconds},
+			Token: a, Purpose: b, ExpiresAt: at, Select: c, Nonce: blob, Credential: &api.Credential{Blob: blob, Secret: bundle}, IMA: &api.IMAKnown{Entries: seconds}, Evidence: []string{a, b},
 		})
 		mustAgree(t, api.AttestResponse{
 			AttestationID: a, Node: b, SPIFFEID: c, Zone: d, Tier: tier, AttestedAt: at, FreshUntil: at.Add(1), RenewAt: at.UTC(),
