@@ -1,0 +1,310 @@
+package test
+
+import (
+	"crypto/x509"
+	"encoding/hex"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/broker/claim"
+	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/documenttest"
+	"github.com/zonebroker/zonebroker/verifier/reason"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
+)
+
+// TestCloudEvidenceOfEachClass: through a running broker, documents of a test PKI in
+// the shape of each platform earn the zone that takes them, and not one that wants
+// another image, a stronger class, or an owner that nobody admitted.
+func TestCloudEvidenceOfEachClass(t *testing.T) {
+	pl := newPlatforms(t)
+	measured := ", where: {snp.measurement: [" + hex.EncodeToString(pl.report.Measurement[:]) + "]}"
+	c := newCluster(t,
+		documentZone("enclaves", verifier.FormatNitro, "A", 4, ", where: {nitro.pcr.0: ["+hex.EncodeToString(documenttest.NitroPCR(false, 0))+"]}"),
+		documentZone("guests", verifier.FormatSNP, "A", 4, measured),
+		documentZone("google", verifier.FormatGCEIdentity, "B", 1, ""),
+		documentZone("amazon", verifier.FormatEC2IID, "C", 0, ""))
+	pl.trust(t, c)
+	p := c.start(t)
+	for _, k := range []struct {
+		format, zone, class, owner string
+		tier                       int
+		item                       item
+		strict                     string // a change of the zone that refuses it
+		want                       reason.Code
+	}{
+		{verifier.FormatNitro, "enclaves", "A", "nitro.image=" + hex.EncodeToString(documenttest.NitroPCR(false, 0)), 4, pl.nitroItem, "nitro.pcr.0: [" + strings.Repeat("11", 48), reason.PolicyMeasurementMismatch},
+		{verifier.FormatSNP, "guests", "A", "snp.chip=" + hex.EncodeToString(pl.report.ChipID[:]), 4, pl.snpItem, "snp.measurement: [" + strings.Repeat("11", 48), reason.PolicyMeasurementMismatch},
+		{verifier.FormatGCEIdentity, "google", "B", "gcp.project=proj-a", 1, pl.gceItem, "class: A", reason.PolicyBindingClass},
+		{verifier.FormatEC2IID, "amazon", "C", "aws.account=123456789012", 0, pl.ec2Item, "class: B", reason.PolicyBindingClass},
+	} {
+		t.Run(k.format, func(t *testing.T) {
+			h := newCloudHost(t, k.format, map[string]item{k.format: k.item})
+			_, err := h.attest(p)
+			wantCode(t, err, reason.NodeNotAdmitted)
+			p.ctl(t, nil, "node", "admit", "--owner", k.owner, "--group", "cloud")
+			first, err := h.attest(p)
+			must(t, err)
+			if first.Zone != k.zone || first.Tier != k.tier {
+				t.Errorf("earned zone %s of tier %d", first.Zone, first.Tier)
+			}
+			again, err := h.attest(p)
+			must(t, err)
+			if again.Node != first.Node {
+				t.Errorf("renewed as %s, enrolled as %s", again.Node, first.Node)
+			}
+			p.judgedAgain(t, again.AttestationID)
+			p.stricter(t, k.zone, k.strict)
+			_, err = h.attest(p)
+			wantCode(t, err, k.want)
+		})
+	}
+	var v api.Verification
+	p.ctl(t, &v, "history", "verify")
+	if !v.OK {
+		t.Errorf("history verify = %+v", v)
+	}
+}
+
+// judgedAgain has a recorded attestation judged once more, from what is kept and
+// without the broker.
+func (p *replica) judgedAgain(t testing.TB, id string) {
+	t.Helper()
+	r := p.cluster.rig
+	file := filepath.Join(p.dir, id+".json")
+	must(t, os.WriteFile(file, []byte(r.run(t, []string{"ZONEBROKER_DIR=" + p.dir}, "zonebroker", "history", "evidence", id)), 0o600))
+	r.run(t, nil, "zonebroker", "verify", file)
+}
+
+// stricter changes what a zone asks for: the member that begins like change.
+func (p *replica) stricter(t *testing.T, zone, change string) {
+	t.Helper()
+	member, _, _ := strings.Cut(change, ": ")
+	p.editZone(t, zone, func(text string) string {
+		at := strings.Index(text, member+": ")
+		end := at + strings.IndexAny(text[at:], ",]}")
+		return text[:at] + change + text[end:]
+	})
+}
+
+// TestHybridZone: one zone for machines of one's own and for those of a cloud. The
+// claims say the same but for who it is and what evidence it was.
+func TestHybridZone(t *testing.T) {
+	pl := newPlatforms(t)
+	c := newCluster(t, `apiVersion: zonebroker/v1
+kind: Zone
+name: web
+tier: 1
+selectors: {any: [{group: web}]}
+admit: [inventory, owner]
+requires: {class: B, format: [tpm2, gce.identity]}
+evidence: {max_age: 5m}
+issue: {x509_ttl: 1h, grace: 55m, audiences: [payments-api]}
+workloads: [{name: checkout, uid: 1001}]
+`)
+	pl.trust(t, c)
+	p := c.start(t)
+	metal := newHost(t, c.rig)
+	p.ctl(t, nil, append([]string{"node", "admit", "--group", "web"}, metal.ekHashes()...)...)
+	p.ctl(t, nil, "node", "admit", "--owner", "gcp.project=proj-a", "--group", "web")
+	owned := metal.raw(p).enrol()
+	rented, err := newCloudHost(t, verifier.FormatGCEIdentity, map[string]item{verifier.FormatGCEIdentity: pl.gceItem}).attest(p)
+	must(t, err)
+	a, b := claimsOf(t, owned), claimsOf(t, rented)
+	if a.Zone.Evidence == b.Zone.Evidence || a.Zone.Node == b.Zone.Node || a.Zone.Key != claim.KeyTPM || b.Zone.Key != claim.KeySoftware {
+		t.Errorf("what should differ does not: %+v, %+v", a.Zone, b.Zone)
+	}
+	if !slices.Equal(slices.Collect(maps.Keys(a.Submods)), []string{claim.SubmodTPM}) || !slices.Equal(slices.Collect(maps.Keys(b.Submods)), []string{claim.SubmodCloud}) {
+		t.Errorf("submodules %v and %v", a.Submods, b.Submods)
+	}
+	same := func(z claim.Zone) claim.Zone {
+		z.Node, z.Evidence, z.AttestationID, z.Key, z.AttestedAt, z.FreshUntil = "", "", "", "", 0, z.FreshUntil-z.AttestedAt
+		return z
+	}
+	if x, y := same(a.Zone), same(b.Zone); x.Name != y.Name || x.Tier != y.Tier || x.Policy != y.Policy || x.FreshUntil != y.FreshUntil || x.Epoch != y.Epoch {
+		t.Errorf("the claims differ in more than the evidence:\n%+v\n%+v", x, y)
+	}
+	if len(owned.Workloads) != 1 || len(rented.Workloads) != 1 || owned.Workloads[0].Name != rented.Workloads[0].Name {
+		t.Errorf("workloads %+v and %+v", owned.Workloads, rented.Workloads)
+	}
+}
+
+func claimsOf(t testing.TB, res api.AttestResponse) claim.Claims {
+	t.Helper()
+	cert, err := x509.ParseCertificate(res.Chain[0])
+	must(t, err)
+	c, err := claim.FromCertificateInsecure(cert)
+	must(t, err)
+	return c
+}
+
+// TestAnotherReplicaCarriesOn: the broker that a cloud host enrolled with is killed
+// between challenge and answer; another one takes the token, and later renewals.
+func TestAnotherReplicaCarriesOnForACloudHost(t *testing.T) {
+	pl := newPlatforms(t)
+	c := newCluster(t, documentZone("google", verifier.FormatGCEIdentity, "B", 1, ""))
+	pl.trust(t, c)
+	first, second := c.start(t), c.start(t)
+	first.ctl(t, nil, "node", "admit", "--owner", "gcp.project=proj-a")
+	h := newCloudHost(t, verifier.FormatGCEIdentity, map[string]item{verifier.FormatGCEIdentity: pl.gceItem})
+	enrolled, err := h.attest(first)
+	must(t, err)
+	asked, err := agentClient(t, first)
+	must(t, err)
+	defer asked.Close()
+	ch, err := asked.Challenge(t.Context(), api.ChallengeRequest{Format: h.format, Purpose: api.PurposeRenew, AKName: verifier.AgentKeyName(h.public())})
+	must(t, err)
+	first.kill()
+	answered, err := agentClient(t, second)
+	must(t, err)
+	defer answered.Close()
+	req := h.answer(ch)
+	res, err := answered.Attest(t.Context(), req)
+	must(t, err)
+	if res.Node != enrolled.Node {
+		t.Errorf("node %s, enrolled as %s", res.Node, enrolled.Node)
+	}
+	_, err = answered.Attest(t.Context(), req)
+	wantCode(t, err, reason.ChallengeSpent)
+	h.prev = res.AttestationID
+	if _, err = h.attest(second); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBearerDocumentStaysWithItsFirstKey: who reads the identity document of an
+// instance is not the instance, until an operator says so or it was started anew.
+func TestBearerDocumentStaysWithItsFirstKey(t *testing.T) {
+	pl := newPlatforms(t)
+	c := newCluster(t, documentZone("amazon", verifier.FormatEC2IID, "C", 0, ""))
+	pl.trust(t, c)
+	p := c.start(t)
+	p.ctl(t, nil, "node", "admit", "--owner", "aws.account=123456789012")
+	i := documenttest.NewEC2Instance(testRegion, time.Now())
+	at := func(pending time.Time) map[string]item {
+		return map[string]item{verifier.FormatEC2IID: func(testing.TB, [32]byte) api.Item {
+			j := i
+			j.Pending = pending
+			return api.Item{Document: pl.ec2.Document(j)}
+		}}
+	}
+	h := newCloudHost(t, verifier.FormatEC2IID, at(i.Pending))
+	first, err := h.attest(p)
+	must(t, err)
+	thief := newCloudHost(t, verifier.FormatEC2IID, at(i.Pending))
+	_, err = thief.attest(p)
+	wantCode(t, err, reason.NodeIdentityConflict)
+	if _, err = h.attest(p); err != nil {
+		t.Errorf("the first key is refused: %v", err)
+	}
+
+	// Started anew: the new key is the machine's, and the old document is over.
+	restarted := newCloudHost(t, verifier.FormatEC2IID, at(i.Pending.Add(time.Minute)))
+	res, err := restarted.attest(p)
+	must(t, err)
+	if res.Node != first.Node || !slices.Contains(res.Events, string(reason.NodeAKChanged)) {
+		t.Errorf("node %s with %v, was %s", res.Node, res.Events, first.Node)
+	}
+	h.known = false
+	_, err = h.attest(p)
+	wantCode(t, err, reason.NodeIdentityConflict)
+
+	// An operator releases it.
+	p.ctl(t, nil, "node", "approve", first.Node)
+	released := newCloudHost(t, verifier.FormatEC2IID, at(i.Pending.Add(time.Minute)))
+	if _, err = released.attest(p); err != nil {
+		t.Errorf("released: %v", err)
+	}
+}
+
+// TestCompositeOfOneMachine: a TPM whose AK Google certified, with the token of the
+// same instance; and with that of another one.
+func TestCompositeOfOneMachine(t *testing.T) {
+	pl := newPlatforms(t)
+	c := newCluster(t, `apiVersion: zonebroker/v1
+kind: Zone
+name: shielded
+tier: 1
+selectors: {any: [{group: rack-7}]}
+admit: [inventory]
+requires:
+  class: A
+  format: [tpm2]
+  evidence: {all: [gce.akcert, gce.identity]}
+  where: {gce.project: [proj-a]}
+`)
+	pl.trust(t, c)
+	ca, err := documenttest.NewGCEAK(time.Now())
+	must(t, err)
+	c.writeTrust(t, verifier.TrustGoogleAK, "test.pem", ca.Roots())
+	p := c.start(t)
+	h := newHost(t, c.rig)
+	h.admit(p)
+	r := h.raw(p)
+	ak, err := tpm2.ParseAK(r.ak.Public)
+	must(t, err)
+	akKey, err := x509.ParsePKIXPublicKey(ak.SPKI())
+	must(t, err)
+	for name, k := range map[string]struct {
+		instance int64
+		send     []string
+		want     reason.Code
+	}{
+		"the same instance":    {3015378661047007286, []string{verifier.FormatGCEAKCert, verifier.FormatGCEIdentity}, ""},
+		"another instance":     {1111111111111111111, []string{verifier.FormatGCEAKCert, verifier.FormatGCEIdentity}, reason.GCEAKCertInstance},
+		"nothing between them": {3015378661047007286, []string{verifier.FormatGCEIdentity}, reason.PolicyEvidenceMissing},
+	} {
+		instance := ca.Instance()
+		instance.ID, instance.ProjectNumber, instance.Project = k.instance, 847250625900, "proj-a"
+		der, err := ca.Certificate(akKey, instance, nil)
+		must(t, err)
+		ch := r.challenge(r.enrolRequest())
+		if !slices.Equal(ch.Evidence, []string{verifier.FormatGCEAKCert, verifier.FormatGCEIdentity}) {
+			t.Fatalf("the challenge asks for %v", ch.Evidence)
+		}
+		nonce, err := r.tpm.Activate(t.Context(), ch.Credential.Blob, ch.Credential.Secret)
+		must(t, err)
+		bound := func(format string) [32]byte {
+			return verifier.Binding(nonce, r.key.SPKI(), trustDomain, ch.Purpose, format, nil)
+		}
+		quoted := bound(verifier.FormatTPM2)
+		req := r.quoteOver(ch, quoted[:])
+		for _, format := range k.send {
+			i := api.Item{Format: format, Document: der, Parts: map[string]api.Bytes{"chain": ca.Chain()}}
+			if format == verifier.FormatGCEIdentity {
+				i = pl.gceItem(t, bound(format))
+				i.Format = format
+			}
+			req.Items = append(req.Items, i)
+		}
+		res, err := r.client.Attest(t.Context(), req)
+		if k.want != "" {
+			wantCode(t, err, k.want)
+			continue
+		}
+		if err != nil || res.Zone != "shielded" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestRecordedPartsAreTheBrokers: an agent must not answer for the platform.
+func TestRecordedPartsAreTheBrokers(t *testing.T) {
+	pl := newPlatforms(t)
+	c := newCluster(t, documentZone("amazon", verifier.FormatEC2IID, "C", 0, ""))
+	pl.trust(t, c)
+	p := c.start(t)
+	h := newCloudHost(t, verifier.FormatEC2IID, map[string]item{verifier.FormatEC2IID: func(t testing.TB, bound [32]byte) api.Item {
+		i := pl.ec2Item(t, bound)
+		i.Parts = map[string]api.Bytes{"ec2_instance": []byte(`{"state":"running"}`)}
+		return i
+	}})
+	_, err := h.attest(p)
+	wantCode(t, err, reason.RequestMalformed)
+}

@@ -1,0 +1,201 @@
+package test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zonebroker/zonebroker/broker/api"
+	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/document"
+	"github.com/zonebroker/zonebroker/verifier/documenttest"
+)
+
+// platforms stand in for the clouds and makers of processors: a test PKI of the
+// shape of each.
+type platforms struct {
+	nitro  *documenttest.NitroPKI
+	amd    *documenttest.AMD
+	vcek   *documenttest.Endorser
+	report documenttest.SNPReport
+	ec2    *documenttest.EC2PKI
+	google *documenttest.JWTKey
+}
+
+const testRegion = "us-test-1"
+
+func newPlatforms(t testing.TB) *platforms {
+	t.Helper()
+	p := &platforms{google: documenttest.NewJWTKey("google-1", "RS256"), ec2: documenttest.NewEC2(testRegion, time.Now())}
+	var err error
+	p.nitro, err = documenttest.NewNitroPKI(time.Now())
+	must(t, err)
+	p.amd, err = documenttest.NewAMD("Milan", time.Now())
+	must(t, err)
+	p.report = p.amd.Report()
+	p.vcek, err = p.amd.VCEK(p.report.ChipID, p.report.Reported, nil)
+	must(t, err)
+	return p
+}
+
+// trust writes the trust in the platforms into the folder of a cluster, as
+// "zonebroker trust import" would.
+func (p *platforms) trust(t testing.TB, c *cluster) {
+	t.Helper()
+	for name, raw := range map[string][]byte{
+		verifier.TrustNitro + "/root.pem":    p.nitro.RootPEM(),
+		verifier.TrustSNP + "/milan.pem":     p.amd.Roots(),
+		verifier.TrustEC2 + "/" + testRegion: p.ec2.CertificatePEM(),
+		verifier.TrustJWKS + "/google.json":  documenttest.JWTObject(verifier.FormatGCEIdentity, documenttest.GoogleIssuer, nil, p.google.JWK()),
+	} {
+		kind, name, _ := strings.Cut(name, "/")
+		c.writeTrust(t, kind, name, raw)
+	}
+}
+
+func (c *cluster) writeTrust(t testing.TB, kind, name string, raw []byte) {
+	t.Helper()
+	path := filepath.Join(c.dir, "trust", kind, name)
+	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must(t, os.WriteFile(path, raw, 0o644))
+}
+
+// editZone changes the document of a zone and has it loaded.
+func (p *replica) editZone(t *testing.T, zone string, edit func(string) string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(p.dir, "zones", "*.yaml"))
+	must(t, err)
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		must(t, err)
+		if strings.Contains(string(text), "\nname: "+zone+"\n") {
+			must(t, os.WriteFile(f, []byte(edit(string(text))), 0o600))
+			p.hangup(t)
+			return
+		}
+	}
+	t.Fatalf("no zone %s", zone)
+}
+
+// item is what a host collects: bound is what the document has to carry.
+type item func(t testing.TB, bound [32]byte) api.Item
+
+func (p *platforms) nitroItem(t testing.TB, bound [32]byte) api.Item {
+	t.Helper()
+	raw, err := p.nitro.Document(documenttest.NitroFields{At: time.Now(), Nonce: bound[:]})
+	must(t, err)
+	return api.Item{Document: raw}
+}
+
+func (p *platforms) snpItem(t testing.TB, bound [32]byte) api.Item {
+	t.Helper()
+	r := p.report
+	r.ReportData = document.ReportData(bound, nil)
+	raw, err := p.vcek.Sign(r.Bytes())
+	must(t, err)
+	return api.Item{Document: raw, Parts: map[string]api.Bytes{"vcek": p.vcek.Certificate}}
+}
+
+func (p *platforms) gceItem(_ testing.TB, bound [32]byte) api.Item {
+	return api.Item{Document: p.google.Token(documenttest.GCEClaims(document.Audience(bound), time.Now()))}
+}
+
+func (p *platforms) ec2Item(testing.TB, [32]byte) api.Item {
+	return api.Item{Document: p.ec2.Document(documenttest.NewEC2Instance(testRegion, time.Now().Add(-time.Minute).Truncate(time.Hour)))}
+}
+
+// cloudHost is a host without a TPM, as a program of somebody else would write it
+// after the contract.
+type cloudHost struct {
+	t      testing.TB
+	format string
+	items  map[string]item
+	agent  *ecdsa.PrivateKey
+	known  bool
+	prev   string
+}
+
+func newCloudHost(t testing.TB, format string, items map[string]item) *cloudHost {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	return &cloudHost{t: t, format: format, items: items, agent: key}
+}
+
+func (h *cloudHost) public() []byte {
+	h.t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(h.agent.Public())
+	must(h.t, err)
+	return der
+}
+
+// attest asks for a challenge, collects what the host has, and hands it over.
+func (h *cloudHost) attest(p *replica) (api.AttestResponse, error) {
+	h.t.Helper()
+	c, err := agentClient(h.t, p)
+	must(h.t, err)
+	defer c.Close()
+	ask := api.ChallengeRequest{Format: h.format, Purpose: api.PurposeEnrol, Agent: &api.AgentEnrol{Public: h.public()}}
+	if h.known {
+		ask = api.ChallengeRequest{Format: h.format, Purpose: api.PurposeRenew, AKName: verifier.AgentKeyName(h.public())}
+	}
+	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Second)
+	defer cancel()
+	ch, err := c.Challenge(ctx, ask)
+	if err != nil {
+		return api.AttestResponse{}, err
+	}
+	out, err := c.Attest(ctx, h.answer(ch))
+	if err == nil {
+		h.known, h.prev = true, out.AttestationID
+	}
+	return out, err
+}
+
+func (h *cloudHost) answer(ch api.Challenge) api.AttestRequest {
+	h.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(h.t, err)
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	must(h.t, err)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	must(h.t, err)
+	bound := func(format string) [32]byte {
+		return verifier.Binding(ch.Nonce, spki, trustDomain, ch.Purpose, format, nil)
+	}
+	digest := verifier.AgentDigest(bound(h.format))
+	signature, err := ecdsa.SignASN1(rand.Reader, h.agent, digest[:])
+	must(h.t, err)
+	req := api.AttestRequest{
+		Token: ch.Token, Prev: h.prev, SPKI: spki, CSR: csr, Agent: &api.AgentProof{Public: h.public(), Signature: signature},
+	}
+	for _, format := range slices.Sorted(maps.Keys(h.items)) {
+		i := h.items[format](h.t, bound(format))
+		i.Format = format
+		req.Items = append(req.Items, i)
+	}
+	return req
+}
+
+// documentZone is a zone of one format.
+func documentZone(name, format, class string, tier int, more string) string {
+	return fmt.Sprintf(`apiVersion: zonebroker/v1
+kind: Zone
+name: %s
+tier: %d
+selectors: {any: [{format: %s}]}
+admit: [owner]
+requires: {class: %s, format: [%s]%s}
+evidence: {max_age: 5m}
+`, name, tier, format, class, format, more)
+}
