@@ -98,6 +98,9 @@ type config struct {
 	// keys: an https URL that leads to the listeners of all replicas. Empty takes
 	// https:// and the address of this listener, which is good for one replica.
 	OIDCIssuer string `yaml:"oidc_issuer"`
+	// Enrich says which platforms are asked about documents while they are judged;
+	// none by default.
+	Enrich enrichConfig `yaml:"enrich"`
 	// Limits bound what strangers and nodes can make the broker do.
 	Limits limits `yaml:"limits"`
 }

@@ -207,6 +207,10 @@ func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, owner s
 	if err != nil {
 		return nil, err
 	}
+	enrichers, err := cfg.Enrich.enrichers(dir)
+	if err != nil {
+		return nil, err
+	}
 	anchor := fileAnchor(filepath.Join(dir, logAnchor))
 	return broker.New(broker.Config{
 		TrustDomain: cfg.TrustDomain, Replica: cfg.Replica, LogID: cfg.LogID, ClusterKey: keys.cluster,
@@ -214,7 +218,7 @@ func newBroker(dir string, cfg config, keys brokerKeys, st *store.Store, owner s
 		VerifierID:     claim.VerifierID{Developer: "https://github.com/zonebroker/zonebroker", Build: "zonebroker " + readBuildInfo().Version},
 		SignCheckpoint: func(ctx context.Context) (string, error) { return st.SignCheckpoint(ctx, keys.log, anchor) },
 		Anchor:         anchor.Load, Now: now, Rand: randomSource, Logger: logger, Step: failpoint,
-		EnrolmentRate: cfg.Limits.Enrolments, NodeRate: cfg.Limits.NodeAttestations,
+		EnrolmentRate: cfg.Limits.Enrolments, NodeRate: cfg.Limits.NodeAttestations, Enrichers: enrichers,
 	})
 }
 
