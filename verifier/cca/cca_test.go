@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/zonebroker/zonebroker/verifier/cca"
@@ -132,6 +133,8 @@ func TestCatalogueTestKeys(t *testing.T) {
 	m, other := newMachine(t, elliptic.P384()), newMachine(t, elliptic.P384())
 	stranger, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	must(t, err)
+	point, err := stranger.PublicKey.Bytes()
+	must(t, err)
 	type fields = documenttest.CCAFields
 	set := func(key, value any) func(map[any]any) { return func(c map[any]any) { c[key] = value } }
 	without := func(key any) func(map[any]any) { return func(c map[any]any) { delete(c, key) } }
@@ -175,6 +178,11 @@ func TestCatalogueTestKeys(t *testing.T) {
 		"lifecycle secured, last":                  {f: fields{Platform: set(documenttest.CCALifecycle, 0x30ff)}, want: ""},
 		"lifecycle behind secured":                 {f: fields{Platform: set(documenttest.CCALifecycle, 0x3100)}, want: reason.CCALifecycle},
 		"lifecycle debug":                          {f: fields{Platform: set(documenttest.CCALifecycle, 0x4000)}, want: reason.CCALifecycle},
+		"lifecycle, the last":                      {f: fields{Platform: set(documenttest.CCALifecycle, 0xffff)}, want: reason.CCALifecycle},
+		"32 components":                            {f: fields{Platform: func(c map[any]any) { c[2399] = slices.Repeat(c[2399].([]any)[:1], 32) }}, want: ""},
+		"realm key that says it is no EC2":         {f: fields{Realm: set(44237, documenttest.Encode(map[any]any{1: 1, -1: 2, -2: point[1:49], -3: point[49:]}))}, want: reason.CBORMalformed},
+		"realm key that says it is of P-256":       {f: fields{Realm: set(44237, documenttest.Encode(map[any]any{1: 2, -1: 1, -2: point[1:49], -3: point[49:]}))}, want: reason.CBORMalformed},
+		"realm key with a shifted coordinate":      {f: fields{Realm: set(44237, documenttest.Encode(map[any]any{1: 2, -1: 2, -2: point[1:48], -3: point[48:]}))}, want: reason.CBORMalformed},
 		"lifecycle of 17 bits":                     {f: fields{Platform: set(documenttest.CCALifecycle, 0x13000)}, want: reason.CBORMalformed},
 		"lifecycle below zero":                     {f: fields{Platform: set(documenttest.CCALifecycle, -1)}, want: reason.CBORMalformed},
 		"no lifecycle":                             {f: fields{Platform: without(documenttest.CCALifecycle)}, want: reason.CBORMalformed},
@@ -244,7 +252,7 @@ func TestCatalogueTestKeys(t *testing.T) {
 			}
 		})
 	}
-	if _, err := cca.Verify(m.token(t, fields{Challenge: challenge}), make([]byte, 65), m.trust); reason.Of(err) != reason.CCANonceMismatch {
+	if _, err := cca.Verify(m.token(t, fields{Challenge: challenge}), append(bytes.Clone(challenge), 0), m.trust); reason.Of(err) != reason.CCANonceMismatch {
 		t.Errorf("a challenge of 65 bytes: %v", err)
 	}
 	padded := append(bytes.Repeat([]byte{7}, 32), make([]byte, 32)...)
@@ -279,6 +287,8 @@ func TestKeyOfInstance(t *testing.T) {
 		"beside others of no name":  {"a", "b", ""},
 		"by another's name":         {elsewhere, id, reason.COSESignature},
 		"by a name of another only": {elsewhere, "01" + hex.EncodeToString(bytes.Repeat([]byte{1}, 32)), reason.CCAKeyUnknown},
+		"by its name in capitals":   {strings.ToUpper(id), "x", ""},
+		"by half of its name":       {id[:64], elsewhere, ""},
 		"of no name, with its own":  {"x", id, reason.COSESignature},
 	} {
 		trust, err := cca.NewTrust(cca.Object{Name: c.others, Data: other.pem(t)}, cca.Object{Name: c.own, Data: m.pem(t)})
@@ -309,6 +319,7 @@ func TestNewTrust(t *testing.T) {
 		"a JWK of P-521":        jwk(`{"kty":"EC","crv":"P-521","x":%q,"y":%q}`, x, y),
 		"a JWK of other curve":  jwk(`{"kty":"EC","crv":"P-384","x":%q,"y":%q}`, x, y),
 		"a JWK not on it":       jwk(`{"kty":"EC","crv":"P-256","x":%q,"y":%q}`, x, x),
+		"a JWK shifted":         jwk(`{"kty":"EC","crv":"P-256","x":%q,"y":%q}`, base64.RawURLEncoding.EncodeToString(point[1:32]), base64.RawURLEncoding.EncodeToString(point[32:])),
 		"a JWK in other base64": jwk(`{"kty":"EC","crv":"P-256","x":"+%s","y":%q}`, x[1:], y),
 		"a JWK and more":        jwk(`{"kty":"EC","crv":"P-256","x":%q,"y":%q} {}`, x, y),
 		"a JWK with a url":      jwk(`{"kty":"EC","crv":"P-256","x":%q,"y":%q,"jku":"x"}`, x, y),
@@ -316,6 +327,14 @@ func TestNewTrust(t *testing.T) {
 	} {
 		if trust, err := cca.NewTrust(cca.Object{Name: "x", Data: data}); err == nil || trust.Len() != 0 {
 			t.Errorf("%s: taken", name)
+		}
+	}
+	for name, data := range map[string][]byte{
+		"a JWK":             jwk(`{"kty":"EC","crv":"P-256","x":%q,"y":%q}`, x, y),
+		"a JWK after space": jwk(`  {"kty":"EC","crv":"P-256","x":%q,"y":%q}`, x, y),
+	} {
+		if trust, err := cca.NewTrust(cca.Object{Name: "x", Data: data}); err != nil || trust.Len() != 1 {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	good := cca.Object{Name: "x", Data: jwk(`{"kty":"EC","crv":"P-256","x":%q,"y":%q,"kid":"k","alg":"ES256","use":"sig"}`, x, y)}
@@ -326,6 +345,9 @@ func TestNewTrust(t *testing.T) {
 	}
 	if _, err := cca.NewTrust(slices.Repeat([]cca.Object{good}, 17)...); err == nil {
 		t.Error("17 keys of no name are taken")
+	}
+	if _, err := cca.NewTrust(slices.Repeat([]cca.Object{good}, 16)...); err != nil {
+		t.Error(err)
 	}
 	good.Name = "01" + hex.EncodeToString(make([]byte, 32))
 	if _, err := cca.NewTrust(good, good); err == nil {

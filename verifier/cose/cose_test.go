@@ -43,6 +43,11 @@ func TestDecodeIsStrict(t *testing.T) {
 		}
 		return b
 	}
+	exactly := func(last int) []byte { // 979 items in 16 arrays, and one array more
+		b := items(16)
+		b[3]++
+		return append(append(b, 0x98, byte(last)), make([]byte, last)...)
+	}
 	endless := func(n int) []byte {
 		return append(append([]byte{0xa1, 0x01, 0x9f}, make([]byte, n)...), 0xff)
 	}
@@ -72,6 +77,11 @@ func TestDecodeIsStrict(t *testing.T) {
 		"49 endless entries":            {endlessMap(49), reason.CBORLimit},
 		"1000 items":                    {items(16), ""},
 		"more than 1024 items":          {items(17), reason.CBORLimit},
+		"1024 items":                    {exactly(44), ""},
+		"1025 items":                    {exactly(45), reason.CBORLimit},
+		"a negative key":                {[]byte{0xa1, 0x20, 0x00}, ""},
+		"64 KiB":                        {append([]byte{0xa1, 0x01, 0x5a, 0, 0, 0xff, 0xf9}, make([]byte, 0xfff9)...), ""},
+		"a simple value below false":    {[]byte{0xa1, 0x01, 0xf0}, reason.CBORMalformed},
 		"an array of 2^40":              {[]byte{0xa1, 0x01, 0x9b, 0, 0, 1, 0, 0, 0, 0, 0}, reason.CBORLimit},
 		"a map of 2^64-1":               {[]byte{0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, reason.CBORLimit},
 		"a string of 2^64-1":            {[]byte{0xa1, 0x01, 0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, reason.CBORLimit},
@@ -226,6 +236,9 @@ func TestShapes(t *testing.T) {
 		"tag 17, MAC":                  {[]byte{0xd1, 0x84, 0x43, 0xa1, 0x01, 0x26, 0xa0, 0x40, 0x40}, reason.COSETag},
 		"the self-described tag":       {[]byte{0xd9, 0xd9, 0xf7, 0x84, 0x43, 0xa1, 0x01, 0x26, 0xa0, 0x40, 0x40}, reason.COSETag},
 		"an array of five":             {[]byte{0x85, 0x43, 0xa1, 0x01, 0x26, 0xa0, 0x40, 0x40, 0x40}, reason.COSETag},
+		"critical, protected":          {[]byte{0x84, 0x46, 0xa2, 0x01, 0x26, 0x02, 0x81, 0x01, 0xa0, 0x40, 0x40}, reason.COSECrit},
+		"critical, unprotected":        {[]byte{0x84, 0x43, 0xa1, 0x01, 0x26, 0xa1, 0x02, 0x81, 0x01, 0x40, 0x40}, reason.COSECrit},
+		"alg, unprotected":             {[]byte{0x84, 0x43, 0xa1, 0x01, 0x26, 0xa1, 0x01, 0x26, 0x40, 0x40}, reason.COSEAlg},
 		"alg above the signed numbers": {[]byte{0x84, 0x4b, 0xa1, 0x01, 0x3b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xa0, 0x40, 0x40}, reason.COSEAlg},
 	} {
 		t.Run(name, func(t *testing.T) {
