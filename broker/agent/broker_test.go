@@ -55,7 +55,9 @@ type broker struct {
 	tokens     map[string]*sealed
 	nodes      map[string]*node // by AK name
 	selection  string
-	evidence   []string // formats that challenges list
+	evidence   []string            // formats that challenges list
+	documents  *verifier.Documents // nil leaves out what does not name the node
+	proved     []verifier.Document // by the last attestation
 	challenges []api.ChallengeRequest
 	attests    []api.AttestRequest
 	withCert   []bool // of each request, whether a client certificate came
@@ -338,10 +340,19 @@ func (b *broker) attest(req api.AttestRequest) (api.AttestResponse, error) {
 		TrustDomain: trustDomain, Purpose: s.purpose, Nonce: s.nonce, AKName: s.akName,
 		Selection: selection, IssuedAt: s.issued, Baseline: n.baseline,
 	}
-	appraisal, err := verifier.Appraise(evidenceOf(req, s.format), want, verifier.Trust{}, b.now())
+	var trust verifier.Trust
+	ev := evidenceOf(req, s.format)
+	if b.documents != nil {
+		trust.Documents, ev.Items = *b.documents, itemsOf(req)
+	}
+	appraisal, err := verifier.Appraise(ev, want, trust, b.now())
 	if err != nil {
 		return api.AttestResponse{}, err
 	}
+	if refusals := appraisal.Refusals(); b.documents != nil && len(refusals) > 0 {
+		return api.AttestResponse{}, refusals[0]
+	}
+	b.proved = appraisal.Documents()
 	if s.format == verifier.FormatTPM2 && appraisal.KeyResidency() != verifier.KeyTPM {
 		return api.AttestResponse{}, reason.New(reason.PolicyBindingClass, "software key")
 	}
@@ -372,6 +383,18 @@ func (b *broker) introduce(req api.ChallengeRequest, s *sealed, out *api.Challen
 	return nil
 }
 
+func itemsOf(req api.AttestRequest) []verifier.Item {
+	var out []verifier.Item
+	for _, item := range req.Items {
+		i := verifier.Item{Format: item.Format, Document: item.Document, Parts: map[string][]byte{}}
+		for name, part := range item.Parts {
+			i.Parts[name] = part
+		}
+		out = append(out, i)
+	}
+	return out
+}
+
 // evidenceOf leaves out the documents beside the one that names the node: tests
 // look at them where they arrive.
 func evidenceOf(req api.AttestRequest, format string) verifier.Evidence {
@@ -392,7 +415,7 @@ func evidenceOf(req api.AttestRequest, format string) verifier.Evidence {
 		i, _ := strconv.Atoi(k)
 		t.PCRs[i] = v
 	}
-	return verifier.Evidence{Format: verifier.FormatTPM2, SPKI: req.SPKI, TPM2: t}
+	return verifier.Evidence{Format: format, SPKI: req.SPKI, TPM2: t}
 }
 
 func (b *broker) issue(req api.AttestRequest, n *node, s *sealed) api.AttestResponse {
