@@ -64,12 +64,17 @@ func (c *collateral) read(raw []byte, roots x509chain.Roots) error {
 	if err := strictjson.UnmarshalKnown(raw, &b); err != nil {
 		return reason.Wrap(reason.TDXCollateralMissing, "the collateral is not a bundle in JSON", err)
 	}
-	for name, part := range map[string]string{
-		"root CA CRL": b.RootCRL, "PCK CRL": b.PCKCRL, "issuer of the PCK CRL": b.PCKCRLChain, "TCB info": b.TCBInfo,
-		"QE identity": b.QEIdentity, "issuer of the TCB info": b.TCBInfoChain, "issuer of the QE identity": b.QEIdentityChain,
+	for _, part := range [...]struct{ name, text string }{
+		{"root CA CRL", b.RootCRL},
+		{"PCK CRL", b.PCKCRL},
+		{"issuer of the PCK CRL", b.PCKCRLChain},
+		{"TCB info", b.TCBInfo},
+		{"issuer of the TCB info", b.TCBInfoChain},
+		{"QE identity", b.QEIdentity},
+		{"issuer of the QE identity", b.QEIdentityChain},
 	} {
-		if part == "" {
-			return reason.New(reason.TDXCollateralMissing, "the collateral has no "+name)
+		if part.text == "" {
+			return reason.New(reason.TDXCollateralMissing, "the collateral has no "+part.name)
 		}
 	}
 	if err := c.readCRLs(&b, roots); err != nil {

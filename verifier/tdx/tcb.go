@@ -115,12 +115,11 @@ type qeIdentity struct {
 // kindOf reads what a signed document is about before its members are, which
 // differ: Intel signs documents for SGX with the same key.
 func kindOf(text string) (string, error) {
-	var any map[string]any
-	if err := strictjson.Unmarshal([]byte(text), &any); err != nil {
-		return "", err
+	var document struct {
+		ID string `json:"id"`
 	}
-	id, _ := any["id"].(string)
-	return id, nil
+	err := strictjson.Unmarshal([]byte(text), &document)
+	return document.ID, err
 }
 
 func readDocument(name, text, id string, version int, dst any, got *int) error {
