@@ -34,7 +34,7 @@ apart. --once does it once and returns; zoneagent run keeps the SVID fresh.
 
 A host without a TPM is named by the document of --format, or by the strongest
 that it can make (zoneagent doctor); an operator admits the account, project or
-cluster that it is of (zonebroker admission).
+cluster that it is of (zonebroker node admit --owner).
 
 The SVID's key is made in the TPM and never leaves it, or lies in the state folder
 of a host without one. --save writes the
