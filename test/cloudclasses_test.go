@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -78,7 +77,7 @@ func (p *replica) judgedAgain(t testing.TB, id string) {
 	t.Helper()
 	r := p.cluster.rig
 	file := filepath.Join(p.dir, id+".json")
-	must(t, os.WriteFile(file, []byte(r.run(t, []string{"ZONEBROKER_DIR=" + p.dir}, "zonebroker", "history", "evidence", id)), 0o600))
+	r.run(t, []string{"ZONEBROKER_DIR=" + p.dir}, "zonebroker", "history", "evidence", id, "--output", file)
 	r.run(t, nil, "zonebroker", "verify", file)
 }
 
@@ -258,7 +257,7 @@ requires:
 	}{
 		"the same instance":    {3015378661047007286, []string{verifier.FormatGCEAKCert, verifier.FormatGCEIdentity}, ""},
 		"another instance":     {1111111111111111111, []string{verifier.FormatGCEAKCert, verifier.FormatGCEIdentity}, reason.GCEAKCertInstance},
-		"nothing between them": {3015378661047007286, []string{verifier.FormatGCEIdentity}, reason.PolicyEvidenceMissing},
+		"nothing between them": {3015378661047007286, []string{verifier.FormatGCEIdentity}, reason.PolicyBindingClass},
 	} {
 		instance := ca.Instance()
 		instance.ID, instance.ProjectNumber, instance.Project = k.instance, 847250625900, "proj-a"
