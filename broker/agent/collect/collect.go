@@ -6,9 +6,8 @@
 // passes it on; whoever stands in for the source (another process of the host, a
 // neighbour on its network) can make an attestation fail, and nothing more,
 // because the broker trusts no byte before its own checks. What a collector must
-// not do is give away more than the challenge's bound value: no credential that it
-// reads leaves the host, and no address outside the host is asked but the
-// link-local ones of its platform.
+// not do is give away more than its document: no key that it reads leaves the host,
+// and no address is asked but the link-local one of the platform.
 package collect
 
 import (
