@@ -97,7 +97,10 @@ func (a *Appraisal) take(facts document.Facts) {
 // or through another one, and works out the class: the strongest of those, and
 // the weakest of all where one of them could be about another machine.
 func (a *Appraisal) tie(primary [32]byte, ak []byte) {
-	known := []document.Anchor{{Kind: document.AnchorReport, Value: hex.EncodeToString(primary[:])}}
+	var known []document.Anchor
+	if Protected(a.format) { // who asked the GPU is then code that a report measured
+		known = append(known, document.Anchor{Kind: document.AnchorReport, Value: hex.EncodeToString(primary[:])})
+	}
 	if len(ak) > 0 {
 		known = append(known, akAnchor(ak))
 	}

@@ -142,7 +142,7 @@ func (d Document) Facts() document.Facts {
 	machine := d.Machine()
 	f := document.Facts{
 		Class: document.ClassC, Machine: machine, Launched: d.pending,
-		Anchors: []document.Anchor{{Kind: machine.Kind, Value: machine.Name}},
+		Anchors: []document.Anchor{machine.Anchor(), {Kind: document.AnchorEC2, Value: d.region + "/" + d.instance}},
 	}
 	f.Own(document.OwnerAWSAccount, d.account)
 	f.Add("ec2.account_id", d.account)

@@ -224,7 +224,7 @@ func TestDocumentAccepted(t *testing.T) {
 			if f.Class != document.ClassC || f.NonceBound || f.KeyBound || f.Machine != want || !f.Launched.Equal(s.instance.Pending) || !f.IssuedAt.IsZero() {
 				t.Errorf("%+v", f)
 			}
-			if !slices.Equal(f.Owners, []document.Owner{{Kind: document.OwnerAWSAccount, Value: "123456789012"}}) || !slices.Equal(f.Anchors, []document.Anchor{want.Anchor()}) {
+			if !slices.Equal(f.Owners, []document.Owner{{Kind: document.OwnerAWSAccount, Value: "123456789012"}}) || !slices.Equal(f.Anchors, []document.Anchor{want.Anchor(), {Kind: document.AnchorEC2, Value: "eu-central-1/i-0123456789abcdef0"}}) {
 				t.Errorf("owners %v, anchors %v", f.Owners, f.Anchors)
 			}
 			if got := f.Values("ec2.availability_zone"); len(got) != 1 || got[0] != s.instance.Zone {

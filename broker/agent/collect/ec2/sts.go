@@ -12,6 +12,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/agent/collect"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/metadata"
 	"github.com/zonebroker/zonebroker/verifier"
+	"github.com/zonebroker/zonebroker/verifier/ec2"
 )
 
 const (
@@ -70,7 +71,11 @@ func (c STS) Collect(ctx context.Context, bound collect.Bound) (verifier.Item, e
 	if !regionName.Match(region) {
 		return verifier.Item{}, fault("what the metadata service calls the region is none", "")
 	}
-	document, err := json.Marshal(c.signed(key, string(region), bound.Value))
+	host, _, known := ec2.Endpoint("sts", string(region))
+	if !known {
+		return verifier.Item{}, fault("the region "+string(region)+" is not known", "an agent and a broker of a newer version may know it")
+	}
+	document, err := json.Marshal(c.signed(key, string(region), host, bound.Value))
 	return verifier.Item{Format: c.Format(), Document: document}, err
 }
 
@@ -122,28 +127,19 @@ type document struct {
 	Signature     string `json:"signature"`
 }
 
-func (c STS) signed(key credentials, region string, bound [32]byte) document {
+func (c STS) signed(key credentials, region, host string, bound [32]byte) document {
 	now := c.Now().UTC()
 	r := request{
 		method: http.MethodPost, region: region, service: "sts", date: now, body: identityBody,
 		headers: map[string]string{
 			"content-type":         contentType,
-			"host":                 host(region),
+			"host":                 host,
 			"x-amz-date":           now.Format(amzTime),
 			"x-amz-security-token": key.Token,
 			challengeHeader:        base64.RawURLEncoding.EncodeToString(bound[:]),
 		},
 	}
 	return document{region, key.AccessKeyID, now.Format(amzTime), key.Token, strings.Join(r.signed(), ";"), r.sign(key.SecretAccessKey)}
-}
-
-// host is the regional endpoint; China is a partition of its own.
-func host(region string) string {
-	name := "sts." + region + ".amazonaws.com"
-	if region[:3] == "cn-" {
-		name += ".cn"
-	}
-	return name
 }
 
 func fault(why, fix string) error {
