@@ -30,13 +30,14 @@ type platforms struct {
 	report documenttest.SNPReport
 	ec2    *documenttest.EC2PKI
 	google *documenttest.JWTKey
+	began  time.Time // the instance was launched two minutes before
 }
 
 const testRegion = "us-test-1"
 
 func newPlatforms(t testing.TB) *platforms {
 	t.Helper()
-	p := &platforms{google: documenttest.NewJWTKey("google-1", "RS256"), ec2: documenttest.NewEC2(testRegion, time.Now())}
+	p := &platforms{google: documenttest.NewJWTKey("google-1", "RS256"), ec2: documenttest.NewEC2(testRegion, time.Now()), began: time.Now()}
 	var err error
 	p.nitro, err = documenttest.NewNitroPKI(time.Now())
 	must(t, err)
@@ -110,8 +111,8 @@ func (p *platforms) gceItem(_ testing.TB, bound [32]byte) api.Item {
 	return api.Item{Document: p.google.Token(documenttest.GCEClaims(document.Audience(bound), time.Now()))}
 }
 
-func (p *platforms) ec2Item(testing.TB, [32]byte) api.Item {
-	return api.Item{Document: p.ec2.Document(documenttest.NewEC2Instance(testRegion, time.Now().Add(-time.Minute).Truncate(time.Hour)))}
+func (p *platforms) ec2Item(_ testing.TB, _ [32]byte) api.Item {
+	return api.Item{Document: p.ec2.Document(documenttest.NewEC2Instance(testRegion, p.began))}
 }
 
 // cloudHost is a host without a TPM, as a program of somebody else would write it

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -13,6 +14,11 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
+
+// registration is how long ago the machine of a bearer document may have been
+// started at its first contact where the zone does not say: as long as the document
+// cannot have travelled far.
+const registration = 5 * time.Minute
 
 // maxDocumentAge bounds what a zone may allow: the longest-lived documents are
 // tokens that clouds hand out again for a day; a launch may lie further back.
@@ -302,17 +308,15 @@ func sayValues(have []string) string {
 // else register for ever.
 func (z *zone) checkDocumentAge(in Input, docs []verifier.Document) []*reason.Error {
 	limit := time.Duration(z.Evidence.MaxDocumentAge)
-	if limit == 0 {
-		return nil
-	}
+	first := cmp.Or(limit, registration)
 	var out []*reason.Error
 	for i := range docs {
 		d := &docs[i]
-		if !d.IssuedAt.IsZero() && !d.IssuedAt.Add(limit).After(in.Now) {
+		if limit > 0 && !d.IssuedAt.IsZero() && !d.IssuedAt.Add(limit).After(in.Now) {
 			out = append(out, reason.Newf(reason.PolicyEvidenceAge, "the document of format %s is older than %s", d.Format, limit))
 		}
-		if in.FirstContact && d.Class == document.ClassC && !d.Launched.IsZero() && !d.Launched.Add(limit).After(in.Now) {
-			out = append(out, reason.Newf(reason.EC2PendingTime, "the machine was started more than %s ago, too long for its first registration", limit))
+		if in.FirstContact && d.Class == document.ClassC && !d.Launched.IsZero() && !d.Launched.Add(first).After(in.Now) {
+			out = append(out, reason.Newf(reason.EC2PendingTime, "the machine was started more than %s ago, too long for its first registration (max_document_age)", first))
 		}
 	}
 	return out

@@ -116,6 +116,15 @@ admit: [owner]
 requires: {class: C, format: [ec2.iid]}
 evidence: {max_document_age: 1h}
 `
+	silent := load(t, strings.Replace(doc, "evidence: {max_document_age: 1h}\n", "", 1))
+	{
+		in, ev := confidential()
+		ev.format, ev.class, in.FirstContact = verifier.FormatEC2IID, "C", true
+		ev.documents = []verifier.Document{{Anchored: true, Facts: document.Facts{Format: verifier.FormatEC2IID, Class: "C", Launched: in.Now.Add(-6 * time.Minute)}}}
+		if got := codes(silent.Decide(in)); got != string(reason.EC2PendingTime) {
+			t.Errorf("where the zone does not say: %q", got)
+		}
+	}
 	for name, c := range map[string]struct {
 		ago   time.Duration
 		first bool
