@@ -3,6 +3,7 @@ package broker_test
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/ledger"
 	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/document"
+	"github.com/zonebroker/zonebroker/verifier/documenttest"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -136,4 +138,150 @@ func TestDocumentChallengesAreStrict(t *testing.T) {
 	if _, err := h.askEnrol(); reason.Of(err) != reason.PolicyNoZone {
 		t.Errorf("a format that no zone takes: %v", err)
 	}
+}
+
+// zoneClouds takes instances of Amazon by their bearer document and of Google by
+// token.
+const zoneClouds = `apiVersion: zonebroker/v1
+kind: Zone
+name: clouds
+tier: 0
+selectors: {any: [{format: ec2.iid}, {format: gce.identity}]}
+admit: [owner]
+requires: {class: C, format: [ec2.iid, gce.identity]}
+`
+
+// clouds is a rig with two clouds whose signing keys are those of a test PKI.
+type clouds struct {
+	*rig
+	region *documenttest.EC2PKI
+	google *documenttest.JWTKey
+}
+
+func newClouds(t *testing.T) *clouds {
+	t.Helper()
+	r := newRig(t, zoneClouds)
+	c := &clouds{r, documenttest.NewEC2("eu-west-1", r.now()), documenttest.NewJWTKey("google-1", "RS256")}
+	trust, err := broker.NewTrustData([]verifier.TrustObject{
+		{Kind: broker.TrustEKRoot, Name: "lab", Raw: r.maker.PEM()},
+		{Kind: verifier.TrustEC2, Name: "eu-west-1", Raw: c.region.CertificatePEM()},
+		{Kind: verifier.TrustJWKS, Name: "google", Raw: documenttest.JWTObject(verifier.FormatGCEIdentity, documenttest.GoogleIssuer, nil, c.google.JWK())},
+	})
+	r.must(err)
+	r.must(r.b.UseTrust(t.Context(), trust))
+	return c
+}
+
+// instance is a host with the identity document of an instance that was launched at
+// a time.
+func (c *clouds) instance(account string, pending time.Time) *docHost {
+	i := documenttest.NewEC2Instance("eu-west-1", c.now())
+	i.Account, i.Pending = account, pending
+	c.wait(time.Second) // a challenge is of after what the last one decided
+	return c.newDocHost(verifier.FormatEC2IID, map[string]collect{
+		verifier.FormatEC2IID: func(_, _ [32]byte, _ time.Time) verifier.Item {
+			return verifier.Item{Document: c.region.Document(i)}
+		},
+	})
+}
+
+func (c *clouds) vm(project string) *docHost {
+	engine := documenttest.GCEInstance().With(documenttest.Claims{"project_id": project})
+	return c.newDocHost(verifier.FormatGCEIdentity, map[string]collect{
+		verifier.FormatGCEIdentity: func(bound, _ [32]byte, now time.Time) verifier.Item {
+			claims := documenttest.GCEClaims(document.Audience(bound), now).With(documenttest.Claims{"google": documenttest.Claims{"compute_engine": engine}})
+			return verifier.Item{Document: c.google.Token(claims)}
+		},
+	})
+}
+
+func (c *clouds) admitOwner(owner string) {
+	c.t.Helper()
+	_, err := c.b.AdmitNode(c.t.Context(), operator, api.AdmitRequest{Owner: owner, Groups: []string{"cloud"}})
+	c.must(err)
+}
+
+// TestCloudRowsOfTheBroker: the rows of the catalogue of cloud evidence that are
+// about what the broker remembers.
+func TestCloudRowsOfTheBroker(t *testing.T) {
+	const account, project = "aws.account=123456789012", "gcp.project=proj-a"
+	for name, row := range map[string]func(c *clouds) error{
+		"row 46 pendingTime old": func(c *clouds) error {
+			_, err := c.instance("123456789012", c.now().Add(-6*time.Minute)).tryEnrol()
+			return wants(err, reason.EC2PendingTime)
+		},
+		"row 48 other account": func(c *clouds) error {
+			_, err := c.instance("999999999999", c.now()).tryEnrol()
+			return wants(err, reason.NodeNotAdmitted)
+		},
+		"row 54 same IID second agent key": func(c *clouds) error {
+			began := c.now()
+			first := c.instance("123456789012", began)
+			first.enrol()
+			_, err := c.instance("123456789012", began).tryEnrol()
+			if err := wants(err, reason.NodeIdentityConflict); err != nil {
+				return err
+			}
+			_, err = first.tryRenew()
+			return err
+		},
+		"row 54 released by a later start": func(c *clouds) error {
+			began := c.now()
+			old := c.instance("123456789012", began)
+			old.enrol()
+			c.wait(time.Minute)
+			c.instance("123456789012", c.now()).enrol()
+			c.wait(time.Second)
+			_, err := old.tryEnrol()
+			return wants(err, reason.NodeIdentityConflict)
+		},
+		"row 54 released by an operator": func(c *clouds) error {
+			began := c.now()
+			node := c.instance("123456789012", began).enrol().Node
+			_, err := c.b.Approve(c.t.Context(), operator, node, api.ApproveRequest{})
+			c.must(err)
+			_, err = c.instance("123456789012", began).tryEnrol()
+			return err
+		},
+		"row 67 other project": func(c *clouds) error {
+			_, err := c.vm("proj-b").tryEnrol()
+			return wants(err, reason.NodeNotAdmitted)
+		},
+		"row 67 the project is no longer ours": func(c *clouds) error {
+			h := c.vm("proj-a")
+			h.enrol()
+			hash := document.Owner{Kind: document.OwnerGCPProject, Value: "proj-a"}.Hash()
+			_, err := c.b.RevokeAdmission(c.t.Context(), operator, hex.EncodeToString(hash[:]), api.RevokeRequest{})
+			c.must(err)
+			_, err = h.tryRenew()
+			return wants(err, reason.NodeNotAdmitted)
+		},
+		"row 90 same nonce used twice": func(c *clouds) error {
+			h := c.vm("proj-a")
+			ch, err := h.askEnrol()
+			c.must(err)
+			req := h.answer(ch)
+			_, err = c.b.Attest(c.t.Context(), broker.Caller{}, req)
+			c.must(err)
+			_, err = c.b.Attest(c.t.Context(), broker.Caller{}, req)
+			return wants(err, reason.ChallengeSpent)
+		},
+	} {
+		t.Run(name+" (test PKI)", func(t *testing.T) {
+			c := newClouds(t)
+			c.admitOwner(account)
+			c.admitOwner(project)
+			if err := row(c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// wants returns nil for a refusal with that code.
+func wants(err error, code reason.Code) error {
+	if err != nil && reason.Of(err) == code {
+		return nil
+	}
+	return fmt.Errorf("refused with %q (%w), want %s", reason.Of(err), err, code)
 }

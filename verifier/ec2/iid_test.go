@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	encoding_asn1 "encoding/asn1"
 	"math/big"
 	"slices"
 	"strings"
@@ -100,6 +101,11 @@ func TestCatalogueEC2(t *testing.T) {
 		},
 		"row 37 SHA-1": func(s *sent) {
 			s.code, s.message = reason.PKCS7Algorithm, func(m *message) { m.Digest = documenttest.OIDSHA1 }
+		},
+		"row 52 DSA and SHA-1 genuine": func(s *sent) {
+			s.code, s.message = reason.PKCS7Algorithm, func(m *message) {
+				m.Digest, m.Algorithm = documenttest.OIDSHA1, encoding_asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 3} // dsa-with-SHA1
+			}
 		},
 		"row 38 two signers": func(s *sent) {
 			s.code, s.message = reason.PKCS7SignerCount, func(m *message) { m.Signers = append(m.Signers, evil) }
