@@ -84,7 +84,7 @@ func VerifyIMDS(raw []byte, nonce string, roots x509chain.Roots, now time.Time) 
 	if err := a.checkTimes(signer, now); err != nil {
 		return Attested{}, err
 	}
-	if nonce != "" && nonce != stated {
+	if stated == "" || nonce != "" && nonce != stated {
 		return Attested{}, reason.New(reason.AzureNonceMismatch, "the document is not made for this challenge")
 	}
 	a.nonceBound = nonce != ""
@@ -159,8 +159,10 @@ func readIMDS(raw []byte) (a Attested, nonce string, err error) {
 		return a, "", reason.Wrap(reason.AzureDocument, "the signed content is not strict JSON: "+err.Error(), err)
 	}
 	var ok bool
-	if nonce, ok = strictjson.Text(members["nonce"]); !ok || nonce == "" { // one not asked for is a time
-		return a, "", reason.New(reason.AzureDocument, "the nonce is missing")
+	// A document that was made without one of the asker's has a time there. One that
+	// has none answers no challenge, which is for the comparison to say.
+	if nonce, ok = strictjson.Text(members["nonce"]); !ok && !strictjson.IsNull(members["nonce"]) {
+		return a, "", reason.New(reason.AzureDocument, "the nonce is not text")
 	}
 	for _, m := range []struct {
 		name string

@@ -169,11 +169,13 @@ func TestCatalogueAzureIMDS(t *testing.T) {
 			a.code = reason.AzureUntrusted
 			a.signedBy(leaf, nil)
 		},
-		"row 60 wrong nonce":          func(a *attested) { a.code, a.nonce = reason.AzureNonceMismatch, strings.ToUpper(imdsNonce) },
-		"row 60 a nonce with more":    func(a *attested) { a.code, a.nonce = reason.AzureNonceMismatch, imdsNonce+"x" },
-		"row 60 an empty nonce":       func(a *attested) { a.code, a.vm.Nonce = reason.AzureDocument, "" },
-		"row 61 expired document":     func(a *attested) { a.code, a.vm.Expires = reason.AzureTimestamp, imdsNow },
-		"row 61 document of tomorrow": func(a *attested) { a.code, a.vm.Created = reason.AzureTimestamp, imdsNow.Add(61*time.Second) },
+		"row 60 wrong nonce":                    func(a *attested) { a.code, a.nonce = reason.AzureNonceMismatch, strings.ToUpper(imdsNonce) },
+		"row 60 a nonce with more":              func(a *attested) { a.code, a.nonce = reason.AzureNonceMismatch, imdsNonce+"x" },
+		"row 60 an empty nonce":                 func(a *attested) { a.code, a.vm.Nonce = reason.AzureNonceMismatch, "" },
+		"row 60 empty where none was asked for": func(a *attested) { a.code, a.vm.Nonce, a.nonce = reason.AzureNonceMismatch, "", "" },
+		"row 60 a nonce that is null":           func(a *attested) { a.code, a.json = reason.AzureNonceMismatch, imdsReplace(`"`+imdsNonce+`"`, "null") },
+		"row 61 expired document":               func(a *attested) { a.code, a.vm.Expires = reason.AzureTimestamp, imdsNow },
+		"row 61 document of tomorrow":           func(a *attested) { a.code, a.vm.Created = reason.AzureTimestamp, imdsNow.Add(61*time.Second) },
 		"row 61 document of two days": func(a *attested) {
 			a.code, a.vm.Expires = reason.AzureTimestamp, a.vm.Created.Add(24*time.Hour+time.Second)
 		},

@@ -66,13 +66,16 @@ type maaIsolation struct {
 		} `json:"keys"`
 	} `json:"x-ms-runtime"`
 	SNPDebug    *bool  `json:"x-ms-sevsnpvm-is-debuggable"`
-	TDXDebug    *bool  `json:"x-ms-tdx-td-attributes-debug"`
+	TDXDebug    *bool  `json:"x-ms-tdx-td-attributes-debug"` // the same as EATDebug under an older name
+	EATDebug    *bool  `json:"tdx_td_attributes_debug"`
+	DebugState  string `json:"dbgstat"` // of EAT: "enabled", "disabled", "disabled-since-boot" …
 	VMPL        *int64 `json:"x-ms-sevsnpvm-vmpl"`
 	Measurement string `json:"x-ms-sevsnpvm-launchmeasurement"`
 	HostData    string `json:"x-ms-sevsnpvm-hostdata"`
 	Microcode   *int64 `json:"x-ms-sevsnpvm-microcode-svn"`
 	Firmware    *int64 `json:"x-ms-sevsnpvm-snpfw-svn"`
 	MRTD        string `json:"x-ms-tdx-mrtd"`
+	EATMRTD     string `json:"tdx_mrtd"`
 }
 
 // VerifyMAA judges a token about a virtual machine. nonce is what has to stand in
@@ -158,6 +161,9 @@ func (a Attestation) Facts() document.Facts {
 		f.Add("azure.maa.compliance", t.Compliance)
 		f.Add("azure.maa.launch_measurement", t.Measurement)
 		f.Add("azure.maa.launch_measurement", t.MRTD)
+		if t.EATMRTD != t.MRTD {
+			f.Add("azure.maa.launch_measurement", t.EATMRTD)
+		}
 		f.Add("azure.maa.host_data", t.HostData)
 		f.Add("azure.maa.tcb.microcode", maaNumber(t.Microcode))
 		f.Add("azure.maa.tcb.firmware", maaNumber(t.Firmware))
@@ -207,14 +213,21 @@ func (c *maaClaims) fear(f *document.Facts) {
 	afraid(c.TestSigning, "the machine runs drivers that are signed for tests")
 }
 
-// debuggable: a report of SEV-SNP has to say that it is not. MAA says nothing of
-// TDX machines where the attribute is clear in older versions; their compliance
-// covers it.
+// debuggable: what the hardware said has to say that it is not. A TDX machine's
+// is told by up to three claims (Microsoft: Azure Attestation, TDX EAT profile,
+// which has the last two), of which one has to be there and none may say the worse.
 func (t *maaIsolation) debuggable() bool {
 	if t.Type == "sevsnpvm" {
 		return t.SNPDebug == nil || *t.SNPDebug
 	}
-	return t.TDXDebug != nil && *t.TDXDebug
+	told := t.DebugState != ""
+	for _, debug := range []*bool{t.TDXDebug, t.EATDebug} {
+		if debug != nil && *debug {
+			return true
+		}
+		told = told || debug != nil
+	}
+	return !told || t.DebugState != "" && !strings.HasPrefix(t.DebugState, "disabled")
 }
 
 // NewMAAIssuers is jwt.NewIssuers for MAAProfile.

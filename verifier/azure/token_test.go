@@ -159,6 +159,9 @@ func TestMAA(t *testing.T) {
 	isolation := func(more tokenClaims) tokenClaims {
 		return good.With(tokenClaims{"x-ms-isolation-tee": tee.With(more)})
 	}
+	td := func(more tokenClaims) tokenClaims {
+		return isolation(tokenClaims{"x-ms-attestation-type": "tdxvm", "x-ms-sevsnpvm-is-debuggable": nil}.With(more))
+	}
 	keys := func(keys ...tokenClaims) tokenClaims {
 		return isolation(tokenClaims{"x-ms-runtime": tokenClaims{"keys": keys}})
 	}
@@ -189,8 +192,16 @@ func TestMAA(t *testing.T) {
 		"debuggable":                      {isolation(tokenClaims{"x-ms-sevsnpvm-is-debuggable": true}), "n", "", 1},
 		"nothing about debuggable":        {isolation(tokenClaims{"x-ms-sevsnpvm-is-debuggable": nil}), "n", "", 1},
 		"privilege level 2":               {isolation(tokenClaims{"x-ms-sevsnpvm-vmpl": 2}), "n", "", 1},
-		"TDX":                             {isolation(tokenClaims{"x-ms-attestation-type": "tdxvm", "x-ms-sevsnpvm-is-debuggable": nil}), "n", "", 0},
-		"TDX with debugging":              {isolation(tokenClaims{"x-ms-attestation-type": "tdxvm", "x-ms-tdx-td-attributes-debug": true}), "n", "", 1},
+		"TDX":                             {td(tokenClaims{"x-ms-tdx-td-attributes-debug": false}), "n", "", 0},
+		"TDX in the names of EAT":         {td(tokenClaims{"tdx_td_attributes_debug": false, "dbgstat": "disabled-since-boot"}), "n", "", 0},
+		"TDX by dbgstat alone":            {td(tokenClaims{"dbgstat": "disabled"}), "n", "", 0},
+		"TDX, nothing about debugging":    {td(nil), "n", "", 1},
+		"TDX, what SNP says":              {isolation(tokenClaims{"x-ms-attestation-type": "tdxvm"}), "n", "", 1},
+		"TDX with debugging":              {td(tokenClaims{"x-ms-tdx-td-attributes-debug": true}), "n", "", 1},
+		"TDX with debugging, EAT":         {td(tokenClaims{"tdx_td_attributes_debug": true}), "n", "", 1},
+		"TDX, two claims at odds":         {td(tokenClaims{"x-ms-tdx-td-attributes-debug": false, "tdx_td_attributes_debug": true}), "n", "", 1},
+		"TDX, dbgstat enabled":            {td(tokenClaims{"tdx_td_attributes_debug": false, "dbgstat": "enabled"}), "n", "", 1},
+		"TDX, debugging behind dbgstat":   {td(tokenClaims{"tdx_td_attributes_debug": true, "dbgstat": "disabled"}), "n", "", 1},
 		"Secure Boot off":                 {good.With(tokenClaims{"secureboot": false}), "n", "", 1},
 		"nothing about Secure Boot":       {good.With(tokenClaims{"secureboot": nil}), "n", "", 1},
 		"debuggers":                       {good.With(tokenClaims{"x-ms-azurevm-debuggersdisabled": false}), "n", "", 1},
@@ -217,6 +228,27 @@ func TestMAA(t *testing.T) {
 		}
 		if bound := c.nonce != ""; err == nil && (f.NonceBound != bound || f.KeyBound != bound || (f.Class == document.ClassB) != bound) {
 			t.Errorf("%s: class %s, bound %t", name, f.Class, f.NonceBound)
+		}
+	}
+}
+
+// TestMAAMRTD: the measurement of a TDX machine has two names; told twice it is
+// one, and two that differ are both told, so that no baseline takes them for one.
+func TestMAAMRTD(t *testing.T) {
+	good := documenttest.MAAClaims("n", documenttest.NewJWTKey("ak", "RS256").JWK(), tokenTime)
+	for want, tee := range map[string]tokenClaims{
+		"aa":    {"x-ms-tdx-mrtd": "aa"},
+		"bb":    {"tdx_mrtd": "bb"},
+		"cc":    {"x-ms-tdx-mrtd": "cc", "tdx_mrtd": "cc"},
+		"dd ee": {"x-ms-tdx-mrtd": "dd", "tdx_mrtd": "ee"},
+	} {
+		claims := good.With(tokenClaims{"x-ms-isolation-tee": tee.With(tokenClaims{"x-ms-attestation-type": "tdxvm"})})
+		got, err := azure.VerifyMAA(entra.Token(claims), "n", tokenTime, attesters(t, entra), tokenTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := got.Facts(); strings.Join(f.Values("azure.maa.launch_measurement"), " ") != want {
+			t.Errorf("%s, want %s", f.Values("azure.maa.launch_measurement"), want)
 		}
 	}
 }

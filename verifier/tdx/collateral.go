@@ -69,8 +69,10 @@ func (c *collateral) read(raw []byte, roots x509chain.Roots) error {
 		{"PCK CRL", b.PCKCRL},
 		{"issuer of the PCK CRL", b.PCKCRLChain},
 		{"TCB info", b.TCBInfo},
+		{"signature of the TCB info", b.TCBInfoSignature},
 		{"issuer of the TCB info", b.TCBInfoChain},
 		{"QE identity", b.QEIdentity},
+		{"signature of the QE identity", b.QEIdentitySignature},
 		{"issuer of the QE identity", b.QEIdentityChain},
 	} {
 		if part.text == "" {

@@ -27,6 +27,10 @@ func (q Quote) Status() string { return q.level.status }
 // makes a TD untrusted is set.
 func (q Quote) Debug() bool { return q.body != nil && q.body.attributeBits()&attrUntrusted != 0 }
 
+func (q Quote) debugDetail() string {
+	return fmt.Sprintf("TD attributes 0x%x let the host look into the guest", q.body.attributeBits())
+}
+
 // Facts returns what the quote proved: class A with REPORTDATA asked for, class C
 // else. Selectors are named in docs/evidence/tdx.md; registers are hex, lower
 // case, in the order of their bytes.
@@ -47,7 +51,7 @@ func (q Quote) Facts() document.Facts {
 	q.addRegisters(&f)
 	q.addLevel(&f)
 	if q.Debug() {
-		f.Fear(reason.TDXDebug, fmt.Sprintf("TD attributes 0x%x let the host look into the guest", b.attributeBits()))
+		f.Fear(reason.TDXDebug, q.debugDetail())
 	}
 	if q.level.status != StatusUpToDate {
 		f.Fear(reason.TDXTCBStatus, "the TCB level is "+q.level.status+" "+strings.Join(q.level.advisories, " "))

@@ -47,10 +47,11 @@ type Claimed struct {
 	enclaveBy []byte // r ‖ s by the PCK
 	auth      []byte // hashed with the key into the enclave's report
 	chain     []byte // PEM
+	behind    []byte // the rest of the buffer, which nobody signed
 }
 
 // Parse reads a quote. Fields are little-endian. What stands behind the signature
-// data is fill of the buffer and is not read: it is not signed either. Errors:
+// data is not read; Verify wants it to be fill of the buffer. Errors:
 // request.too_large, tdx.header, tdx.malformed.
 func Parse(raw []byte) (Claimed, error) {
 	if len(raw) > MaxQuote {
@@ -75,7 +76,15 @@ func Parse(raw []byte) (Claimed, error) {
 	if r.short {
 		return Claimed{}, reason.New(reason.TDXMalformed, "a length in the quote is not that of its field, or the quote ends early")
 	}
+	q.behind = r.rest
 	return q, nil
+}
+
+// isFill reports whether all bytes are 0, or all are 0xFF, as buffers of drivers
+// and flash leave them. Anything else would be a message that travels with a
+// genuine quote into the records.
+func isFill(b []byte) bool {
+	return len(b) == 0 || (b[0] == 0 || b[0] == 0xff) && bytes.Count(b, b[:1]) == len(b)
 }
 
 func (q *Claimed) readHeader(header []byte) error {

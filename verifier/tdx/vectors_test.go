@@ -74,3 +74,18 @@ func TestEveryFlipIsSeen(t *testing.T) {
 		}
 	}
 }
+
+// TestRealQuoteCut: of a real quote with 70 bytes of fill, everything up to the
+// signature data's end is needed, and nothing behind it.
+func TestRealQuoteCut(t *testing.T) {
+	raw, trust := vector(t, "intel-tdx/phala-tdx_quote"), realTrust(t)
+	const end = 48 + 584 + 4 + 4300
+	for n, want := range map[int]reason.Code{end - 1: reason.TDXMalformed, end: "", end + 1: "", len(raw) - 1: ""} {
+		if _, err := tdx.Verify(raw[:n], tdx.Expectation{}, trust, june); reason.Of(err) != want {
+			t.Errorf("%d of %d bytes: %v, want %q", n, len(raw), err, want)
+		}
+	}
+	if _, err := tdx.Verify(append(bytes.Clone(raw), 1), tdx.Expectation{}, trust, june); reason.Of(err) != reason.TDXMalformed {
+		t.Errorf("a byte behind the fill: %v", err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
+	"crypto/x509"
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -39,12 +40,13 @@ type Quote struct {
 //
 // Errors, in the order of the checks: request.too_large, tdx.header,
 // tdx.malformed; for the chain of the PCK tdx.untrusted, tdx.validity;
-// tdx.signature; tdx.malformed for reserved attributes; tdx.report_data;
-// tdx.collateral_missing, tdx.collateral_signature, tdx.collateral_mismatch,
-// tdx.collateral_expired, tdx.untrusted for a revoked certificate;
-// tdx.collateral_mismatch for another platform, enclave or module;
-// tdx.tcb_status for a revoked level or one that Intel does not name; and for the
-// event log those of ReplayLog.
+// tdx.signature; tdx.malformed for reserved attributes; tdx.collateral_missing,
+// tdx.collateral_signature, tdx.collateral_mismatch, tdx.collateral_expired,
+// tdx.untrusted for a revoked certificate; tdx.collateral_mismatch for another
+// platform, enclave or module; tdx.tcb_status for a revoked level or one that
+// Intel does not name, tdx.debug in place of all since tdx.collateral_missing but
+// tdx.untrusted for a debug guest; tdx.report_data; tdx.malformed for what is no fill behind the
+// quote; and for the event log those of ReplayLog.
 func Verify(raw []byte, want Expectation, trust Trust, now time.Time) (Quote, error) {
 	if len(want.EventLog) > MaxEventLog {
 		return Quote{}, errLogTooLarge(len(want.EventLog))
@@ -67,23 +69,15 @@ func Verify(raw []byte, want Expectation, trust Trust, now time.Time) (Quote, er
 	if err := q.body.checkAttributes(); err != nil {
 		return Quote{}, err
 	}
+	out := Quote{version: q.version, body: bytes.Clone(q.body), platform: p, bound: want.ReportData != nil}
+	if err := out.place(&q, chain, trust, now); err != nil {
+		return Quote{}, err
+	}
 	if want.ReportData != nil && (len(want.ReportData) == 0 || !bytes.HasPrefix(q.body.reportData(), want.ReportData)) {
 		return Quote{}, reason.Newf(reason.TDXReportData, "REPORTDATA is %x, expected %x", q.body.reportData(), want.ReportData)
 	}
-	c, err := trust.collateralFor(&p)
-	if err != nil {
-		return Quote{}, err
-	}
-	if err := c.check(chain, now); err != nil {
-		return Quote{}, err
-	}
-	l, err := c.judge(q.body, enclave(q.enclave), &p)
-	if err != nil {
-		return Quote{}, err
-	}
-	out := Quote{
-		version: q.version, body: bytes.Clone(q.body), platform: p, level: l,
-		number: min(c.tcb.Evaluation, c.qe.Evaluation), until: c.end, bound: want.ReportData != nil,
+	if !isFill(q.behind) {
+		return Quote{}, reason.New(reason.TDXMalformed, "bytes that nobody signed stand behind the quote, and they are no fill")
 	}
 	if want.EventLog != nil {
 		if out.boot, err = q.ReplayLog(want.EventLog); err != nil {
@@ -92,6 +86,33 @@ func Verify(raw []byte, want Expectation, trust Trust, now time.Time) (Quote, er
 		out.logged = true
 	}
 	return out, nil
+}
+
+// place finds the level of the platform by its collateral. Where that fails for a
+// guest that the host can look into, this is what is wrong with it: other
+// collateral, which an operator would fetch, would not make it better. A revoked
+// certificate comes before: what it signed need not be true.
+func (q *Quote) place(claimed *Claimed, chain []*x509.Certificate, trust Trust, now time.Time) error {
+	err := q.judge(claimed, chain, trust, now)
+	if err != nil && q.Debug() && reason.Of(err) != reason.TDXUntrusted {
+		return reason.Wrap(reason.TDXDebug, q.debugDetail()+"; besides, "+err.Error(), err)
+	}
+	return err
+}
+
+func (q *Quote) judge(claimed *Claimed, chain []*x509.Certificate, trust Trust, now time.Time) error {
+	c, err := trust.collateralFor(&q.platform)
+	if err != nil {
+		return err
+	}
+	if err := c.check(chain, now); err != nil {
+		return err
+	}
+	if q.level, err = c.judge(q.body, enclave(claimed.enclave), &q.platform); err != nil {
+		return err
+	}
+	q.number, q.until = min(c.tcb.Evaluation, c.qe.Evaluation), c.end
+	return nil
 }
 
 // checkSignatures verifies the quoting enclave's report under the PCK, that the

@@ -123,12 +123,32 @@ func TestCloudTDX(t *testing.T) {
 		{"row 113 QE identity of SGX", func(l *lab) { l.collateral.EditQEIdentity = replaced(`"TD_QE"`, `"QE"`) }, reason.TDXCollateralMismatch},
 		{"row 114 PCK CRL missing", func(l *lab) { l.collateral = bundle(func(b map[string]string) { delete(b, "pck_crl") }) }, reason.TDXCollateralMissing},
 		{"row 114 root CRL missing", func(l *lab) { l.collateral = bundle(func(b map[string]string) { delete(b, "root_ca_crl") }) }, reason.TDXCollateralMissing},
+		{"row 114 signature of the TCB info missing", func(l *lab) {
+			l.collateral = bundle(func(b map[string]string) { delete(b, "tcb_info_signature") })
+		}, reason.TDXCollateralMissing},
+		{"row 114 signature of the QE identity missing", func(l *lab) {
+			l.collateral = bundle(func(b map[string]string) { delete(b, "qe_identity_signature") })
+		}, reason.TDXCollateralMissing},
 		{"row 114 no collateral", func(l *lab) { l.none = true }, reason.TDXCollateralMissing},
 		{"row 114 another family's collateral only", func(l *lab) { l.name = "00806f050000" }, reason.TDXCollateralMissing},
 		{"row 115 collateral expired", func(l *lab) { l.now = noon.AddDate(0, 0, 31) }, reason.TDXCollateralExpired},
 		{"row 115 collateral not yet issued", func(l *lab) { l.now = noon.AddDate(0, 0, -2) }, reason.TDXCollateralExpired},
 		{"row 116 below every level", func(l *lab) { l.quote.EditBody = func(b []byte) { b[2] = 1 } }, reason.TDXTCBStatus},
 		{"another REPORTDATA", func(l *lab) { l.quote.ReportData[63] = 1 }, reason.TDXReportData},
+		{"another REPORTDATA, no collateral", func(l *lab) { l.quote.ReportData[63], l.none = 1, true }, reason.TDXCollateralMissing},
+		{"another REPORTDATA, collateral expired", func(l *lab) { l.quote.ReportData[63], l.now = 1, noon.AddDate(0, 0, 31) }, reason.TDXCollateralExpired},
+		{"another REPORTDATA, below every level", func(l *lab) {
+			l.quote.ReportData[63], l.quote.EditBody = 1, func(b []byte) { b[2] = 1 }
+		}, reason.TDXTCBStatus},
+		{"row 103 debug guest, no collateral", func(l *lab) { l.quote.Debug, l.none = true, true }, reason.TDXDebug},
+		{"row 103 debug guest, collateral expired", func(l *lab) { l.quote.Debug, l.now = true, noon.AddDate(0, 0, 31) }, reason.TDXDebug},
+		{"row 103 debug guest, below every level", func(l *lab) {
+			l.quote.EditBody = func(b []byte) { b[2], b[120] = 1, 1 }
+		}, reason.TDXDebug},
+		{"row 103 debug guest, PCK revoked", func(l *lab) { l.quote.Debug, l.collateral.RevokePCK = true, true }, reason.TDXUntrusted},
+		{"row 103 debug guest, signature flipped", func(l *lab) {
+			l.quote.Debug, l.none, l.raw = true, true, set(48+328, 0xff)
+		}, reason.TDXSignature},
 		{"an empty expectation", func(l *lab) { l.want.ReportData = []byte{} }, reason.TDXReportData},
 		{"an expectation that is too long", func(l *lab) { l.want.ReportData = make([]byte, 65) }, reason.TDXReportData},
 	} {
@@ -146,6 +166,10 @@ func TestQuoteForm(t *testing.T) {
 		{"version 5 cut before the body", func(l *lab) { l.quote.Version, l.raw = 5, func(b []byte) []byte { return b[:53] } }, reason.TDXMalformed},
 		{"version 5 called 4", func(l *lab) { l.quote.Version, l.raw = 5, set(0, 4) }, reason.TDXMalformed},
 		{"fill behind", func(l *lab) { l.raw = func(b []byte) []byte { return append(b, make([]byte, 3000)...) } }, ""},
+		{"fill of ones behind", func(l *lab) { l.raw = func(b []byte) []byte { return append(b, bytes.Repeat([]byte{0xff}, 3000)...) } }, ""},
+		{"a message behind", func(l *lab) { l.raw = func(b []byte) []byte { return append(b, "message"...) } }, reason.TDXMalformed},
+		{"one byte in the fill", func(l *lab) { l.raw = func(b []byte) []byte { return append(append(b, make([]byte, 70)...), 1) } }, reason.TDXMalformed},
+		{"fill of two kinds", func(l *lab) { l.raw = func(b []byte) []byte { return append(b, 0, 0xff) } }, reason.TDXMalformed},
 		{"too large", func(l *lab) { l.raw = func(b []byte) []byte { return append(b, make([]byte, tdx.MaxQuote)...) } }, reason.RequestTooLarge},
 		{"no auth data", func(l *lab) { l.quote.Auth = []byte{} }, ""},
 		{"auth data longer than the rest", func(l *lab) { l.raw = set(632+4+128+6+448, 0xff, 0xff) }, reason.TDXMalformed},
