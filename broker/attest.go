@@ -63,7 +63,7 @@ func (b *Broker) Attest(ctx context.Context, c Caller, req api.AttestRequest) (a
 	}
 	// From here on the author is known, and bounded by who it is: without that one
 	// host could fill a history that cannot be deleted.
-	if !b.nodes.allow(a.challenge.Node, now) {
+	if !b.nodes.allow(a.rateOf(), now) {
 		return api.AttestResponse{}, reason.New(reason.RequestRateLimited, "too many attestations of this node; renew at renew_at")
 	}
 	if err := b.compareCheckpoint(ctx, req.Checkpoint); err != nil {
@@ -80,6 +80,15 @@ func (b *Broker) Attest(ctx context.Context, c Caller, req api.AttestRequest) (a
 		return api.AttestResponse{}, b.refuse(ctx, a)
 	}
 	return b.issue(ctx, a)
+}
+
+// rateOf is whose rate an attestation counts against: who brings the documents of a
+// machine with another key must not use up what the machine has.
+func (a *attempt) rateOf() ledger.NodeID {
+	if a.foreign() {
+		return ledger.NodeID(hexText(a.challenge.AKName))
+	}
+	return a.challenge.Node
 }
 
 // canIssue is the signer's pulse: no evidence is judged while nothing could be
@@ -323,6 +332,10 @@ func (b *Broker) refuse(ctx context.Context, a *attempt) error {
 		return b.turnAway(&api.Refusal{Reasons: a.verdict.reasons, Stranger: true})
 	}
 	key := refusalKey{hour: a.now.UTC().Truncate(time.Hour), code: first, node: a.challenge.Node}
+	if a.foreign() {
+		b.refusals.add(key)
+		return refusal
+	}
 	changes := a.snap.Found && (a.snap.State.Verdict == ledger.VerdictAllow || a.snap.Node.Status != a.verdict.node.Status)
 	if !b.refusals.full(key) && !changes {
 		b.refusals.add(key)

@@ -47,9 +47,12 @@ func (b *Broker) decide(ctx context.Context, a *attempt) error {
 		v.deny(revoked(v.node))
 	}
 	if len(v.reasons) > 0 {
+		a.settleRefused()
 		return nil
 	}
-	b.judgeLineage(a)
+	if !a.foreign() { // a new key knows no attestation before
+		b.judgeLineage(a)
+	}
 	refusals := a.appraisal.Refusals()
 	v.reasons = append(v.reasons, refusals...)
 	// Policy sees only evidence that passed every check of the verifier.
@@ -62,7 +65,7 @@ func (b *Broker) decide(ctx context.Context, a *attempt) error {
 			Rebooted:   v.rebooted(),
 			Announced:  a.now.Before(a.snap.State.RebootUntil),
 
-			FirstContact: a.challenge.Enrol != nil,
+			FirstContact: a.foreign(),
 		})
 		v.reasons = append(v.reasons, v.policy.Reasons...)
 	}
@@ -70,6 +73,7 @@ func (b *Broker) decide(ctx context.Context, a *attempt) error {
 	if !v.allow && len(v.reasons) == 0 {
 		v.deny(reason.New(reason.PolicyNoZone, "no zone was earned"))
 	}
+	a.settleRefused()
 	return nil
 }
 
@@ -117,7 +121,7 @@ func statusRefusal(s ledger.Status) *reason.Error {
 // one, or a known one with another AK, which activation proved to live in the
 // same TPM.
 func (b *Broker) settleNode(ctx context.Context, a *attempt) error {
-	if a.snap.Found && !ledger.NamedByEK(a.snap.Node) || a.challenge.Enrol != nil && a.challenge.Enrol.Document {
+	if a.byDocuments() {
 		return b.settleDocument(ctx, a)
 	}
 	v, c, e := &a.verdict, a.challenge, a.req.TPM2

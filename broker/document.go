@@ -51,6 +51,9 @@ func (b *Broker) challengeAgent(ctx context.Context, req api.ChallengeRequest, p
 	}
 	c := challenge{Purpose: verifier.PurposeEnrol, Format: req.Format, AKName: name, Enrol: seal}
 	if snap.Found {
+		if err := fitsNode(req.Format, snap.Node); err != nil {
+			return api.Challenge{}, err
+		}
 		c.Node, c.Version = snap.Node.ID, snap.State.Version
 	}
 	token, err := b.sealFresh(&c, p, policy.Node{Groups: seal.Groups, AdmittedBy: seal.Admitted}, tokenTTLEnrol)
@@ -144,36 +147,74 @@ func (b *Broker) resolve(ctx context.Context, a *attempt) error {
 		}
 	}
 	a.snap, c.Node, c.Version = snap, id, snap.State.Version
+	return b.judgeWithBaseline(ctx, a)
+}
+
+// judgeWithBaseline judges a quote again once the machine is known that it is of:
+// with another AK of the same TPM a host could else leave its clock, firmware and
+// measurement list behind.
+func (b *Broker) judgeWithBaseline(ctx context.Context, a *attempt) error {
+	if !a.snap.Found || !verifier.Quotes(a.challenge.Format) {
+		return nil
+	}
+	want, err := b.expectation(ctx, a)
+	if err != nil || want.Baseline == nil {
+		return err
+	}
+	a.want = want
+	// Its refusals are findings of the appraisal.
+	a.appraisal, _ = verifier.Appraise(a.evidence, want, a.trust.Trust, a.now)
 	return nil
 }
 
-// settleDocument works out the node of an attempt that documents name, as this
-// record will leave it.
+// byDocuments reports whether documents name the node of an attempt.
+func (a *attempt) byDocuments() bool {
+	return a.snap.Found && !ledger.NamedByEK(a.snap.Node) || a.challenge.Enrol != nil && a.challenge.Enrol.Document
+}
+
+// foreign reports whether who asks holds another key than the node has, or asks for
+// a machine that has no node yet. What is refused of them moves nothing of the node:
+// whoever can fetch one document of a machine could else take its key away, freeze
+// it, or fill its history.
+func (a *attempt) foreign() bool {
+	return a.byDocuments() && (!a.snap.Found || !bytes.Equal(a.snap.Node.AKName, a.challenge.AKName))
+}
+
+// settleDocument works out the node of an attempt that documents name, as an
+// acceptance will leave it; what is refused leaves it as it was (settleRefused).
 func (b *Broker) settleDocument(ctx context.Context, a *attempt) error {
 	v := &a.verdict
-	m := a.machine()
-	v.node, v.admitted = a.snap.Node, true
-	if !a.snap.Found {
+	v.node, v.admitted, v.newNode = a.snap.Node, true, !a.snap.Found
+	if v.newNode {
 		if a.challenge.Enrol == nil {
 			return reason.New(reason.NodeNotAdmitted, "the node is gone; enrol again")
 		}
-		v.newNode, v.rowDirty = true, true
+		m := a.machine()
 		v.node = ledger.Node{
 			ID: a.challenge.Node, RootKind: m.Kind, RootHash: m.Hash(), AKPublic: a.agentPublic(), AKName: a.challenge.AKName,
 			Groups: []string{}, Status: ledger.StatusActive, AKApproved: true, CreatedAt: a.now.UTC().Truncate(time.Microsecond),
 		}
-		if err := v.node.SetMachine(m, a.appraisal.Launched()); err != nil {
-			return err
-		}
-		return b.admitDocument(ctx, a)
 	}
-	if len(v.reasons) > 0 || len(a.appraisal.Refusals()) > 0 {
-		return nil // evidence that was refused moves nothing
+	if len(v.reasons) > 0 || len(a.appraisal.Refusals()) > 0 || statusRefusal(v.node.Status) != nil {
+		return nil // evidence that was refused says nothing, and a disabled node learns nothing of it
 	}
-	if err := b.settleKey(a); err != nil {
+	if err := a.settleKey(); err != nil {
 		return err
 	}
-	return b.keepAdmitted(ctx, a)
+	return b.settleAdmission(ctx, a)
+}
+
+// settleRefused takes back what an acceptance would have changed of the node, but
+// for a status that its own key earned it.
+func (a *attempt) settleRefused() {
+	v := &a.verdict
+	if v.allow || !a.byDocuments() || v.newNode {
+		return
+	}
+	status := v.node.Status
+	v.node = a.snap.Node
+	v.node.Status = status
+	v.rowDirty = status != a.snap.Node.Status
 }
 
 func (a *attempt) agentPublic() []byte {
@@ -183,116 +224,140 @@ func (a *attempt) agentPublic() []byte {
 	return a.req.Agent.Public
 }
 
-// settleKey compares key and launch with what the machine was first used with. A
-// bearer document is anybody's who once read it, so the first key keeps it until
-// an operator approves the node or the machine was started anew; a document that
-// was made for this challenge and key is as good as that of an AK.
-func (b *Broker) settleKey(a *attempt) error {
+// strength is how the evidence that names the node binds its key: by which format,
+// and how firmly. A quote binds it whatever the document beside it is alone.
+func (a *attempt) strength() (format, class string) {
+	format, class = a.challenge.Format, verifier.ClassC
+	if docs := a.appraisal.Documents(); len(docs) > 0 && docs[0].NonceBound {
+		class = docs[0].Class
+	}
+	if verifier.Quoted(format) {
+		class = verifier.ClassA
+	}
+	return format, class
+}
+
+// settleKey compares key and launch with what the machine was last accepted with. A
+// bearer document is anybody's who once read it, and a token anybody's who runs a
+// process on the host, so another key needs the same evidence as the one before, or
+// stronger; of bearer evidence it needs a later start of the machine. An operator
+// releases a node from its key (node approve --release-key).
+func (a *attempt) settleKey() error {
 	v := &a.verdict
-	known, launched := v.node.Launched(), a.appraisal.Launched()
-	if launched.Before(known) && !launched.IsZero() {
+	format, class := a.strength()
+	was := v.node.Binding()
+	launched := a.appraisal.Launched()
+	if !launched.IsZero() && launched.Before(was.Launched) {
 		v.deny(reason.New(reason.NodeIdentityConflict, "the document is of an earlier start of the machine than the last accepted one"))
 		return nil
 	}
-	anew := launched.After(known)
-	if !slices.Equal(v.node.AKName, a.challenge.AKName) {
-		if a.bearer() && !anew && !a.snap.State.Rebaseline {
-			v.deny(reason.New(reason.NodeIdentityConflict, "this machine was first used with another agent key; an operator releases it (zonebroker node approve), or a new start of the machine does"))
+	anew := launched.After(was.Launched)
+	if !v.newNode && !bytes.Equal(v.node.AKName, a.challenge.AKName) {
+		if !ledger.Released(v.node) && (class > was.Class || class == was.Class && format != was.Format || class == verifier.ClassC && !anew) {
+			v.deny(reason.New(reason.NodeIdentityConflict, "this machine is bound to another key by evidence that this is not as good as; an operator releases it (zonebroker node approve --release-key)"))
 			return nil
 		}
 		v.node.AKName, v.node.AKPublic, v.node.AKApproved, v.rowDirty = a.challenge.AKName, a.agentPublic(), false, true
 		v.events = append(v.events, string(reason.NodeAKChanged))
+		was = ledger.Binding{}
 	}
-	if !anew {
+	if v.newNode || v.rowDirty || anew || class < was.Class {
+		v.rowDirty = true
+		return v.node.SetMachine(a.machine(), ledger.Binding{Format: format, Class: class, Launched: launched})
+	}
+	return nil
+}
+
+// settleAdmission answers "is this host ours?" anew at each attestation: the machine
+// may have moved to a project that is not ours, or the admission have ended. By the
+// machine's own hash an operator means this one; then by owner; a chain of
+// certificates alone admits nobody.
+func (b *Broker) settleAdmission(ctx context.Context, a *attempt) error {
+	v := &a.verdict
+	if len(v.reasons) > 0 {
 		return nil
 	}
-	v.rowDirty = true
-	return v.node.SetMachine(a.machine(), launched)
-}
-
-// bearer reports whether the document that names the node would say the same to
-// anybody who holds it.
-func (a *attempt) bearer() bool {
-	docs := a.appraisal.Documents()
-	return !verifier.Quoted(a.challenge.Format) && (len(docs) == 0 || !docs[0].NonceBound)
-}
-
-// admitDocument answers "is this host ours?" for a new node: by its own hash, by a
-// join token, by the account, project or key that its document proved, from the
-// narrowest to the widest. A chain of certificates alone admits nobody.
-func (b *Broker) admitDocument(ctx context.Context, a *attempt) error {
-	v, seal := &a.verdict, a.challenge.Enrol
-	adm, err := b.admission(ctx, v.node.RootHash)
+	own, err := b.admissionFor(ctx, a, v.node.RootHash)
 	if err != nil {
 		return err
 	}
-	if adm != nil {
-		if adm.Revoked {
-			v.admitted = false
-			v.deny(reason.New(reason.NodeNotAdmitted, "this machine was admitted once and is revoked"))
-			return nil
+	if own != nil {
+		if own.Revoked {
+			return a.notOurs("this machine was admitted once and is revoked")
 		}
-		v.admit(adm.Kind, adm.ID, adm.Machine, adm.Groups)
+		v.admit(own.Kind, own.ID, own.Machine, own.Groups)
 		return nil
 	}
-	if seal.JoinToken != uuid.Nil {
-		v.admit(ledger.AdmitJoinToken, seal.JoinToken, seal.Machine, seal.Groups)
-		return nil
-	}
-	if adm, err = b.ownerAdmission(ctx, a); err != nil {
+	owner, revoked, err := b.ownerAdmission(ctx, a)
+	if err != nil {
 		return err
 	}
+	seal := a.challenge.Enrol
 	switch {
-	case adm != nil:
-		v.admit(ledger.AdmitOwner, adm.ID, "", adm.Groups)
+	case revoked:
+		return a.notOurs("an account, project or key that the document proves was admitted once and is revoked")
+	case v.newNode && seal != nil && seal.JoinToken != uuid.Nil:
+		v.admit(ledger.AdmitJoinToken, seal.JoinToken, seal.Machine, seal.Groups)
+	case !v.newNode && v.node.AdmittedBy == ledger.AdmitJoinToken: // it was good for this machine, once
+	case owner != nil:
+		v.admit(ledger.AdmitOwner, owner.ID, "", owner.Groups)
 	case a.policy.set.AnyGenuine() && a.appraisal.Genuine():
 		v.admit(ledger.AdmitAnyGenuine, uuid.Nil, "", nil)
-	default:
+	case v.newNode:
 		v.admitted = false
 		v.deny(b.pendDocument(a))
+	default:
+		return a.notOurs("nothing admits this machine any more")
 	}
+	return nil
+}
+
+// notOurs refuses a machine by an admission that ended.
+func (a *attempt) notOurs(why string) error {
+	a.verdict.admitted = a.snap.Found
+	a.verdict.deny(reason.New(reason.NodeNotAdmitted, why))
 	return nil
 }
 
 func (v *verdict) admit(kind string, id uuid.UUID, machine string, groups []string) {
-	v.node.AdmittedBy, v.node.Admission, v.node.Machine, v.node.Groups = kind, id, machine, nonNil(groups)
+	n := &v.node
+	if n.AdmittedBy == kind && n.Admission == id && n.Machine == machine && slices.Equal(nonNil(n.Groups), nonNil(groups)) {
+		return
+	}
+	n.AdmittedBy, n.Admission, n.Machine, n.Groups, v.rowDirty = kind, id, machine, nonNil(groups), true
+}
+
+// admissionFor looks an admission up: at first contact the database is asked where
+// the mirror has none, for a known node the mirror, which is a second old, is enough.
+func (b *Broker) admissionFor(ctx context.Context, a *attempt, hash [32]byte) (*ledger.Admission, error) {
+	if a.challenge.Enrol == nil {
+		return b.admissions.cached(hash), nil
+	}
+	return b.admission(ctx, hash)
 }
 
 // ownerAdmission looks the proved owners up, the narrowest first; nil where none is
-// admitted. Only the document that names the node counts: who else's project one
-// beside it belongs to says nothing about this machine.
-func (b *Broker) ownerAdmission(ctx context.Context, a *attempt) (*ledger.Admission, error) {
+// admitted. One that was revoked refuses, whatever admits beside it: an image that is
+// not to run is not to run in an account that is ours either. Only the document that
+// names the node counts: who else's project one beside it belongs to says nothing
+// about this machine.
+func (b *Broker) ownerAdmission(ctx context.Context, a *attempt) (found *ledger.Admission, revoked bool, err error) {
 	docs := a.appraisal.Documents()
 	if len(docs) == 0 || docs[0].Format != a.challenge.Format {
-		return nil, nil
+		return nil, false, nil
 	}
 	for _, o := range slices.Backward(docs[0].Owners) {
-		adm, err := b.admission(ctx, o.Hash())
-		if err != nil || adm != nil && !adm.Revoked && adm.Kind == ledger.AdmitOwner {
-			return adm, err
+		adm, err := b.admissionFor(ctx, a, o.Hash())
+		switch {
+		case err != nil:
+			return nil, false, err
+		case adm != nil && adm.Revoked:
+			return nil, true, nil
+		case adm != nil && adm.Kind == ledger.AdmitOwner && found == nil:
+			found = adm
 		}
 	}
-	return nil, nil
-}
-
-// keepAdmitted asks again for a known node: the machine may have moved to a project
-// that is not ours, or the admission have ended.
-func (b *Broker) keepAdmitted(ctx context.Context, a *attempt) error {
-	v := &a.verdict
-	if v.node.AdmittedBy != ledger.AdmitOwner || len(v.reasons) > 0 {
-		return nil
-	}
-	adm, err := b.ownerAdmission(ctx, a)
-	switch {
-	case err != nil:
-		return err
-	case adm == nil:
-		v.deny(reason.New(reason.NodeNotAdmitted, "no account, project or key that the document proves is admitted any more"))
-	case adm.ID != v.node.Admission || !slices.Equal(nonNil(adm.Groups), nonNil(v.node.Groups)):
-		v.admit(ledger.AdmitOwner, adm.ID, v.node.Machine, adm.Groups)
-		v.rowDirty = true
-	}
-	return nil
+	return found, false, nil
 }
 
 // pendDocument puts an unknown machine on the pending list where a zone takes an

@@ -186,6 +186,7 @@ func (c *clouds) instance(account string, pending time.Time) *docHost {
 }
 
 func (c *clouds) vm(project string) *docHost {
+	c.wait(time.Second)
 	engine := documenttest.GCEInstance().With(documenttest.Claims{"project_id": project})
 	return c.newDocHost(verifier.FormatGCEIdentity, map[string]collect{
 		verifier.FormatGCEIdentity: func(bound, _ [32]byte, now time.Time) verifier.Item {
@@ -238,7 +239,7 @@ func TestCloudRowsOfTheBroker(t *testing.T) {
 		"row 54 released by an operator": func(c *clouds) error {
 			began := c.now()
 			node := c.instance("123456789012", began).enrol().Node
-			_, err := c.b.Approve(c.t.Context(), operator, node, api.ApproveRequest{})
+			_, err := c.b.Approve(c.t.Context(), operator, node, api.ApproveRequest{ReleaseKey: true})
 			c.must(err)
 			_, err = c.instance("123456789012", began).tryEnrol()
 			return err

@@ -172,14 +172,36 @@ func (b *Broker) Approve(ctx context.Context, c Caller, subject string, req api.
 	if req.Machine != "" || len(req.Groups) > 0 {
 		return api.Approval{}, reason.New(reason.RequestMalformed, "a known node keeps its machine and groups; admit its EK again to change them")
 	}
+	if req.ReleaseKey {
+		if err := b.releasable(ctx, subject); err != nil {
+			return api.Approval{}, err
+		}
+	}
+	release, err := ledger.NewRecordID(b.cfg.Now(), b.cfg.Rand)
+	if err != nil {
+		return api.Approval{}, err
+	}
 	node, err := b.changeNode(ctx, c, subject, ledger.Grant{Type: ledger.TypeNodeApproved, Note: req.Note}, func(s *ledger.Snapshot) {
 		s.Node.Status, s.Node.AKApproved = ledger.StatusActive, true
 		s.State.Rebaseline = true
+		if req.ReleaseKey {
+			s.Node.Release(release)
+		}
 	})
 	if err != nil {
 		return api.Approval{}, err
 	}
 	return api.Approval{Node: &node}, nil
+}
+
+// releasable refuses to take the key from a node that has it by its EK: there
+// activation says which key is the TPM's.
+func (b *Broker) releasable(ctx context.Context, node string) error {
+	snap, err := b.cfg.Store.NodeByID(ctx, ledger.NodeID(node))
+	if err == nil && snap.Found && (ledger.NamedByEK(snap.Node) || snap.Node.RootKind == document.MachineKey) {
+		return reason.New(reason.RequestMalformed, "/release_key: the node is named by its EK or by the key itself; only documents about a machine leave room for another key")
+	}
+	return err
 }
 
 // Disable ends a node: its requests are refused from the next one on; its SVIDs

@@ -40,13 +40,23 @@ func TestTrustDataVersion(t *testing.T) {
 	for name, change := range map[string]func(*verifier.TrustObject){
 		"name":    func(o *verifier.TrustObject) { o.Name = "other" },
 		"content": func(o *verifier.TrustObject) { o.Raw = []byte(" " + someIssuer) },
-		"kind":    func(o *verifier.TrustObject) { o.Kind = verifier.TrustNVIDIARIM },
 	} {
 		changed := slices.Clone(files)
 		change(&changed[slices.IndexFunc(changed, func(o verifier.TrustObject) bool { return o.Kind == verifier.TrustJWKS })])
 		if other, err := broker.NewTrustData(changed); err != nil || other.Digest == first.Digest {
 			t.Errorf("%s: the digest stays (%v)", name, err)
 		}
+	}
+	roots := func(kind string) [32]byte {
+		t.Helper()
+		d, err := broker.NewTrustData(append(slices.Clone(files), verifier.TrustObject{Kind: kind, Name: "ca", Raw: pem}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Digest
+	}
+	if roots(verifier.TrustX509PoP) == roots(verifier.TrustAzureIMDS) {
+		t.Error("the same certificate trusted for something else has the same digest")
 	}
 	for name, bad := range map[string]verifier.TrustObject{
 		"roots":  {Kind: broker.TrustEKRoot, Name: "b.pem", Raw: []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")},

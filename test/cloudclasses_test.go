@@ -215,7 +215,7 @@ func TestBearerDocumentStaysWithItsFirstKey(t *testing.T) {
 	wantCode(t, err, reason.NodeIdentityConflict)
 
 	// An operator releases it.
-	p.ctl(t, nil, "node", "approve", first.Node)
+	p.ctl(t, nil, "node", "approve", first.Node, "--release-key")
 	released := newCloudHost(t, verifier.FormatEC2IID, at(i.Pending.Add(time.Minute)))
 	if _, err = released.attest(p); err != nil {
 		t.Errorf("released: %v", err)

@@ -33,6 +33,9 @@ type ApproveRequest struct {
 	Machine string   `json:"machine,omitempty"`
 	Groups  []string `json:"groups,omitempty"`
 	Note    string   `json:"note,omitempty"`
+	// ReleaseKey takes the key from a node that documents name: the next one whose
+	// evidence is accepted gets it.
+	ReleaseKey bool `json:"release_key,omitempty"`
 }
 
 // DisableRequest disables a node.

@@ -1,10 +1,13 @@
 package ledger
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/zonebroker/zonebroker/verifier/document"
 )
@@ -20,15 +23,24 @@ func NamedByEK(n Node) bool { return n.RootKind == RootEK }
 type machineRow struct {
 	Kind     string `json:"kind"`
 	Name     string `json:"name"`
+	Format   string `json:"format"` // of the evidence that bound the key
+	Class    string `json:"class"`
 	Launched int64  `json:"launched,omitempty"` // Unix s
 }
 
-// SetMachine keeps what names the node, and when it was started (zero where nothing
-// says so).
-func (n *Node) SetMachine(m document.Machine, launched time.Time) error {
-	row := machineRow{Kind: m.Kind, Name: m.Name}
-	if !launched.IsZero() {
-		row.Launched = launched.Unix()
+// Binding is the evidence by which a node that documents name got its key.
+type Binding struct {
+	Format, Class string
+	// Launched is when the machine was started that it was about; zero where nothing
+	// said so.
+	Launched time.Time
+}
+
+// SetMachine keeps what names the node, and by what its key is bound to it.
+func (n *Node) SetMachine(m document.Machine, by Binding) error {
+	row := machineRow{Kind: m.Kind, Name: m.Name, Format: by.Format, Class: by.Class}
+	if !by.Launched.IsZero() {
+		row.Launched = by.Launched.Unix()
 	}
 	raw, err := Canonical(row)
 	if err != nil {
@@ -53,14 +65,28 @@ func (n *Node) DocumentMachine() document.Machine {
 	return document.Machine{Kind: row.Kind, Name: row.Name}
 }
 
-// Launched returns when the machine was started that the documents of the last
-// accepted attestation were about; zero where nothing says so.
-func (n *Node) Launched() time.Time {
-	if at := n.machineRow().Launched; at != 0 {
-		return time.Unix(at, 0).UTC()
+// Binding returns what SetMachine kept of the key; zero where the EK names the node.
+func (n *Node) Binding() Binding {
+	row := n.machineRow()
+	out := Binding{Format: row.Format, Class: row.Class}
+	if row.Launched != 0 {
+		out.Launched = time.Unix(row.Launched, 0).UTC()
 	}
-	return time.Time{}
+	return out
 }
+
+// released begins the name of a key that nobody has.
+const released = "released "
+
+// Release takes the key from a node that documents name, for good: the next one whose
+// evidence is accepted gets it. id is new.
+func (n *Node) Release(id uuid.UUID) {
+	n.AKName, n.AKPublic = append([]byte(released), id[:]...), []byte{}
+}
+
+// Released reports whether an operator took the key from the node and nobody has it
+// since.
+func Released(n Node) bool { return bytes.HasPrefix(n.AKName, []byte(released)) }
 
 // Proved returns the machine that documents proved, as kind and name; "" where the
 // machine showed an EK, which proves nothing before it is activated.

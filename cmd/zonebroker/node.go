@@ -174,7 +174,11 @@ func nodeApproveCmd() *cobra.Command {
 		Short: "Approve a pending machine, or a node that waits",
 		Long: `Approve with a hash admits a machine of the pending list. Approve with a
 node lets it go on after a TPM clear, a suspected copy, another AK or a disable;
-what it quotes next becomes its new baseline.`,
+what it quotes next becomes its new baseline.
+
+--release-key takes the key from a node that documents name, an instance that was
+built anew for example: the next host whose evidence of that machine is accepted
+gets the node. Do it while you know who comes next.`,
 		Example: `  zonebroker node approve 4f1d…e0 --machine rack7-n1 --group rack-7
   zonebroker node approve abcdefghijklmnopqrstuvwxyz --note "board replaced, ticket 4711"`,
 		Args: cobra.ExactArgs(1),
@@ -182,12 +186,13 @@ what it quotes next becomes its new baseline.`,
 	server, output := serverFlag(cmd), outputFlag(cmd)
 	machine, groups := labelFlags(cmd)
 	note := cmd.Flags().String("note", "", "why, for the history")
+	release := cmd.Flags().Bool("release-key", false, "of a node that documents name: its key ends, the next one accepted gets it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := newAdminClient(*server)
 		if err != nil {
 			return err
 		}
-		req := api.ApproveRequest{Machine: *machine, Groups: *groups, Note: *note}
+		req := api.ApproveRequest{Machine: *machine, Groups: *groups, Note: *note, ReleaseKey: *release}
 		if err := req.Validate(); err != nil {
 			return usageError{err.Error()}
 		}
