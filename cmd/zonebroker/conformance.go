@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -25,10 +26,10 @@ MANIFEST.tsv of the folder states. It prints a line for each case that differs
 and totals by kind and verdict, and exits 3 when any differs; kinds that nothing
 here can judge differ too. It needs no broker, and reads nothing outside DIR.
 
-MANIFEST.tsv has a line for each case: path, kind (quote, certify, attest,
-eventlog, ima, ekcert, akcert, platcert), verdict (accept, reject, support), code,
-and context, which is what the evidence has to match (key=value joined by
-semicolons). docs/evidence/vectors.md describes it.
+MANIFEST.tsv has a line for each case: path, kind, verdict (accept, reject,
+support), code, and context, which is what the evidence has to match (key=value
+joined by semicolons). docs/evidence/vectors.md describes it. The kinds are
+` + kindList(80) + `.
 
 Differences that are meant stand in a file of overrides (path, context, wanted,
 ours, reason; tab-separated), which --overrides names.`,
@@ -49,6 +50,26 @@ ours, reason; tab-separated), which --overrides names.`,
 		return differing(cmd.ErrOrStderr(), report)
 	}
 	return cmd
+}
+
+// kindList lists the kinds that are judged, in lines of at most width.
+func kindList(width int) string {
+	var out strings.Builder
+	column := 0
+	for i, kind := range conformance.Kinds() {
+		switch {
+		case i == 0:
+		case column+len(", ")+len(kind) >= width:
+			out.WriteString(",\n")
+			column = 0
+		default:
+			out.WriteString(", ")
+			column += len(", ")
+		}
+		out.WriteString(kind)
+		column += len(kind)
+	}
+	return out.String()
 }
 
 // runConformance opens the folder so that nothing in it, links included, leads

@@ -83,8 +83,19 @@ func (c *testcase) confidential() (confidential, error) {
 	if got.signature, err = c.companion("sig"); err != nil {
 		return got, err
 	}
+	if _, err := c.choice("sigformat", "", "raw"); err != nil { // the length tells
+		return got, err
+	}
 	got.signature = azureSignature(got.signature)
-	values, given, err := c.pcrs(tpm2.BankSHA256, signedMask(got.quote))
+	bank, err := c.bank()
+	if err != nil {
+		return got, err
+	}
+	asked, err := c.selection(said(got.quote))
+	if err != nil {
+		return got, err
+	}
+	values, given, err := c.pcrs(bank, asked)
 	if given {
 		got.pcrs = values
 	}
@@ -101,30 +112,40 @@ func azureSignature(sig []byte) []byte {
 	return sig
 }
 
-func signedMask(quote []byte) tpm2.Selection {
+// said returns what a quote says itself, nil where it is none.
+func said(quote []byte) *tpm2.Structure {
 	s, err := tpm2.ReadAttest(quote, tpm2.KindQuote)
 	if err != nil {
-		return signedSelection(nil)
+		return nil
 	}
-	return signedSelection(&s)
+	return &s
 }
 
-// judgeVTPM judges the quote under the key of the runtime data.
+// judgeVTPM judges the quote under the key of the runtime data, as kind quote does.
 func (c *testcase) judgeVTPM(got *confidential, ak []byte) error {
 	ev := tpm2.Evidence{AKKey: ak, Attest: got.quote, Signature: got.signature, PCRs: got.pcrs}
-	ctx := tpm2.Context{Selection: signedMask(got.quote), AnySigner: true, WithoutValues: got.pcrs == nil}
+	ctx := tpm2.Context{AnySigner: true, WithoutValues: got.pcrs == nil}
+	s := said(got.quote)
+	var err error
+	if ctx.Bank, err = c.bank(); err != nil {
+		return err
+	}
+	if ctx.Selection, err = c.selection(s); err != nil {
+		return err
+	}
 	dropUnquoted(ev.PCRs, ctx.Selection)
 	want, given, err := c.bound("qualifying", "nonce", "report_data")
 	if err != nil {
 		return err
 	}
-	if ctx.Qualifying = want; !given {
-		if s, err := tpm2.ReadAttest(got.quote, tpm2.KindQuote); err == nil {
-			ctx.Qualifying = s.ExtraData
-		}
+	if ctx.Qualifying = want; !given && s != nil {
+		ctx.Qualifying = s.ExtraData
 	}
-	_, _, err = tpm2.Verify(ev, ctx)
-	return err
+	quote, _, err := tpm2.Verify(ev, ctx)
+	if err != nil {
+		return err
+	}
+	return c.judgeLog(quote)
 }
 
 // octets are bytes as Trustee's evidence writes them: a list of numbers, hex, or

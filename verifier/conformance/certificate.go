@@ -93,7 +93,25 @@ func judgeAKCertificateRow(c *testcase) (facts, error) {
 			return nil, bad("ak has to be a public key in PEM or DER here")
 		}
 	}
-	return c.akCertificate(der, chain, key)
+	got, err := c.akCertificate(der, chain, key)
+	if err == nil && c.row.Verdict == Reject {
+		err = c.admitted(got)
+	}
+	return got, err
+}
+
+// admitted judges the instance that a certificate names where the row wants a
+// refusal: what an accepted row states as facts is then what was admitted.
+func (c *testcase) admitted(got facts) error {
+	if want := c.get("project"); want != "" && want != got["project"] {
+		return reason.New(reason.NodeNotAdmitted, "another project than the admitted one")
+	}
+	for _, key := range []string{"zone", "instance_id", "instance_name"} {
+		if want := c.get(key); want != "" && want != got[key] {
+			return reason.New(reason.GCEAKCertInstance, "the certificate names another instance")
+		}
+	}
+	return nil
 }
 
 // judgeAKCertificate judges the certificate that the AK of a quote was given as.

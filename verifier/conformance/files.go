@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,18 +18,47 @@ import (
 // maxFile bounds every file of a folder of vectors, in bytes.
 const maxFile = 32 << 20
 
-// testcase is a row with its folder.
+// testcase is a row with its folder, and with the keys of its context that were
+// read.
 type testcase struct {
-	dir fs.FS
-	row *Row
+	dir  fs.FS
+	row  *Row
+	read map[string]bool
 }
 
 // get returns a value of the context, "" where it has none.
-func (c *testcase) get(key string) string { return c.row.context[key] }
+func (c *testcase) get(key string) string {
+	c.read[key] = true
+	return c.row.context[key]
+}
 
+// has reports whether the context has a key; to ask is not to read it.
 func (c *testcase) has(key string) bool {
 	_, ok := c.row.context[key]
-	return ok
+	return ok && !c.none(key)
+}
+
+// trusted are the keys that name what is trusted or vouched for, of which a row may
+// say that there is none.
+var trusted = []string{"collateral", "jwks", "keys", "roots", "td_quote", "vcek", "vlek"}
+
+// none reports whether a row says that nothing is configured.
+func (c *testcase) none(key string) bool {
+	return c.row.context[key] == "none" && slices.Contains(trusted, key)
+}
+
+// ambient are the keys that every kind may have: the time, which some formats have
+// none of their own to compare with, and what is said for people.
+var ambient = []string{"as", "crypto", "time"}
+
+// unread returns the first key that the judgement did not look at, "" for none.
+func (c *testcase) unread() string {
+	for _, key := range slices.Sorted(maps.Keys(c.row.context)) {
+		if !c.read[key] && !c.none(key) && !slices.Contains(ambient, key) && !slices.Contains(factKeys, key) {
+			return key
+		}
+	}
+	return ""
 }
 
 // badContext is a context that cannot be judged: a mistake of the manifest, not
@@ -67,10 +98,11 @@ func (c *testcase) open(name string) ([]byte, error) {
 
 // companion reads the file that a key of the context names, nil without the key.
 func (c *testcase) companion(key string) ([]byte, error) {
+	name := c.get(key)
 	if !c.has(key) {
 		return nil, nil
 	}
-	return c.open(c.get(key))
+	return c.open(name)
 }
 
 // companions reads a comma-separated list of files.

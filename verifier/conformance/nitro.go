@@ -9,16 +9,26 @@ import (
 // judgeNitro judges an attestation document of AWS Nitro: an enclave's unless the
 // row says type=instance.
 func judgeNitro(c *testcase) (facts, error) {
-	want := nitro.Expectation{Type: nitro.Enclave, Nonce: c.asked("nonce")}
-	if c.has("type") {
-		kind, err := c.choice("type", "enclave", "instance")
-		if err != nil {
-			return nil, err
-		}
-		if kind == "instance" {
-			want.Type = nitro.Instance
-		}
+	kind, err := c.choice("type", "", "enclave", "instance")
+	if err != nil {
+		return nil, err
 	}
+	if kind == "instance" {
+		return c.nitro(nitro.Instance)
+	}
+	return c.nitro(nitro.Enclave)
+}
+
+// judgeNitroTPM judges one of an instance: kind nitro with type=instance.
+func judgeNitroTPM(c *testcase) (facts, error) {
+	if _, err := c.choice("type", "", "instance"); err != nil {
+		return nil, err
+	}
+	return c.nitro(nitro.Instance)
+}
+
+func (c *testcase) nitro(kind nitro.Type) (facts, error) {
+	want := nitro.Expectation{Type: kind, Nonce: c.asked("nonce")}
 	at, err := c.time()
 	if err != nil {
 		return nil, err

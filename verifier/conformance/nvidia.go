@@ -52,12 +52,12 @@ func (c *testcase) nvidiaTrust() (nvidia.Trust, error) {
 	if err != nil {
 		return nvidia.Trust{}, err
 	}
+	issuer := c.get("issuer")
+	if issuer == "" {
+		issuer = nvidiaIssuer
+	}
 	var issuers jwt.Issuers
 	if set != nil {
-		issuer := c.get("issuer")
-		if issuer == "" {
-			issuer = nvidiaIssuer
-		}
 		keys, err := jwt.ParseKeys(set)
 		if err == nil {
 			issuers, err = jwt.NewIssuers(nvidia.Profile(), []jwt.Settings{{Name: "row", Issuer: issuer, Keys: keys}})

@@ -43,6 +43,7 @@ func (c *testcase) pcrs(bank tpm2.Bank, quoted tpm2.Selection) (values map[int][
 	for key, text := range c.row.context {
 		if n, ok := strings.CutPrefix(key, "pcr."); ok {
 			i, _ := pcrIndex(n)
+			c.read[key] = true
 			values[i], given = digestOf(text), true
 		}
 	}

@@ -35,6 +35,9 @@ func judgeEC2IID(c *testcase) (facts, error) {
 	if c.has("sig") {
 		return nil, reason.New(reason.EC2Variant, "a document with a bare signature")
 	}
+	if form := c.get("form"); form != "" && form != "rsa2048" {
+		return nil, reason.New(reason.EC2Variant, "another form than rsa2048")
+	}
 	var beside []byte
 	if c.has("pkcs7") {
 		beside = raw

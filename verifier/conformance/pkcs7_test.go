@@ -45,6 +45,8 @@ func TestDocumentsOfCloudsInRows(t *testing.T) {
 		{"ec2.iid", "other", at + region + ";pkcs7=iid", "ec2.document_mismatch"},
 		{"ec2.iid", "plain", at + region, "ec2.variant"},
 		{"ec2.iid", "plain", at + region + ";sig=sig", "ec2.variant"},
+		{"ec2.iid", "iid", at + region + ";form=rsa2048", "accept"},
+		{"ec2.iid", "iid", at + region + ";form=signature", "ec2.variant"},
 		{"ec2.iid", "old", at + region, "ec2.pending_time"},
 		{"ec2.iid", "sold", at + region, "ec2.marketplace"},
 		{"ec2.iid", "iid", at + ";region=eu-west-2;roots=region.pem", "ec2.region"},

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,7 +53,11 @@ var judges = map[string]judge{
 	"nvidia":           judgeNVIDIA,
 	"cca":              judgeCCA,
 	"nitro":            judgeNitro,
+	"nitrotpm":         judgeNitroTPM,
 }
+
+// Kinds returns the kinds that are judged, in alphabetical order.
+func Kinds() []string { return slices.Sorted(maps.Keys(judges)) }
 
 // Status says how a case ended.
 type Status string
@@ -111,7 +117,7 @@ func Run(dir fs.FS, overrides []Override) (Report, error) {
 }
 
 func judgeRow(dir fs.FS, row *Row) Result {
-	c := testcase{dir: dir, row: row}
+	c := testcase{dir: dir, row: row, read: map[string]bool{}}
 	out := Result{Line: row.Line, Path: row.Path, Kind: row.Kind, Context: row.Context, Wanted: row.wanted(), Note: c.note()}
 	by, ok := judges[c.offeredAs()]
 	if !ok {
@@ -125,6 +131,12 @@ func judgeRow(dir fs.FS, row *Row) Result {
 	got, err := by(&c)
 	if e, ok := errors.AsType[badContext](err); ok {
 		out.Status, out.Detail = Broken, e.what
+		return out
+	}
+	// What was refused need not have come as far as every key. What was accepted
+	// without one was accepted although the row asks for more.
+	if key := c.unread(); err == nil && key != "" {
+		out.Status, out.Detail = Broken, "nothing reads this key of the context here: "+strconv.Quote(key)
 		return out
 	}
 	out.Got, out.Detail = Accept, ""

@@ -27,7 +27,7 @@ func judgeTDX(c *testcase) (facts, error) {
 		return nil, err
 	}
 	var want tdx.Expectation
-	if want.ReportData, _, err = c.bound("report_data"); err != nil {
+	if want.ReportData, _, err = c.bound("report_data", "qualifying", "nonce"); err != nil {
 		return nil, err
 	}
 	if want.EventLog, err = c.companion("log"); err != nil {

@@ -52,6 +52,7 @@ type Result struct {
 	token  jwt.Token
 	claims claims
 	byKey  bool // bound by possession of the key in it, not by nonce
+	bearer bool // bound to nothing: nobody said by what
 }
 
 type claims struct {
@@ -109,7 +110,8 @@ func (n *nonces) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(n))
 }
 
-// Expect is what binds a result to a challenge.
+// Expect is what binds a result to a challenge. Without Nonce and Signature nothing
+// does, and the result is judged as a bearer document.
 type Expect struct {
 	// Nonce that has to stand in eat_nonce.
 	Nonce string
@@ -155,6 +157,10 @@ func Verify(raw []byte, want Expect, verifiers jwt.Issuers, now time.Time) (Resu
 }
 
 func (r *Result) checkBinding(want Expect) error {
+	if want.Nonce == "" && want.Signature == nil {
+		r.bearer = true
+		return nil
+	}
 	n := r.claims.Nonce
 	if want.Nonce != "" && len(n) == 1 && n[0] == want.Nonce {
 		return nil
@@ -219,14 +225,17 @@ func (r *Result) checkStatus() error {
 	return nil
 }
 
-// Facts returns what the result proved: class B. The other verifier saw what the
-// hardware signed; this one has its word.
+// Facts returns what the result proved: class B, and C where it was bound to
+// nothing. The other verifier saw what the hardware signed; this one has its word.
 func (r Result) Facts() document.Facts {
 	if len(r.claims.Submods) == 0 {
 		return document.Facts{}
 	}
 	f := document.Facts{
 		Class: document.ClassB, NonceBound: true, KeyBound: true, IssuedAt: r.token.IssuedAt(), ExpiresAt: r.token.ExpiresAt(),
+	}
+	if r.bearer {
+		f.Class, f.NonceBound, f.KeyBound = document.ClassC, false, false
 	}
 	verifier := r.token.Issuer().Name
 	f.Own(document.OwnerEARIssuer, verifier)
@@ -241,9 +250,11 @@ func (r Result) Facts() document.Facts {
 	}
 	f.Sort()
 	f.Pass("ear.signature", "signed by verifier "+strconv.Quote(verifier))
-	if r.byKey {
+	switch {
+	case r.bearer:
+	case r.byKey:
 		f.Pass("ear.key", "the key that the result is bound to signed the challenge")
-	} else {
+	default:
 		f.Pass("ear.nonce", "eat_nonce carries the challenge")
 	}
 	warned := false

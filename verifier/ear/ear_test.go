@@ -154,11 +154,27 @@ func TestWarningIsNotCalledAffirming(t *testing.T) {
 	if f := got.Facts(); err != nil || slices.Contains(checks(&f), "ear.status") || f.Values("ear.submod")[0] != "cpu0=warning" {
 		t.Errorf("%+v, %v", f, err)
 	}
-	if _, err := ear.Verify(signer.Token(documenttest.EARClaims("", noon)), ear.Expect{}, verifiers(t, nil), noon); reason.Of(err) != reason.EARNonceMismatch {
-		t.Errorf("no nonce was asked for and the result has an empty one: %v", err)
-	}
 	if _, err := ear.NewIssuers([]jwt.Settings{{}}); err == nil {
 		t.Error("a verifier without a key was taken")
+	}
+}
+
+// TestNothingAskedFor: a result that was asked to be bound to nothing is a bearer
+// document, whatever nonce it has; an empty signature is not nothing.
+func TestNothingAskedFor(t *testing.T) {
+	for _, has := range []any{nil, "", nonce} {
+		token := signer.Token(documenttest.EARClaims("", noon).With(claims{"eat_nonce": has}))
+		got, err := ear.Verify(token, ear.Expect{Bound: bound, IssuedAt: noon}, verifiers(t, nil), noon)
+		f := got.Facts()
+		if err != nil || f.Class != document.ClassC || f.NonceBound || f.KeyBound || slices.Contains(checks(&f), "ear.nonce") || slices.Contains(checks(&f), "ear.key") {
+			t.Errorf("nonce %v: %+v, %v", has, f, err)
+		}
+		if _, err := ear.Verify(token, ear.Expect{Signature: []byte{}}, verifiers(t, nil), noon); reason.Of(err) != reason.EARNonceMismatch {
+			t.Errorf("nonce %v, an empty signature: %v", has, err)
+		}
+	}
+	if _, err := ear.Verify(signer.Token(documenttest.EARClaims("", noon).With(submods(map[string]any{"cpu0": "none"}))), ear.Expect{}, verifiers(t, nil), noon); reason.Of(err) != reason.EARStatus {
+		t.Errorf("not affirming: %v", err)
 	}
 }
 

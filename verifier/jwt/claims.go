@@ -70,26 +70,28 @@ func (t *Token) checkAudience(got audience, want Expect) error {
 }
 
 // checkTimes wants both times: a check of a time that is not there would pass.
+// Expiry comes first, and what has expired is refused as that however long it was
+// meant to live.
 func (t *Token) checkTimes(c *registered, profile Profile, challenge, now time.Time) error {
 	if !c.IssuedAt.set || !c.Expires.set && profile.MaxAge == 0 {
 		return reason.New(reason.JWTLifetime, "the token does not say when it was issued and when it expires")
-	}
-	if c.IssuedAt.After(now.Add(Skew)) || c.NotBefore.After(now.Add(Skew)) {
-		return reason.New(reason.JWTIssuedAt, "the token was issued in the future")
 	}
 	t.issuedAt, t.expiresAt = c.IssuedAt.Time, c.Expires.Time
 	if !c.Expires.set {
 		t.expiresAt = t.issuedAt.Add(min(profile.MaxAge, t.issuer.MaxLifetime))
 	}
+	if !now.Before(t.expiresAt) {
+		return reason.Newf(reason.JWTExpired, "the token expired at %s", t.expiresAt.Format(time.RFC3339))
+	}
 	life := t.expiresAt.Sub(t.issuedAt)
 	if life > t.issuer.MaxLifetime {
 		return reason.Newf(reason.JWTLifetime, "the token lives %s, and %s at most is allowed", life, t.issuer.MaxLifetime)
 	}
-	if !now.Before(t.expiresAt) {
-		return reason.Newf(reason.JWTExpired, "the token expired at %s", t.expiresAt.Format(time.RFC3339))
-	}
 	if life <= 0 {
 		return reason.New(reason.JWTLifetime, "the token expires before it was issued")
+	}
+	if c.IssuedAt.After(now.Add(Skew)) || c.NotBefore.After(now.Add(Skew)) {
+		return reason.New(reason.JWTIssuedAt, "the token was issued in the future")
 	}
 	if t.issuedAt.Before(challenge.Add(-Skew)) {
 		return reason.New(reason.JWTIssuedAt, "the token was issued before the challenge")

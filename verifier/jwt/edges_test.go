@@ -40,7 +40,7 @@ func TestVerifyEdges(t *testing.T) {
 		"exp with an exponent":                      {l.issuers, token(claims{"exp": raw2("1.7951832e9")}), want, reason.JWTMalformed},
 		"header null":                               {l.issuers, []byte(headerText("null") + ".e30.AAAA"), want, reason.JWTAlg},
 		"claims null":                               {l.issuers, l.rsa.Raw(l.rsa.Header(), []byte("null")), want, reason.JWTIssuer},
-		"a jwk in the header that is none":          {l.issuers, l.rsa.Raw(l.rsa.Header().With(claims{"jwk": claims{"kty": "EC"}}), text(good())), want, reason.JWTMalformed},
+		"a jwk in the header that is none":          {l.issuers, l.rsa.Raw(l.rsa.Header().With(claims{"jwk": claims{"kty": "EC"}}), text(good())), want, ""},
 		"letters beside those of base64url":         {l.issuers, append([]byte("~"), l.rsa.Token(good())...), want, reason.JWTMalformed},
 		"the alphabet of plain base64":              {l.issuers, append([]byte("+/"), l.rsa.Token(good())...), want, reason.JWTMalformed},
 		"a carriage return":                         {l.issuers, bytes.Replace(l.rsa.Token(good()), []byte("."), []byte("\r."), 1), want, reason.JWTMalformed},

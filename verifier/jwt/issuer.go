@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	jose "github.com/go-jose/go-jose/v4"
-
 	"github.com/zonebroker/zonebroker/verifier/strictjson"
 )
 
@@ -149,7 +147,7 @@ func (o *object) settings(profile Profile) (Settings, error) {
 type Issuers struct {
 	profile Profile
 	list    []Settings
-	algs    []jose.SignatureAlgorithm
+	algs    []string
 	byID    map[string][]candidate
 }
 
@@ -173,8 +171,8 @@ func NewIssuers(profile Profile, settings []Settings) (Issuers, error) {
 			return Issuers{}, fmt.Errorf("issuer %q: %w", s.Name, err)
 		}
 		for _, a := range s.Algorithms {
-			if !slices.Contains(out.algs, jose.SignatureAlgorithm(a)) {
-				out.algs = append(out.algs, jose.SignatureAlgorithm(a))
+			if !slices.Contains(out.algs, a) {
+				out.algs = append(out.algs, a)
 			}
 		}
 		for _, k := range s.Keys.list {

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	jose "github.com/go-jose/go-jose/v4"
-
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/strictjson"
 )
@@ -72,27 +70,27 @@ func (s Issuers) Verify(raw []byte, want Expect, now time.Time) (Token, error) {
 	if len(raw) > MaxToken {
 		return Token{}, reason.New(reason.RequestTooLarge, "the token is longer than 16 KiB")
 	}
-	h, err := parseHeader(raw)
+	p, err := parse(raw)
 	if err != nil {
 		return Token{}, err
 	}
-	found, err := s.candidates(h)
+	found, err := s.candidates(p.header)
 	if err != nil {
 		return Token{}, err
 	}
-	claims, signer, err := s.signature(raw, h.Alg, found)
+	signer, err := s.signer(&p, found)
 	if err != nil {
 		return Token{}, err
 	}
 	var c registered
-	if err := strictjson.Unmarshal(claims, &c); err != nil {
+	if err := strictjson.Unmarshal(p.claims, &c); err != nil {
 		return Token{}, reason.Wrap(reason.JWTMalformed, "the claims are not strict JSON, have a member twice or one of another type than RFC 7519 says", err)
 	}
 	issuer, err := s.issuer(c.Issuer, signer)
 	if err != nil {
 		return Token{}, err
 	}
-	out := Token{issuer: s.list[issuer], claims: claims}
+	out := Token{issuer: s.list[issuer], claims: p.claims}
 	if err := out.checkAudience(c.Audience, want); err != nil {
 		return Token{}, err
 	}
@@ -113,32 +111,41 @@ type header struct {
 	B64  json.RawMessage `json:"b64"` // RFC 7797; has to stand in crit, and changes what is signed
 }
 
-// parseHeader looks at the form of the token: three parts of unpadded base64url
-// in its only spelling. Go's decoder passes over ends of lines.
-func parseHeader(raw []byte) (header, error) {
-	var h header
-	parts := bytes.SplitN(raw, []byte{'.'}, 4)
-	if len(parts) != 3 || bytes.ContainsAny(raw, "\r\n") {
-		return h, reason.New(reason.JWTMalformed, "not a JWS in compact serialization")
+// parts are a token taken apart.
+type parts struct {
+	header    header
+	signed    []byte // what the signature is over: header and claims as they came
+	claims    []byte
+	signature []byte
+}
+
+// parse looks at the form of the token: three parts of unpadded base64url in its
+// only spelling. Go's decoder passes over ends of lines.
+func parse(raw []byte) (parts, error) {
+	var p parts
+	split := bytes.SplitN(raw, []byte{'.'}, 4)
+	if len(split) != 3 || bytes.ContainsAny(raw, "\r\n") {
+		return p, reason.New(reason.JWTMalformed, "not a JWS in compact serialization")
 	}
 	var decoded [3][]byte
-	for i, p := range parts {
-		b, err := base64.RawURLEncoding.Strict().AppendDecode(nil, p)
+	for i, s := range split {
+		b, err := base64.RawURLEncoding.Strict().AppendDecode(nil, s)
 		if err != nil || len(b) == 0 && i < 2 { // without a signature the algorithm says what is wrong
-			return h, reason.New(reason.JWTMalformed, "a part of the token is empty or not unpadded base64url")
+			return p, reason.New(reason.JWTMalformed, "a part of the token is empty or not unpadded base64url")
 		}
 		decoded[i] = b
 	}
-	if err := strictjson.Unmarshal(decoded[0], &h); err != nil {
-		return h, reason.Wrap(reason.JWTMalformed, "the header is not strict JSON, or has a member twice", err)
+	p.signed, p.claims, p.signature = raw[:len(split[0])+1+len(split[1])], decoded[1], decoded[2]
+	if err := strictjson.Unmarshal(decoded[0], &p.header); err != nil {
+		return p, reason.Wrap(reason.JWTMalformed, "the header is not strict JSON, or has a member twice", err)
 	}
-	return h, nil
+	return p, nil
 }
 
 // candidates returns the keys that may have signed: those of that id, and those
 // that were configured without one.
 func (s Issuers) candidates(h header) ([]candidate, error) {
-	if !slices.Contains(s.algs, jose.SignatureAlgorithm(h.Alg)) {
+	if !slices.Contains(s.allowed(), h.Alg) {
 		return nil, reason.New(reason.JWTAlg, "the algorithm is not one that the issuer uses")
 	}
 	if h.Crit != nil || h.B64 != nil {
@@ -162,24 +169,32 @@ func (s Issuers) candidates(h header) ([]candidate, error) {
 	return found, nil
 }
 
-// signature returns the claims and who has the key that signed them.
-func (s Issuers) signature(raw []byte, alg string, keys []candidate) ([]byte, []int, error) {
-	jws, err := jose.ParseSignedCompact(string(raw), s.algs)
-	if err != nil {
-		return nil, nil, reason.Wrap(reason.JWTMalformed, "not a JWS in compact serialization", err)
+// allowed returns the algorithms that any issuer may use. Where none is configured
+// those of the format are: what such a token lacks is a key.
+func (s Issuers) allowed() []string {
+	switch {
+	case len(s.list) > 0:
+		return s.algs
+	case len(s.profile.Algorithms) > 0:
+		return s.profile.Algorithms
 	}
+	return algorithms
+}
+
+// signer returns who has the key that signed the token.
+func (s Issuers) signer(p *parts, keys []candidate) ([]int, error) {
+	alg := p.header.Alg
 	for _, c := range keys {
-		claims, err := jws.Verify(c.key.public)
-		if err != nil {
+		if !c.key.signedBy(alg, p.signed, p.signature) {
 			continue
 		}
 		issuers := slices.DeleteFunc(slices.Clone(c.issuers), func(i int) bool { return !slices.Contains(s.list[i].Algorithms, alg) })
 		if len(issuers) == 0 {
-			return nil, nil, reason.New(reason.JWTAlg, "the algorithm is not one that the issuer uses")
+			return nil, reason.New(reason.JWTAlg, "the algorithm is not one that the issuer uses")
 		}
-		return claims, issuers, nil
+		return issuers, nil
 	}
-	return nil, nil, reason.New(reason.JWTSignature, "the signature does not verify under the configured key")
+	return nil, reason.New(reason.JWTSignature, "the signature does not verify under the configured key")
 }
 
 // issuer finds the configured issuer with that iss among those that have the key:

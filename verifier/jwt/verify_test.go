@@ -60,6 +60,11 @@ func TestVerifyRefuses(t *testing.T) {
 		"key of use enc":             {l.enc.Token(good()), reason.JWTKeyUse},
 		"key of operation encrypt":   {l.enc.Raw(l.enc.Header().With(claims{"kid": "ops"}), text(good())), reason.JWTKeyUse},
 		"jwk under a known kid":      {evil.Raw(claims{"alg": "RS256", "kid": "rsa-1", "jwk": evil.JWK()}, text(good())), reason.JWTSignature},
+		"a jwk that is none":         {evil.Raw(claims{"alg": "RS256", "kid": "rsa-1", "jwk": claims{"kty": "RSA"}}, text(good())), reason.JWTSignature},
+		"a jwk of text":              {evil.Raw(claims{"alg": "RS256", "kid": "rsa-1", "jwk": "x"}, text(good())), reason.JWTSignature},
+		"an x5c that is none":        {evil.Raw(claims{"alg": "RS256", "kid": "rsa-1", "x5c": []string{"AAAA"}}, text(good())), reason.JWTSignature},
+		"a jwk and no kid":           {evil.Raw(claims{"alg": "RS256", "jwk": claims{"kty": "RSA"}}, text(good())), reason.JWTKID},
+		"a jwk beside a good key":    {raw(claims{"jwk": claims{"kty": "RSA"}, "x5c": []string{"AAAA"}}, string(text(good()))), ""},
 		"another key, known kid":     {evil.Raw(l.rsa.Header(), text(good())), reason.JWTSignature},
 		"no signature":               {[]byte(parts[0] + "." + parts[1] + "."), reason.JWTSignature},
 		"claims changed":             {[]byte(parts[0] + "." + b64(text(good().With(claims{"aud": "x"}))) + "." + parts[2]), reason.JWTSignature},
@@ -92,6 +97,9 @@ func TestVerifyRefuses(t *testing.T) {
 		"not before the future":      {token(claims{"nbf": noon.Add(61 * time.Second).Unix()}), reason.JWTIssuedAt},
 		"expired":                    {token(claims{"iat": noon.Add(-time.Hour).Unix(), "exp": noon.Unix()}), reason.JWTExpired},
 		"expired before it began":    {token(claims{"exp": noon.Add(-time.Hour).Unix()}), reason.JWTExpired},
+		"expired, of ten years":      {token(claims{"iat": noon.AddDate(-10, 0, 0).Unix(), "exp": noon.Unix()}), reason.JWTExpired},
+		"of ten years in the future": {token(claims{"iat": noon.Add(time.Hour).Unix(), "exp": noon.AddDate(10, 0, 0).Unix()}), reason.JWTLifetime},
+		"expired and in the future":  {token(claims{"iat": noon.Add(time.Hour).Unix(), "exp": noon.Unix()}), reason.JWTExpired},
 		"older than the challenge":   {token(claims{"iat": noon.Add(-61 * time.Second).Unix(), "exp": noon.Add(time.Minute).Unix()}), reason.JWTIssuedAt},
 		"a clock that is behind":     {token(claims{"iat": noon.Add(-60 * time.Second).Unix(), "exp": noon.Add(time.Minute).Unix()}), ""},
 	} {
@@ -109,8 +117,16 @@ func TestVerifyRefuses(t *testing.T) {
 	if _, err := l.issuers.Verify(fine, jwt.Expect{}, noon); reason.Of(err) != reason.JWTAudience {
 		t.Errorf("without an audience to expect: %v", err)
 	}
-	if _, err := (jwt.Issuers{}).Verify(fine, want, noon); reason.Of(err) != reason.JWTAlg {
-		t.Errorf("without issuers: %v", err)
+	for name, none := range map[string]jwt.Issuers{"the zero value": {}, "no issuer": issuersOf(t, profile)} {
+		if _, err := none.Verify(fine, want, noon); reason.Of(err) != reason.JWTKID {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := none.Verify(hs256(t, l.rsa, good()), want, noon); reason.Of(err) != reason.JWTAlg {
+			t.Errorf("%s, HS256: %v", name, err)
+		}
+	}
+	if _, err := issuersOf(t, profile).Verify(raw(claims{"alg": "PS512"}, string(text(good()))), want, noon); reason.Of(err) != reason.JWTAlg {
+		t.Errorf("no issuer, an algorithm that the format has not: %v", err)
 	}
 }
 
