@@ -58,7 +58,7 @@ func fullest(t *testing.T) map[string]document.Facts {
 	template.URIs = []*url.URL{{Scheme: "spiffe", Host: "a"}}
 	roots, err = x509chain.NewRoots(ca.RootPEM())
 	must(t, err)
-	pop, err := x509pop.Verify(x509pop.Evidence{Certificate: ca.Issue(template, key.Public()), Issuers: ca.ChainPEM(), Signature: documenttest.Possess(key, bound)}, bound, roots, now)
+	pop, err := x509pop.Verify(x509pop.Evidence{Certificate: ca.Issue(template, key.Public()), Issuers: ca.ChainPEM(), Signature: documenttest.Possess(key, bound)}, bound, x509pop.Trust{Roots: roots}, now)
 	must(t, err)
 	return map[string]document.Facts{
 		"ec2-iid": iid.Facts(), "ec2-sts": who.Facts(), "azure-imds": attested.Facts(), "x509pop": pop.Facts(), "jointoken": {},

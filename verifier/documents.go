@@ -25,12 +25,14 @@ const (
 	TrustIntel     = "intel.root"       // PEM: Intel's SGX root
 	TrustIntelTCB  = "intel.collateral" // JSON: TCB info, QE identity and CRLs of one FMSPC, which is the name
 	TrustGoogleAK  = "google.akca"      // PEM: roots and intermediates of Google's vTPMs
+	TrustGoogleCRL = "google.ak.crl"    // CRL, DER or PEM, of one of these
 	TrustAzureIMDS = "azure.imds"       // PEM: roots and intermediates of attested documents
 	TrustJWKS      = "jwks"             // JSON: an issuer and its keys
 	TrustCCA       = "cca.platform"     // PEM or JWK: keys of Arm CCA platforms
 	TrustNVIDIA    = "nvidia.device"    // PEM: roots of GPUs
 	TrustNVIDIARIM = "nvidia.rim"       // JSON: reference measurements of GPUs
 	TrustX509PoP   = "x509pop.ca"       // PEM: roots and intermediates of an existing PKI
+	TrustX509CRL   = "x509pop.crl"      // CRL, DER or PEM, of one of these
 )
 
 // Limits of the configured trust.
@@ -44,8 +46,8 @@ const (
 // caller's.
 func TrustKinds() []string {
 	return []string{
-		TrustSNPCRL, TrustSNP, TrustVCEK, TrustEC2, TrustNitro, TrustAzureIMDS, TrustCCA, TrustGoogleAK,
-		TrustIntelTCB, TrustIntel, TrustJWKS, TrustNVIDIA, TrustNVIDIARIM, TrustX509PoP,
+		TrustSNPCRL, TrustSNP, TrustVCEK, TrustEC2, TrustNitro, TrustAzureIMDS, TrustCCA, TrustGoogleCRL, TrustGoogleAK,
+		TrustIntelTCB, TrustIntel, TrustJWKS, TrustNVIDIA, TrustNVIDIARIM, TrustX509PoP, TrustX509CRL,
 	}
 }
 
@@ -87,7 +89,7 @@ var trustedBy = map[string][]string{
 	FormatSNP:             {TrustSNP, TrustSNPCRL, TrustVCEK},
 	FormatTDX:             {TrustIntel, TrustIntelTCB},
 	FormatAzureCVM:        {TrustSNP, TrustSNPCRL, TrustVCEK, TrustIntel, TrustIntelTCB},
-	FormatGCEAKCert:       {TrustGoogleAK},
+	FormatGCEAKCert:       {TrustGoogleAK, TrustGoogleCRL},
 	FormatEC2IID:          {TrustEC2},
 	FormatGCEIdentity:     {TrustJWKS},
 	FormatGCPConfidential: {TrustJWKS},
@@ -98,7 +100,7 @@ var trustedBy = map[string][]string{
 	FormatK8sPSAT:         {TrustJWKS},
 	FormatCCA:             {TrustCCA},
 	FormatEAR:             {TrustJWKS},
-	FormatX509PoP:         {TrustX509PoP},
+	FormatX509PoP:         {TrustX509PoP, TrustX509CRL},
 }
 
 // TrustedBy reports whether documents of format are judged by trust objects of
@@ -153,7 +155,7 @@ func (t trustObjects) amd(d *Documents) (err error) {
 }
 
 func (t trustObjects) google(d *Documents) (err error) {
-	d.GCEAK, err = akcert.NewTrust(akcert.Objects{Roots: t.of(TrustGoogleAK)})
+	d.GCEAK, err = akcert.NewTrust(akcert.Objects{Roots: t.of(TrustGoogleAK), CRLs: t.of(TrustGoogleCRL)})
 	return err
 }
 
@@ -183,8 +185,11 @@ func (t trustObjects) authorities(d *Documents) (err error) {
 	if d.AzureIMDS, err = x509chain.NewRoots(t.of(TrustAzureIMDS)...); err != nil {
 		return fmt.Errorf("%s: %w", TrustAzureIMDS, err)
 	}
-	if d.X509PoP, err = x509chain.NewRoots(t.of(TrustX509PoP)...); err != nil {
+	if d.X509PoP.Roots, err = x509chain.NewRoots(t.of(TrustX509PoP)...); err != nil {
 		return fmt.Errorf("%s: %w", TrustX509PoP, err)
+	}
+	if d.X509PoP.CRLs, err = x509chain.NewCRLs(t.of(TrustX509CRL)...); err != nil {
+		return fmt.Errorf("%s: %w", TrustX509CRL, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package verifier_test
 
 import (
+	"crypto/elliptic"
 	"testing"
 
 	"github.com/zonebroker/zonebroker/verifier"
@@ -77,6 +78,47 @@ func TestTrustObjectsOfGoogle(t *testing.T) {
 		}
 		if _, err := s.judge(); reason.Of(err) != want {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// TestTrustObjectsRevoke: lists of Google and of an existing PKI come out of their
+// kinds, and an evidence file of their formats takes them along.
+func TestTrustObjectsRevoke(t *testing.T) {
+	s := newAKScene(t, func(*akScene) {})
+	ca, key := documenttest.NewX509CA(noon), documenttest.ECKey(elliptic.P256())
+	bound := [32]byte{7}
+	machine := verifier.Item{
+		Format: verifier.FormatX509PoP, Document: ca.Issue(ca.Template("a"), key.Public()),
+		Parts: map[string][]byte{"chain": ca.ChainPEM(), "signature": documenttest.Possess(key, bound)},
+	}
+	for _, revoked := range []bool{false, true} {
+		list, err := s.google.CRL(revoked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.trust, err = verifier.NewDocuments([]verifier.TrustObject{
+			{Kind: verifier.TrustGoogleAK, Name: "ca", Raw: s.google.Roots()},
+			{Kind: verifier.TrustGoogleCRL, Name: "ca", Raw: list},
+			{Kind: verifier.TrustX509PoP, Name: "ca", Raw: ca.RootPEM()},
+			{Kind: verifier.TrustX509CRL, Name: "ca", Raw: ca.CRL(revoked, noon.AddDate(0, 1, 0))},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.judge(); (reason.Of(err) == reason.TPM2AKCertUntrusted) != revoked || (err != nil) != revoked {
+			t.Errorf("Google, revoked %t: %v", revoked, err)
+		}
+		if _, err := verifier.JudgeItem(&machine, bound, nil, &s.trust, noon); (reason.Of(err) == reason.X509PoPUntrusted) != revoked || (err != nil) != revoked {
+			t.Errorf("x509pop, revoked %t: %v", revoked, err)
+		}
+	}
+	for format, kind := range map[string]string{verifier.FormatGCEAKCert: verifier.TrustGoogleCRL, verifier.FormatX509PoP: verifier.TrustX509CRL} {
+		if _, err := verifier.NewDocuments([]verifier.TrustObject{{Kind: kind, Name: "a", Raw: []byte("x")}}); err == nil {
+			t.Errorf("%s: a list that is none is taken", kind)
+		}
+		if !verifier.TrustedBy(format, kind) || verifier.TrustedBy(verifier.FormatTDX, kind) {
+			t.Errorf("%s: not told of %s alone", kind, format)
 		}
 	}
 }

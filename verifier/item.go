@@ -13,6 +13,7 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/snp"
 	"github.com/zonebroker/zonebroker/verifier/tdx"
 	"github.com/zonebroker/zonebroker/verifier/x509chain"
+	"github.com/zonebroker/zonebroker/verifier/x509pop"
 )
 
 // Formats of documents. Each is judged by a package of its own; what the table
@@ -102,9 +103,9 @@ type Documents struct {
 	AzureIMDS x509chain.Roots // CAs of the metadata service's signers
 	EC2       ec2.Trust       // certificates of regions
 	GCEAK     akcert.Trust
-	SNP       snp.Trust       // also of azure.cvm
-	Tokens    Tokens          // issuers of JWTs
-	X509PoP   x509chain.Roots // CAs of an existing PKI
+	SNP       snp.Trust // also of azure.cvm
+	Tokens    Tokens    // issuers of JWTs
+	X509PoP   x509pop.Trust
 	NVIDIA    nvidia.Trust
 	TDX       tdx.Trust   // also of azure.cvm
 	CCA       cca.Trust   // keys of platforms

@@ -13,6 +13,7 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/ec2"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/x509chain"
+	"github.com/zonebroker/zonebroker/verifier/x509pop"
 )
 
 // The documents of this file are judged as an attestation does, against the bound
@@ -124,11 +125,11 @@ func TestItemX509PoP(t *testing.T) {
 	}
 	cert := ca.Issue(ca.Template("db-1.example"), key.Public())
 	sent := parts{"chain": ca.ChainPEM(), "signature": documenttest.Possess(key, itemBound)}
-	if facts, code := judgeOne(t, &verifier.Documents{X509PoP: roots}, verifier.FormatX509PoP, cert, sent); code != "" || facts.Machine.Kind != document.MachineX509 {
+	if facts, code := judgeOne(t, &verifier.Documents{X509PoP: x509pop.Trust{Roots: roots}}, verifier.FormatX509PoP, cert, sent); code != "" || facts.Machine.Kind != document.MachineX509 {
 		t.Errorf("%s, %+v", code, facts)
 	}
 	sent["signature"] = documenttest.Possess(key, [32]byte{})
-	if _, code := judgeOne(t, &verifier.Documents{X509PoP: roots}, verifier.FormatX509PoP, cert, sent); code != reason.X509PoPSignature {
+	if _, code := judgeOne(t, &verifier.Documents{X509PoP: x509pop.Trust{Roots: roots}}, verifier.FormatX509PoP, cert, sent); code != reason.X509PoPSignature {
 		t.Errorf("another challenge: %s", code)
 	}
 }

@@ -158,7 +158,7 @@ func judgeX509PoP(c *testcase) (facts, error) {
 	if e.Issuers, err = c.companion("keys"); err != nil {
 		return nil, err
 	}
-	p, err := x509pop.Verify(e, bound, roots, at)
+	p, err := x509pop.Verify(e, bound, x509pop.Trust{Roots: roots}, at)
 	if err != nil {
 		return nil, err
 	}

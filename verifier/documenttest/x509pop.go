@@ -24,7 +24,8 @@ type X509CA struct {
 func NewX509CA(at time.Time) *X509CA {
 	ca := func(name string, n int64) *x509.Certificate {
 		return &x509.Certificate{
-			SerialNumber: big.NewInt(n), Subject: pkix.Name{Organization: []string{"Example"}, CommonName: name}, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
+			SerialNumber: big.NewInt(n), Subject: pkix.Name{Organization: []string{"Example"}, CommonName: name}, IsCA: true,
+			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		}
 	}
 	c := &X509CA{Root: Certify(ca("Root", 1), RSAKey(0), nil, at), at: at}
@@ -54,6 +55,20 @@ func (c *X509CA) Issue(template *x509.Certificate, key crypto.PublicKey) []byte 
 		panic(err) // a template that nobody can sign
 	}
 	return certificatePEM(der)
+}
+
+// CRL is the intermediate's list up to next, which names the certificates of
+// Template or none.
+func (c *X509CA) CRL(revoked bool, next time.Time) []byte {
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: c.at.AddDate(0, -1, 0), NextUpdate: next}
+	if revoked {
+		list.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: big.NewInt(0xbeef), RevocationTime: c.at.AddDate(0, 0, -1)}}
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, c.Issuer.Certificate, c.Issuer.Key)
+	if err != nil {
+		panic(err) // a CA of this package signs lists
+	}
+	return der
 }
 
 // ECKey makes the key of a machine.

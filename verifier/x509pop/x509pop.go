@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"slices"
 	"time"
 
@@ -42,6 +43,12 @@ type Evidence struct {
 	Signature []byte
 }
 
+// Trust is what certificates are judged by. The zero value trusts nobody.
+type Trust struct {
+	Roots x509chain.Roots // CAs of an existing PKI
+	CRLs  x509chain.CRLs  // an issuer without one revokes nothing
+}
+
 // Proof is a certificate whose chain and possession were verified. The zero value
 // is none.
 type Proof struct {
@@ -50,10 +57,11 @@ type Proof struct {
 	roots []string // SHA-256 of the DER of each root that it chains to, hex, sorted
 }
 
-// Verify judges a certificate and the proof of its key under roots at the time
+// Verify judges a certificate and the proof of its key under trust at the time
 // now. Errors, in the order of the checks: request.too_large, x509pop.encoding,
-// x509pop.usage, x509pop.validity, x509pop.untrusted, x509pop.signature.
-func Verify(e Evidence, bound [32]byte, roots x509chain.Roots, now time.Time) (Proof, error) {
+// x509pop.usage, x509pop.validity, x509pop.untrusted, which covers revoked
+// certificates and lists that are stale, x509pop.signature.
+func Verify(e Evidence, bound [32]byte, trust Trust, now time.Time) (Proof, error) {
 	leaf, issuers, err := parse(e)
 	if err != nil {
 		return Proof{}, err
@@ -61,7 +69,7 @@ func Verify(e Evidence, bound [32]byte, roots x509chain.Roots, now time.Time) (P
 	if err := checkUsage(leaf); err != nil {
 		return Proof{}, err
 	}
-	anchors, err := chain(leaf, issuers, roots, now)
+	anchors, err := chain(leaf, issuers, trust, now)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -146,12 +154,12 @@ func forClients(c *x509.Certificate) bool {
 }
 
 // chain returns the roots that the certificate chains to by issuers that may
-// certify clients.
-func chain(leaf *x509.Certificate, issuers []*x509.Certificate, roots x509chain.Roots, now time.Time) ([]string, error) {
+// certify clients and revoked none of it.
+func chain(leaf *x509.Certificate, issuers []*x509.Certificate, trust Trust, now time.Time) ([]string, error) {
 	if len(leaf.UnhandledCriticalExtensions) > 0 {
 		return nil, reason.Newf(reason.X509PoPUntrusted, "critical extension %s is unknown", leaf.UnhandledCriticalExtensions[0])
 	}
-	chains, err := roots.Chains(leaf, issuers, now)
+	chains, err := trust.Roots.Chains(leaf, issuers, now)
 	switch {
 	case x509chain.IsExpired(err):
 		return nil, reason.Wrap(reason.X509PoPValidity, "the certificate or an issuer is not valid at this time", err)
@@ -159,14 +167,20 @@ func chain(leaf *x509.Certificate, issuers []*x509.Certificate, roots x509chain.
 		return nil, reason.Wrap(reason.X509PoPUntrusted, "the certificate does not chain to a configured CA", err)
 	}
 	var out []string
+	refused := errors.New("an issuer may not certify clients")
 	for _, c := range chains {
-		if !slices.ContainsFunc(c, func(c *x509.Certificate) bool { return !forClients(c) }) {
-			sum := sha256.Sum256(c[len(c)-1].Raw)
-			out = append(out, hex.EncodeToString(sum[:]))
+		if slices.ContainsFunc(c, func(c *x509.Certificate) bool { return !forClients(c) }) {
+			continue
 		}
+		if err := trust.CRLs.Check(c, now); err != nil {
+			refused = err
+			continue
+		}
+		sum := sha256.Sum256(c[len(c)-1].Raw)
+		out = append(out, hex.EncodeToString(sum[:]))
 	}
 	if len(out) == 0 {
-		return nil, reason.New(reason.X509PoPUntrusted, "an issuer may not certify clients")
+		return nil, reason.Wrap(reason.X509PoPUntrusted, refused.Error(), refused)
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil

@@ -37,6 +37,7 @@ type proof struct {
 	template *x509.Certificate
 	evidence func(e *x509pop.Evidence)
 	roots    x509chain.Roots
+	crls     x509chain.CRLs
 	now      time.Time
 	code     reason.Code
 }
@@ -50,6 +51,8 @@ func good(t testing.TB) proof {
 	}
 	return proof{ca: ca, key: documenttest.ECKey(elliptic.P256()), template: ca.Template("db-1.example"), roots: roots, now: now}
 }
+
+func (p *proof) trust() x509pop.Trust { return x509pop.Trust{Roots: p.roots, CRLs: p.crls} }
 
 func (p *proof) make() x509pop.Evidence {
 	e := x509pop.Evidence{
@@ -90,7 +93,7 @@ func TestAccepted(t *testing.T) {
 			change(&p)
 			uri, _ := url.Parse("spiffe://old.example/agent")
 			p.template.URIs = []*url.URL{uri}
-			got, err := x509pop.Verify(p.make(), bound, p.roots, p.now)
+			got, err := x509pop.Verify(p.make(), bound, p.trust(), p.now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +226,7 @@ func TestRefused(t *testing.T) {
 		t.Run(name+" (test PKI)", func(t *testing.T) {
 			p := good(t)
 			change(&p)
-			if _, err := x509pop.Verify(p.make(), bound, p.roots, p.now); reason.Of(err) != p.code {
+			if _, err := x509pop.Verify(p.make(), bound, p.trust(), p.now); reason.Of(err) != p.code {
 				t.Errorf("want %s, got %v", p.code, err)
 			}
 		})
@@ -235,14 +238,14 @@ func TestRefused(t *testing.T) {
 func FuzzVerify(f *testing.F) {
 	p := good(f)
 	e := p.make()
-	want, err := x509pop.Verify(e, bound, p.roots, now)
+	want, err := x509pop.Verify(e, bound, p.trust(), now)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(e.Certificate, e.Issuers, e.Signature)
 	f.Fuzz(func(t *testing.T, certificate, issuers, signature []byte) {
 		evidencetest.Bounded(t, len(certificate)+len(issuers), 64, func() {
-			got, err := x509pop.Verify(x509pop.Evidence{Certificate: certificate, Issuers: issuers, Signature: signature}, bound, p.roots, now)
+			got, err := x509pop.Verify(x509pop.Evidence{Certificate: certificate, Issuers: issuers, Signature: signature}, bound, p.trust(), now)
 			if err == nil && got.Facts().Machine != want.Facts().Machine {
 				t.Error("another key passed")
 			}
@@ -255,8 +258,30 @@ func BenchmarkVerify(b *testing.B) {
 	e := p.make()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := x509pop.Verify(e, bound, p.roots, now); err != nil {
+		if _, err := x509pop.Verify(e, bound, p.trust(), now); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestRevoked: what an issuer took back is no machine's, and a list that is past
+// its end leaves open what it took back. Lists of others say nothing.
+func TestRevoked(t *testing.T) {
+	for name, c := range map[string]struct {
+		list func(ca *documenttest.X509CA) []byte
+		code reason.Code
+	}{
+		"a list without it": {func(ca *documenttest.X509CA) []byte { return ca.CRL(false, now.AddDate(0, 1, 0)) }, ""},
+		"revoked":           {func(ca *documenttest.X509CA) []byte { return ca.CRL(true, now.AddDate(0, 1, 0)) }, reason.X509PoPUntrusted},
+		"a list of before":  {func(ca *documenttest.X509CA) []byte { return ca.CRL(false, now.Add(-time.Second)) }, reason.X509PoPUntrusted},
+	} {
+		p := good(t)
+		var err error
+		if p.crls, err = x509chain.NewCRLs(c.list(p.ca)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x509pop.Verify(p.make(), bound, p.trust(), p.now); reason.Of(err) != c.code {
+			t.Errorf("%s: %v, want %q", name, err, c.code)
 		}
 	}
 }

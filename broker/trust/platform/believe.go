@@ -164,8 +164,8 @@ func (r *refreshing) believeList(t target, c content) error {
 	switch {
 	case t.row != nil && t.row.Subject != "CN="+c.crl.Issuer.CommonName:
 		return fmt.Errorf("a list of %s", c.crl.Issuer.CommonName)
-	case !listSigned(c.crl, r.certsOf(verifier.TrustSNP)):
-		return errors.New("no root of amd.snp in the folder has signed it")
+	case !listSigned(c.crl, r.certsOf(signersOf[t.Kind])):
+		return fmt.Errorf("no CA of %s in the folder has signed it", signersOf[t.Kind])
 	case now.Before(c.begins) || !now.Before(c.ends):
 		return fmt.Errorf("a list for %s to %s", c.begins.Format(time.DateOnly), c.ends.Format(time.DateOnly))
 	case t.held != nil && c.begins.Before(t.held.begins):

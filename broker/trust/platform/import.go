@@ -252,7 +252,7 @@ func (f *Folder) asKind(file string, raw []byte, how Importing) ([]find, error) 
 		}
 		name = chip.name()
 	case formCRL:
-		if found := listOfAMD(c); found != nil {
+		if found := listOfAMD(c); found != nil && k.name == verifier.TrustSNPCRL {
 			return found, nil
 		}
 	}

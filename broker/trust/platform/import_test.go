@@ -183,6 +183,32 @@ func TestImportRefusesForgeries(t *testing.T) {
 	}
 }
 
+// TestImportLists: a list of an existing PKI is kept under the name that it is given,
+// once its CA is in the folder, and is not taken for AMD's by its issuer's name.
+func TestImportLists(t *testing.T) {
+	for _, kind := range []string{verifier.TrustX509CRL, verifier.TrustGoogleCRL} {
+		f, _, _, _, dir := importScene(t)
+		issuer := newCA(t, "ARK-Milan", nil)
+		path := write(t, dir, "lab.crl", issuer.crl(t, noon.AddDate(0, 1, 0)))
+		if got := f.importing(t, path, Importing{Kind: kind}); got != kind+"/lab=refused" {
+			t.Errorf("without its CA: %s", got)
+		}
+		ca := Importing{Kind: signersOf[kind], AlsoUnlisted: true}
+		if got := f.importing(t, write(t, dir, "ca.pem", issuer.pem()), ca); got != ca.Kind+"/ca=added" {
+			t.Fatal(got)
+		}
+		if got := f.importing(t, path, Importing{Kind: kind}); got != kind+"/lab=added" {
+			t.Errorf("with its CA: %s", got)
+		}
+		if got := f.importing(t, write(t, dir, "lab.crl", issuer.crl(t, noon.Add(-time.Minute))), Importing{Kind: kind}); got != kind+"/lab=refused" {
+			t.Errorf("past its end: %s", got)
+		}
+		if ends := opened(t, f.dir).Ends()[kind]; !ends.Equal(noon.AddDate(0, 1, 0)) {
+			t.Errorf("%s ends %s", kind, ends)
+		}
+	}
+}
+
 // TestImportKeysWithAddress: keys that are fetched again count as long as fetched
 // ones; a new address is a change.
 func TestImportKeysWithAddress(t *testing.T) {

@@ -9,8 +9,8 @@
 //   - roots, chains and region certificates: by the SHA-256 of their row, so that
 //     neither network nor server is trusted; what no row lists, only by the word of
 //     the operator who imports it;
-//   - revocation lists of AMD and VCEKs: by the signature of AMD's root or
-//     intermediate in the folder;
+//   - revocation lists, and VCEKs: by the signature of a CA of their platform in the
+//     folder;
 //   - Intel's collateral: by the signatures under Intel's root in the folder;
 //   - token keys (jwks): by TLS of the address in the table or given at import;
 //   - what an operator writes or exports himself (nvidia.rim, cca.platform,
@@ -64,6 +64,7 @@ var kinds = []kind{
 	{name: verifier.TrustNitro, form: formCertificates, max: 64 << 10},
 	{name: verifier.TrustAzureIMDS, form: formCertificates, max: 64 << 10},
 	{name: verifier.TrustCCA, form: formOther, max: 64 << 10},
+	{name: verifier.TrustGoogleCRL, form: formCRL, max: 1 << 20},
 	{name: verifier.TrustGoogleAK, form: formCertificates, max: 64 << 10},
 	{name: verifier.TrustIntelTCB, form: formCollateral, max: 1 << 20, every: listEvery},
 	{name: verifier.TrustIntel, form: formCertificates, max: 64 << 10},
@@ -71,6 +72,14 @@ var kinds = []kind{
 	{name: verifier.TrustNVIDIA, form: formCertificates, max: 64 << 10},
 	{name: verifier.TrustNVIDIARIM, form: formOther, max: 1 << 20},
 	{name: verifier.TrustX509PoP, form: formCertificates, max: 256 << 10},
+	{name: verifier.TrustX509CRL, form: formCRL, max: 4 << 20}, // a PKI's lists have people, too
+}
+
+// signersOf are the kinds whose certificates sign the lists of a kind.
+var signersOf = map[string]string{
+	verifier.TrustSNPCRL:    verifier.TrustSNP,
+	verifier.TrustGoogleCRL: verifier.TrustGoogleAK,
+	verifier.TrustX509CRL:   verifier.TrustX509PoP,
 }
 
 func kindOf(name string) (kind, bool) {
