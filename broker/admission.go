@@ -5,14 +5,17 @@ import (
 	"maps"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"github.com/zonebroker/zonebroker/broker/ledger"
 )
 
 // admissions mirrors the inventory in memory: an EK that is not in it costs one
 // look-up here and at most one read, before any RSA or ECC.
 type admissions struct {
-	mu     sync.RWMutex // guards both fields; never held over I/O
+	mu     sync.RWMutex // guards all fields; never held over I/O
 	byEK   map[[32]byte]*ledger.Admission
+	byID   map[uuid.UUID]*ledger.Admission
 	cursor ledger.Places // never changed, only replaced
 }
 
@@ -38,9 +41,10 @@ func (a *admissions) put(page []ledger.Admission, cursor ledger.Places) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.byEK == nil {
-		a.byEK = make(map[[32]byte]*ledger.Admission)
+		a.byEK, a.byID = make(map[[32]byte]*ledger.Admission), make(map[uuid.UUID]*ledger.Admission)
 	}
 	for i := range page {
+		a.byID[page[i].ID] = &page[i]
 		for _, ek := range page[i].EKHashes {
 			a.byEK[ek] = &page[i]
 		}
@@ -57,6 +61,17 @@ func (a *admissions) cached(ek [32]byte) *ledger.Admission {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return a.byEK[ek]
+}
+
+// ended reports whether what admitted a node was revoked. An EK or a machine is
+// looked up by its own hash; an account, project or key has another one than the
+// node, so that the node's row says which it was. An account that was admitted anew
+// has another admission, which the node gets with its next attestation.
+func (a *admissions) ended(n ledger.Node) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	own, owner := a.byEK[n.RootHash], a.byID[n.Admission]
+	return own != nil && own.Revoked || n.AdmittedBy == ledger.AdmitOwner && owner != nil && owner.Revoked
 }
 
 // admission returns the admission of an EK, nil where there is none. A miss is

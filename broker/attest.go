@@ -218,13 +218,6 @@ func (b *Broker) spent(snap ledger.Snapshot, format string) error {
 // verify has the evidence judged. It returns an error only for evidence whose
 // author is unknown; a refusal of an authenticated node is a decision.
 func (b *Broker) verify(ctx context.Context, a *attempt) error {
-	if a.challenge.Enrol != nil {
-		done, err := b.enrolSlot(ctx)
-		if err != nil {
-			return err
-		}
-		defer done()
-	}
 	a.evidence = evidenceOf(a.req, a.challenge.Format)
 	takeIMA(&a.evidence, a.req, a.challenge)
 	if err := refuseRecorded(a.evidence.Items); err != nil {
@@ -235,19 +228,40 @@ func (b *Broker) verify(ctx context.Context, a *attempt) error {
 		return err
 	}
 	a.want = want
-	b.enrich(ctx, a, true)
-	appraisal, err := verifier.Appraise(a.evidence, want, a.trust.Trust, a.now)
-	if err == nil && b.enrich(ctx, a, false) {
-		appraisal, err = verifier.Appraise(a.evidence, want, a.trust.Trust, a.now)
+	asking, cancel := context.WithTimeout(ctx, enrichTimeout)
+	defer cancel()
+	if err := b.askEssential(asking, a); err != nil {
+		return err
 	}
-	a.appraisal = appraisal
-	if !appraisal.Authentic() {
+	err = b.appraise(ctx, a)
+	if err == nil && b.askOthers(asking, a) {
+		err = b.appraise(ctx, a)
+	}
+	if !a.appraisal.Authentic() {
 		if err == nil {
 			err = reason.New(reason.Internal, "")
 		}
 		return err
 	}
 	return nil
+}
+
+// appraise judges the evidence as it is now. An enrolment needs a slot for that,
+// which it must not have while a platform is asked: one stranger whose question
+// nobody answers would keep every new host waiting. Without a slot nothing is
+// judged.
+func (b *Broker) appraise(ctx context.Context, a *attempt) error {
+	a.appraisal = verifier.Appraisal{}
+	if a.challenge.Enrol != nil {
+		done, err := b.enrolSlot(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
+	var err error
+	a.appraisal, err = verifier.Appraise(a.evidence, a.want, a.trust.Trust, a.now)
+	return err
 }
 
 // evidenceOf takes the format from the sealed challenge: what the request calls

@@ -82,6 +82,7 @@ type Broker struct {
 	pending    pendingQueue
 	enrolSlots chan struct{}
 	enrolRate  *rate.Limiter
+	asking     enrichGate
 	policy     atomic.Pointer[activePolicy]
 	trust      atomic.Pointer[TrustData] // in force
 	pastTrust  atomic.Pointer[TrustData] // the last one that a record was judged again with
@@ -124,6 +125,7 @@ func New(cfg Config) (*Broker, error) {
 		seal:       sealer{cluster: cfg.ClusterKey, rand: cfg.Rand},
 		enrolSlots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
 		enrolRate:  rate.NewLimiter(rate.Limit(cfg.EnrolmentRate), cfg.EnrolmentRate),
+		asking:     newEnrichGate(cfg.NodeRate),
 		nodes:      nodeRates{perMinute: cfg.NodeRate},
 	}
 	b.retention.ahead.Store(-1)

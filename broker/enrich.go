@@ -3,14 +3,18 @@ package broker
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
-// enrichTimeout bounds what all enrichers of one attestation take together: a
-// platform that does not answer must not hold a turn.
+// enrichTimeout bounds what all enrichers of one attestation take together, the
+// essential ones and the others: a platform that does not answer must not hold a
+// turn.
 const enrichTimeout = 5 * time.Second
 
 // refuseRecorded keeps agents from answering for the platform.
@@ -25,41 +29,138 @@ func refuseRecorded(items []verifier.Item) error {
 	return nil
 }
 
-// enrich asks the platforms about the documents, the essential ones or the others,
-// and reports whether anything was added. It changes no document of the request:
-// the parts are the broker's own copy.
-func (b *Broker) enrich(ctx context.Context, a *attempt, essential bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, enrichTimeout)
-	defer cancel()
-	added := false
+// inquiry is one question about one document.
+type inquiry struct {
+	by   Enricher
+	item *verifier.Item
+}
+
+// inquiries are the essential ones of an attempt, or the others. What no zone of
+// the policy names could earn nothing by any answer.
+func (b *Broker) inquiries(a *attempt, essential bool) []inquiry {
+	var out []inquiry
 	for _, e := range b.cfg.Enrichers {
+		f := e.Format()
 		if e.Essential() != essential {
 			continue
 		}
 		for i := range a.evidence.Items {
-			item := &a.evidence.Items[i]
-			if item.Format != e.Format() {
-				continue
+			if a.evidence.Items[i].Format == f && (a.policy.set.Takes(f) || slices.Contains(a.policy.set.DocumentFormats(), f)) {
+				out = append(out, inquiry{by: e, item: &a.evidence.Items[i]})
 			}
-			bound := verifier.Binding(a.challenge.Nonce, a.evidence.SPKI, b.cfg.TrustDomain, a.challenge.Purpose, item.Format, nil)
-			parts, err := e.Enrich(ctx, *item, bound)
-			if err != nil {
-				b.cfg.Logger.WarnContext(ctx, "a platform did not answer about a document", "enricher", e.Name(), "error", err)
-				b.cfg.Enriched(e.Name(), false)
-				continue
-			}
-			b.cfg.Enriched(e.Name(), true)
-			own := maps.Clone(item.Parts)
-			if own == nil {
-				own = make(map[string][]byte, len(parts))
-			}
-			for name, raw := range parts {
-				if verifier.RecordedPart(name) {
-					own[name], added = raw, true
-				}
-			}
-			item.Parts = own
 		}
 	}
+	return out
+}
+
+// askEssential asks about documents that prove nothing without an answer. Before
+// that only the author is known, so the author has to be: whoever sends a good
+// token with rubbish beside it would have the broker call platforms for it. Where
+// our own limits forbid the question the host is told to come again: its document
+// would be refused for what is not its fault.
+func (b *Broker) askEssential(ctx context.Context, a *attempt) error {
+	ask := b.inquiries(a, true)
+	if len(ask) == 0 {
+		return nil
+	}
+	if err := verifier.AuthorHolds(a.evidence, a.want); err != nil {
+		return err
+	}
+	for _, q := range ask {
+		if _, asked := b.ask(ctx, a, q); !asked {
+			return reason.New(reason.RequestOverloaded, "platforms are asked as often as this broker may; try again in a second")
+		}
+	}
+	return nil
+}
+
+// askOthers asks about documents that are genuine, and reports whether anything
+// was added.
+func (b *Broker) askOthers(ctx context.Context, a *attempt) (added bool) {
+	for _, q := range b.inquiries(a, false) {
+		one, _ := b.ask(ctx, a, q)
+		added = added || one
+	}
 	return added
+}
+
+// ask puts one question. It changes no document of the request: the parts are the
+// broker's own copy.
+func (b *Broker) ask(ctx context.Context, a *attempt, q inquiry) (added, asked bool) {
+	done, ok := b.asking.enter(ctx, a)
+	if !ok {
+		b.cfg.Enriched(q.by.Name(), false)
+		return false, false
+	}
+	defer done()
+	bound := verifier.Binding(a.challenge.Nonce, a.evidence.SPKI, b.cfg.TrustDomain, a.challenge.Purpose, q.item.Format, nil)
+	parts, err := q.by.Enrich(ctx, *q.item, bound)
+	b.cfg.Enriched(q.by.Name(), err == nil)
+	if err != nil {
+		b.cfg.Logger.WarnContext(ctx, "a platform did not answer about a document", "enricher", q.by.Name(), "error", err)
+		return false, true
+	}
+	own := maps.Clone(q.item.Parts)
+	if own == nil {
+		own = make(map[string][]byte, len(parts))
+	}
+	for name, raw := range parts {
+		if verifier.RecordedPart(name) {
+			own[name], added = raw, true
+		}
+	}
+	q.item.Parts = own
+	return added, true
+}
+
+// How many questions are on their way at once for hosts that this broker does not
+// know, and for those it does, and how many a second may begin for the former.
+const (
+	enrichAtOnce = 8
+	enrichRate   = 20
+)
+
+// enrichGate bounds what platforms are asked. Anybody can make an agent key and
+// send a document with it, so hosts at first contact share one small rate; a known
+// node has one of its own, and places that no stranger takes.
+type enrichGate struct {
+	strangers     *rate.Limiter
+	nodes         nodeRates
+	strange, ours chan struct{}
+}
+
+// newEnrichGate gives a node as many questions a minute as its attestations may
+// have documents.
+func newEnrichGate(attestations int) enrichGate {
+	return enrichGate{
+		strangers: rate.NewLimiter(enrichRate, enrichRate),
+		nodes:     nodeRates{perMinute: attestations * verifier.MaxItems},
+		strange:   make(chan struct{}, enrichAtOnce),
+		ours:      make(chan struct{}, enrichAtOnce),
+	}
+}
+
+// enter takes a place, for which a known node waits until ctx ends. The caller
+// gives it back.
+func (g *enrichGate) enter(ctx context.Context, a *attempt) (done func(), ok bool) {
+	if a.snap.Found {
+		if !g.nodes.allow(a.challenge.Node, a.now) {
+			return nil, false
+		}
+		select {
+		case g.ours <- struct{}{}:
+			return func() { <-g.ours }, true
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+	if !g.strangers.AllowN(a.now, 1) {
+		return nil, false
+	}
+	select {
+	case g.strange <- struct{}{}:
+		return func() { <-g.strange }, true
+	default:
+		return nil, false
+	}
 }

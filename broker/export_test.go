@@ -79,6 +79,12 @@ const LogCacheBytes = logCacheBytes / logCacheShare
 // EnrolmentRate is the number of credentials a second.
 const EnrolmentRate = enrolmentRate
 
+// What platforms are asked for strangers.
+const (
+	EnrichRate   = enrichRate
+	EnrichAtOnce = enrichAtOnce
+)
+
 // The background jobs, one turn each.
 func (b *Broker) FlushRefusals(ctx context.Context) error  { return b.flushRefusals(ctx) }
 func (b *Broker) FlushPending(ctx context.Context) error   { return b.flushPending(ctx) }
@@ -88,6 +94,9 @@ func (b *Broker) RotateTokens(ctx context.Context) error   { return b.rotateToke
 func (b *Broker) RefreshBundle(ctx context.Context) error  { return b.refreshBundle(ctx) }
 func (b *Broker) CheckClock(ctx context.Context) error     { return b.checkClock(ctx) }
 func (b *Broker) SignNow(ctx context.Context) error        { return b.signCheckpoint(ctx) }
+
+// EnrolSlotsTaken returns how many places of the enrolment semaphore are taken.
+func (b *Broker) EnrolSlotsTaken() int { return len(b.enrolSlots) }
 
 // FillEnrolSlots takes every place of the enrolment semaphore and returns what
 // gives them back.

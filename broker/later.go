@@ -178,7 +178,7 @@ func (b *Broker) standsAsAttested(i *issuance) error {
 	if err := statusRefusal(i.snap.Node.Status); err != nil {
 		return err
 	}
-	if adm := b.admissions.cached(i.snap.Node.RootHash); adm != nil && adm.Revoked {
+	if b.admissions.ended(i.snap.Node) {
 		return reason.New(reason.NodeDisabled, "the admission of the node is revoked")
 	}
 	if st.Last == uuid.Nil || st.Last.String() != i.claims.Zone.AttestationID {

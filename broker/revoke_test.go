@@ -4,8 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zonebroker/zonebroker/broker"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/ledger"
+	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -53,6 +55,36 @@ func TestTPM67_RevokedAtEachAttestation(t *testing.T) {
 	}
 	r.admit(h, "m1", "g1")
 	h.renew()
+}
+
+// TestRevokedAccountEndsLaterSVIDs: what is written at each attestation holds
+// between two of them too, and for the hosts of that account alone.
+func TestRevokedAccountEndsLaterSVIDs(t *testing.T) {
+	r, pki := cloudRig(t, []string{zoneEC2, zoneWork})
+	r.must(r.b.StartTokens(t.Context(), oidcIssuer))
+	h := r.instance(pki, 1)
+	out := h.enrol()
+	c := broker.Caller{NodeID: out.Node, SPIFFEID: out.SPIFFEID, Certificate: leaf(t, out.Chain)}
+	tpm := r.admitted()
+	other := tpm.callerOf(tpm.enrol())
+	if _, err := r.jwt(c, "aud", ""); err != nil {
+		t.Fatal(err)
+	}
+	account := document.Owner{Kind: document.OwnerAWSAccount, Value: "123456789012"}
+	r.revoke(account.Hash(), "account closed")
+	if _, err := r.jwt(c, "aud", ""); reason.Of(err) != reason.NodeDisabled {
+		t.Errorf("a host of the account: %v", err)
+	}
+	if _, err := r.jwt(other, "payments-api", ""); err != nil {
+		t.Errorf("a host of the inventory: %v", err)
+	}
+	_, err := r.b.AdmitNode(t.Context(), operator, api.AdmitRequest{Owner: "aws.account=123456789012"})
+	r.must(err)
+	out = h.renew()
+	c.Certificate = leaf(t, out.Chain)
+	if _, err := r.jwt(c, "aud", ""); err != nil {
+		t.Errorf("admitted anew: %v", err)
+	}
 }
 
 // TestRevokeUnknown: an EK that nobody admitted by its hash can be refused too.

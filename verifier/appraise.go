@@ -20,10 +20,10 @@ import (
 func Appraise(ev Evidence, want Expectation, trust Trust, now time.Time) (Appraisal, error) {
 	by, ok := judgeOf(ev.Format)
 	if !ok {
-		return Appraisal{}, reason.New(reason.RequestUnknownFormat, "this broker does not verify that evidence format")
+		return Appraisal{}, unknownFormat()
 	}
 	a := Appraisal{format: ev.Format}
-	if err := checkItems(ev.Format, ev.Items); err != nil {
+	if err := CheckItems(ev.Format, ev.Items); err != nil {
 		return a, err
 	}
 	err := by(&a, &ev, &want, &trust, now)
@@ -40,29 +40,17 @@ func appraiseTPM2(a *Appraisal, ev *Evidence, want *Expectation, trust *Trust, n
 	if a.lab() {
 		a.class = ClassC
 	}
-	e := ev.TPM2
-	if e == nil {
-		return reason.New(reason.RequestMalformed, "member tpm2 is missing")
-	}
-	ak, err := tpm2.ParseAK(e.AKPublic)
+	by, err := quoteOf(ev, want)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(ak.Name(), want.AKName) {
-		return reason.New(reason.ChallengeWrongNode, "the challenge was issued for another AK")
-	}
-	bound := bindingOf(ev, want, ev.Format)
-	attested, err := tpm2.AuthenticateQuote(ak, e.Quote, e.Signature, bound[:])
-	if err != nil {
-		return nameActivation(err, want.Purpose)
-	}
 	a.authentic = true
 	a.findings = make([]Finding, 0, 8)
-	a.takeQuote(attested, e, want)
-	a.judgeMachine(e, want, trust, now)
-	a.judgeKey(&ak, ev, bound[:])
+	a.takeQuote(by.attested, ev.TPM2, want)
+	a.judgeMachine(ev.TPM2, want, trust, now)
+	a.judgeKey(&by.ak, ev, by.bound[:])
 	if len(ev.Items) > 0 {
-		j := itemJudge{a: a, ev: ev, want: want, trust: &trust.Documents, primary: bound, ak: ak.SPKI(), now: now}
+		j := itemJudge{a: a, ev: ev, want: want, trust: &trust.Documents, primary: by.bound, ak: by.ak.SPKI(), now: now}
 		j.judgeItems("")
 	}
 	return nil
@@ -78,15 +66,6 @@ func (a *Appraisal) takeQuote(attested tpm2.Attested, e *TPM2Evidence, want *Exp
 	a.pass("tpm2.quote", "signed by the AK over this challenge")
 	a.judgeClock(want)
 	a.judgePCRs(attested, e, want)
-}
-
-// nameActivation: at enrolment the nonce is the credential's secret, so a wrong
-// one means that EK and AK do not live in one TPM.
-func nameActivation(err error, purpose string) error {
-	if purpose == PurposeEnrol && reason.Of(err) == reason.TPM2QuoteNonceMismatch {
-		return reason.New(reason.TPM2AKActivationFailed, "the quote does not carry the secret of the credential")
-	}
-	return err
 }
 
 // judgeClock compares the clock triple with the baseline. It never says

@@ -9,7 +9,6 @@ import (
 
 	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/reason"
-	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
 
 // MaxItems bounds the documents of one attestation: one of each kind that a
@@ -25,8 +24,11 @@ type Document struct {
 	Anchored bool
 }
 
-// checkItems refuses what no document needs to be looked at for.
-func checkItems(primary string, items []Item) error {
+// CheckItems refuses what no document needs to be looked at for: more than
+// MaxItems, two of one format, formats that are no documents of this verifier's.
+// primary is the format that names the node. Errors: request.too_large,
+// request.malformed, request.unknown_format.
+func CheckItems(primary string, items []Item) error {
 	if len(items) > MaxItems {
 		return reason.Newf(reason.RequestTooLarge, "more than %d documents", MaxItems)
 	}
@@ -194,15 +196,8 @@ func primaryItem(ev *Evidence) (*Item, error) {
 // agent key is an author whose refusals are recorded; at first contact the
 // document has to verify before anybody is known.
 func appraiseDocument(a *Appraisal, ev *Evidence, want *Expectation, trust *Trust, now time.Time) error {
-	if ev.TPM2 != nil {
-		return reason.New(reason.RequestMalformed, "member tpm2 does not go with this format")
-	}
-	item, err := primaryItem(ev)
+	item, bound, err := agentOf(ev, want)
 	if err != nil {
-		return err
-	}
-	bound := bindingOf(ev, want, ev.Format)
-	if err := verifyAgent(ev.Agent, want.AKName, bound); err != nil {
 		return err
 	}
 	a.findings = make([]Finding, 0, 8)
@@ -238,53 +233,24 @@ func (j *itemJudge) primaryFacts(item *Item) error {
 // as that of any TPM, and the document for the key.
 func appraiseQuoted(a *Appraisal, ev *Evidence, want *Expectation, trust *Trust, now time.Time) error {
 	a.class = ClassA
-	e := ev.TPM2
-	if e == nil {
-		return reason.New(reason.RequestMalformed, "member tpm2 is missing")
-	}
-	item, err := primaryItem(ev)
-	if err != nil {
-		return err
-	}
-	ak, err := tpm2.ParseAK(e.AKPublic)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(ak.Name(), want.AKName) {
-		return reason.New(reason.ChallengeWrongNode, "the challenge was issued for another AK")
-	}
-	if ak, err = ownHierarchy(ak, e.Quote); err != nil {
-		return err
-	}
-	bound := bindingOf(ev, want, ev.Format)
-	attested, err := tpm2.AuthenticateQuote(ak, e.Quote, e.Signature, bound[:])
+	by, err := quoteOf(ev, want)
 	if err != nil {
 		return err
 	}
 	a.findings = make([]Finding, 0, 8)
 	a.authentic = want.Purpose != PurposeEnrol
-	j := itemJudge{a: a, ev: ev, want: want, trust: &trust.Documents, primary: bound, ak: ak.SPKI(), now: now}
-	if err := j.primaryFacts(item); err != nil {
+	j := itemJudge{a: a, ev: ev, want: want, trust: &trust.Documents, primary: by.bound, ak: by.ak.SPKI(), now: now}
+	if err := j.primaryFacts(by.item); err != nil {
 		return err
 	}
 	a.class = ClassA // the quote carries nonce and key, whatever the document is alone
 	if len(a.documents) > 0 && !bytes.Equal(a.documents[0].AK, j.ak) {
-		a.refuse(item.Format, reason.New(reason.TPM2AKCertKeyMismatch, "the document vouches for another attestation key"))
+		a.refuse(ev.Format, reason.New(reason.TPM2AKCertKeyMismatch, "the document vouches for another attestation key"))
 	}
-	a.takeQuote(attested, e, want)
-	a.judgeKey(&ak, ev, bound[:])
+	a.takeQuote(by.attested, ev.TPM2, want)
+	a.judgeKey(&by.ak, ev, by.bound[:])
 	j.judgeItems(ev.Format)
 	return nil
-}
-
-// ownHierarchy: a cloud makes its AKs where it likes, and vouches for the key
-// itself. Which hierarchy it is in, the quote says.
-func ownHierarchy(ak tpm2.AK, quote []byte) (tpm2.AK, error) {
-	s, err := tpm2.ReadAttest(quote, tpm2.KindQuote)
-	if err != nil {
-		return ak, err
-	}
-	return ak.Pinned(s.Signer), nil
 }
 
 // judgePossession demands the CSR of a key that no TPM holds.

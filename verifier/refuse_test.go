@@ -127,6 +127,9 @@ func TestAppraiseRefused(t *testing.T) {
 			if got.Authentic() != tt.authentic {
 				t.Errorf("authentic is %t, want %t", got.Authentic(), tt.authentic)
 			}
+			if held := verifier.AuthorHolds(a.ev, a.want); (held == nil) != tt.authentic || held != nil && reason.Of(held) != tt.want {
+				t.Errorf("the author alone: %v", held)
+			}
 			if !tt.authentic {
 				expectNoFacts(t, got)
 			} else if r := got.Refusals(); len(r) != 1 || r[0].Code != tt.want || r[0].Detail == "" {

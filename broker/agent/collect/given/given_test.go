@@ -270,6 +270,24 @@ func TestCertificateProvesItsKey(t *testing.T) {
 	}
 }
 
+// A key that others can read is theirs too.
+func TestKeyThatOthersCanRead(t *testing.T) {
+	k := keys(t)["P-384, SEC 1"]
+	certificate, private := issued(t, k.key, k.pem)
+	c := given.X509PoP{Certificate: certificate, Key: private}
+	for mode, good := range map[os.FileMode]bool{0o600: true, 0o400: true, 0o640: false, 0o604: false, 0o602: false} {
+		if err := os.Chmod(private, mode); err != nil {
+			t.Fatal(err)
+		}
+		if f := c.Detect(t.Context()); f.Able != good || !good && (f.Fix != "chmod 0600 "+private || !strings.Contains(f.Why, "others can read it")) {
+			t.Errorf("mode %04o: %+v", mode, f)
+		}
+		if _, err := c.Collect(t.Context(), bound); (err == nil) != good {
+			t.Errorf("mode %04o: %v", mode, err)
+		}
+	}
+}
+
 func TestCertificateThatCannotProve(t *testing.T) {
 	k := keys(t)
 	certificate, private := issued(t, k["P-384, SEC 1"].key, k["P-384, SEC 1"].pem)

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/zonebroker/zonebroker/broker/agent/collect"
 	"github.com/zonebroker/zonebroker/verifier"
@@ -80,6 +81,9 @@ func (c X509PoP) Collect(_ context.Context, bound collect.Bound) (verifier.Item,
 // load returns the chain in DER and the key, which have to belong together.
 func (c X509PoP) load() ([][]byte, crypto.Signer, error) {
 	fault := func(path string, err error) error {
+		if known, ok := errors.AsType[*collect.Error](err); ok {
+			return known
+		}
 		return &collect.Error{What: "read " + path, Why: err.Error(), Fix: "look at --certificate and --key", Err: err}
 	}
 	chain, err := readChain(c.Certificate)
@@ -121,9 +125,27 @@ func readChain(path string) ([][]byte, error) {
 	return chain, nil
 }
 
+// readPrivate reads a file that only its owner can read: whoever else reads the key
+// is this machine wherever the PKI is believed.
+func readPrivate(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+		return nil, &collect.Error{What: "read " + path, Why: fmt.Sprintf("%s has mode %04o; others can read it", path, perm), Fix: "chmod 0600 " + path}
+	}
+	return collect.ReadAll(file, maxPEM)
+}
+
 // readKey reads the first private key of a file.
 func readKey(path string) (crypto.Signer, error) {
-	text, err := collect.Read(path, maxPEM)
+	text, err := readPrivate(path)
 	if err != nil {
 		return nil, err
 	}
