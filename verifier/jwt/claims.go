@@ -87,11 +87,11 @@ func (t *Token) checkTimes(c *registered, profile Profile, challenge, now time.T
 	if life > t.issuer.MaxLifetime {
 		return reason.Newf(reason.JWTLifetime, "the token lives %s, and %s at most is allowed", life, t.issuer.MaxLifetime)
 	}
-	if life <= 0 {
-		return reason.New(reason.JWTLifetime, "the token expires before it was issued")
-	}
 	if c.IssuedAt.After(now.Add(Skew)) || c.NotBefore.After(now.Add(Skew)) {
 		return reason.New(reason.JWTIssuedAt, "the token was issued in the future")
+	}
+	if life <= 0 {
+		return reason.New(reason.JWTLifetime, "the token expires before it was issued")
 	}
 	if t.issuedAt.Before(challenge.Add(-Skew)) {
 		return reason.New(reason.JWTIssuedAt, "the token was issued before the challenge")

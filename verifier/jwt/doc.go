@@ -13,6 +13,7 @@
 // parts and the header, jwt.alg, jwt.crit, jwt.kid (no issuer at all too),
 // jwt.key_use, jwt.alg again for an algorithm that is not the key's, jwt.signature,
 // jwt.malformed for the claims, jwt.issuer, jwt.audience, jwt.lifetime (a time is
-// missing), jwt.expired, jwt.lifetime (too long), jwt.issued_at (in the future, or
-// before the challenge). Claims are parsed only after the signature verified.
+// missing), jwt.expired, jwt.lifetime (too long), jwt.issued_at (in the future),
+// jwt.lifetime (it ends before it begins), jwt.issued_at (before the challenge).
+// Claims are parsed only after the signature verified.
 package jwt

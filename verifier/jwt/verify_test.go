@@ -99,6 +99,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"expired before it began":    {token(claims{"exp": noon.Add(-time.Hour).Unix()}), reason.JWTExpired},
 		"expired, of ten years":      {token(claims{"iat": noon.AddDate(-10, 0, 0).Unix(), "exp": noon.Unix()}), reason.JWTExpired},
 		"of ten years in the future": {token(claims{"iat": noon.Add(time.Hour).Unix(), "exp": noon.AddDate(10, 0, 0).Unix()}), reason.JWTLifetime},
+		"in the future, ends before": {token(claims{"iat": noon.Add(2 * time.Hour).Unix()}), reason.JWTIssuedAt},
 		"expired and in the future":  {token(claims{"iat": noon.Add(time.Hour).Unix(), "exp": noon.Unix()}), reason.JWTExpired},
 		"older than the challenge":   {token(claims{"iat": noon.Add(-61 * time.Second).Unix(), "exp": noon.Add(time.Minute).Unix()}), reason.JWTIssuedAt},
 		"a clock that is behind":     {token(claims{"iat": noon.Add(-60 * time.Second).Unix(), "exp": noon.Add(time.Minute).Unix()}), ""},
