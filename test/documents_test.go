@@ -150,7 +150,7 @@ func commandsIn(t *testing.T, name string) []string {
 func TestDocumentedCommandsExist(t *testing.T) {
 	r := getRig(t)
 	n := 0
-	for _, name := range []string{"README.md", "docs/zones.md", "docs/questions.md", "docs/trust.md", "docs/evidence/ima.md", "docs/evidence/eventlog.md"} {
+	for _, name := range []string{"README.md", "docs/zones.md", "docs/questions.md", "docs/trust.md", "docs/evidence/ima.md", "docs/evidence/eventlog.md", "docs/evidence/ekcert.md", "docs/evidence/collecting.md"} {
 		for _, block := range commandsIn(t, name) {
 			for line := range strings.Lines(block) {
 				f := strings.Fields(line)

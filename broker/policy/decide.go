@@ -82,7 +82,7 @@ type Decision struct {
 	Reasons    []*reason.Error // of a denial, in the order of the checks; nil with Allow
 	Mismatches []Mismatch      // what policy.pcr_mismatch says, for programs
 	Referenced bool            // the zone demands reference sets, and one of them matched; set only with Allow
-	Measured   bool            // the zone compares a measurement of a document; set only with Allow
+	Measured   bool            // the zone compares what a document measured of its machine; set only with Allow
 	MaxAge     time.Duration   // fresh_until = attested_at + MaxAge
 	X509TTL    time.Duration
 	JWTTTL     time.Duration
@@ -143,7 +143,7 @@ func (s *Set) Decide(in Input) (d Decision) {
 	if len(d.Reasons) > 0 {
 		return d
 	}
-	d.Allow, d.Referenced, d.Measured = true, len(z.Requires.References) > 0, z.Requires.measures()
+	d.Allow, d.Referenced, d.Measured = true, len(z.Requires.References) > 0, z.measured(in.Appraisal.Documents())
 	d.MaxAge, d.X509TTL = time.Duration(z.Evidence.MaxAge), time.Duration(z.Issue.X509TTL)
 	d.JWTTTL, d.Grace = time.Duration(z.Issue.JWTTTL), time.Duration(z.Issue.Grace)
 	d.Audiences = slices.Clone(z.Issue.Audiences)

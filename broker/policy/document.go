@@ -24,18 +24,6 @@ const registration = 5 * time.Minute
 // tokens that clouds hand out again for a day; a launch may lie further back.
 const maxDocumentAge = 10 * 365 * 24 * time.Hour
 
-// confidentialFormats name a machine whose memory its host cannot read: what a
-// tier of confidential VMs is about.
-func confidentialFormats() []string {
-	return slices.DeleteFunc(verifier.Formats(), func(f string) bool { return !verifier.Protected(f) || !verifier.Verifies(f) })
-}
-
-// measurements are selectors that say what a machine runs. A zone of measured
-// machines has to compare one of them.
-var measurements = []string{
-	"snp.measurement", "tdx.mrtd", "tdx.rtmr.", "nitro.pcr.", "nitrotpm.pcr.", "cca.rim", "cca.rem.", "gcp.image_digest", "azure.maa.launch_measurement",
-}
-
 // hazards are the codes that a zone may allow: facts that are genuine, and unwanted
 // unless somebody says so.
 var hazards = []string{
@@ -154,40 +142,6 @@ func (p *placedZone) minimum(n *yaml.Node) map[string]int {
 		}
 	}
 	return out
-}
-
-// lintDocuments looks for zones that promise more than their documents prove.
-func (p *placedZone) lintDocuments(n *yaml.Node) {
-	if !p.tiered || p.Tier < 2 {
-		return
-	}
-	for _, f := range p.Requires.Format {
-		if f != formatTPM2 && !verifier.Quotes(f) && !p.Requires.measures() {
-			p.w.invalid(n, "tier %d means measured: a zone that takes %s must compare a measurement in requires.where", p.Tier, f)
-			return
-		}
-	}
-	if p.Tier < 4 {
-		return
-	}
-	for _, f := range p.Requires.Format {
-		if !verifier.Protected(f) || p.Requires.Class != document.ClassA {
-			p.w.invalid(n, "tier 4 means a confidential VM: format has to be one of %s, of class A", strings.Join(confidentialFormats(), ", "))
-			return
-		}
-	}
-}
-
-// measures reports whether the zone compares a measurement.
-func (r *requires) measures() bool {
-	for name := range r.Where {
-		for _, m := range measurements {
-			if name == m || strings.HasSuffix(m, ".") && strings.HasPrefix(name, m) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // DocumentFormats returns the formats that some zone could ask a host for beside

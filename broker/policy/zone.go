@@ -249,10 +249,7 @@ func (p *placedZone) requires(f fields) {
 		p.w.invalid(n, "tier 3 means measured files: the zone must require ima with file sets")
 	}
 	p.documents(m)
-	p.lintDocuments(n)
-	if p.tiered && p.Tier >= 2 && refs == nil && !p.Requires.SecureBoot && !p.Requires.measures() {
-		p.w.invalid(n, "tier %d means measured boot: the zone must require references or secure_boot", p.Tier)
-	}
+	p.lintDocuments(m)
 }
 
 // format reads a format that the zone may require.
