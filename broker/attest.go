@@ -228,22 +228,32 @@ func (b *Broker) verify(ctx context.Context, a *attempt) error {
 		return err
 	}
 	a.want = want
+	if len(a.evidence.Items) == 0 {
+		err = b.appraise(ctx, a)
+	} else {
+		err = b.appraiseEnriched(ctx, a)
+	}
+	if a.appraisal.Authentic() {
+		return nil
+	}
+	if err == nil {
+		err = reason.New(reason.Internal, "")
+	}
+	return err
+}
+
+// appraiseEnriched judges documents with what their platforms say of them.
+func (b *Broker) appraiseEnriched(ctx context.Context, a *attempt) error {
 	asking, cancel := context.WithTimeout(ctx, enrichTimeout)
 	defer cancel()
 	if err := b.askEssential(asking, a); err != nil {
 		return err
 	}
-	err = b.appraise(ctx, a)
+	err := b.appraise(ctx, a)
 	if err == nil && b.askOthers(asking, a) {
 		err = b.appraise(ctx, a)
 	}
-	if !a.appraisal.Authentic() {
-		if err == nil {
-			err = reason.New(reason.Internal, "")
-		}
-		return err
-	}
-	return nil
+	return err
 }
 
 // appraise judges the evidence as it is now. An enrolment needs a slot for that,

@@ -152,7 +152,7 @@ func nextState(a *attempt, body ledger.Attestation) (ledger.NodeState, error) {
 		return st, observe(a, &st)
 	}
 	clock := a.appraisal.Clock()
-	measured, err := measuredObject(measuredValues(a.appraisal))
+	measured, err := measuredObject(a.appraisal)
 	if err != nil {
 		return st, err
 	}
@@ -298,8 +298,14 @@ func pcrObject(pcrs map[int][]byte) []byte {
 	return verifier.PCRObject(pcrs)
 }
 
-// measuredObject is the RFC 8785 object of what was measured, nil for nothing.
-func measuredObject(values map[string]string) ([]byte, error) {
+// measuredObject is the RFC 8785 object of measuredValues, nil for nothing. Without
+// documents that is the object of PCRs, which is written directly: each renewal of a
+// TPM has one.
+func measuredObject(a verifier.Appraisal) ([]byte, error) {
+	if len(a.Documents()) == 0 {
+		return pcrObject(a.PCRs()), nil
+	}
+	values := measuredValues(a)
 	if len(values) == 0 {
 		return nil, nil
 	}

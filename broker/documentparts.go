@@ -16,8 +16,8 @@ const (
 )
 
 // measuredValues is what an attempt measured by name: quoted PCRs by index, and
-// selectors of the document that names the node. Several values of one name are
-// numbered.
+// selectors of the documents that are about this machine. Several values of one name
+// are numbered.
 func measuredValues(a verifier.Appraisal) map[string]string {
 	out := hexPCRs(a.PCRs())
 	for _, d := range a.Documents() {

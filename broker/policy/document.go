@@ -145,17 +145,13 @@ func (p *placedZone) minimum(n *yaml.Node) map[string]int {
 }
 
 // DocumentFormats returns the formats that some zone could ask a host for beside
-// its own evidence, in order; a host that cannot collect one leaves it out.
+// its own evidence, in order; a host that cannot collect one leaves it out. The slice
+// is the set's: every challenge carries it.
 func (s *Set) DocumentFormats() []string {
 	if s == nil {
 		return nil
 	}
-	var out []string
-	for _, z := range s.zones {
-		out = append(out, z.Requires.Evidence.formats()...)
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return s.formats
 }
 
 // Takes reports whether some zone takes nodes named by evidence of format: what no

@@ -46,6 +46,7 @@ type Set struct {
 	zones      []*zone // by name
 	references map[string]*referenceSet
 	fileSets   []*fileSet // by name
+	formats    []string   // of documents that some zone asks for, in order
 	canonical  []byte
 	hash       string
 }
@@ -77,6 +78,11 @@ func Load(files []File) (*Set, []Problem) {
 		s.references[r.set.Name] = r.set
 	}
 	s.fileSets = l.sortedFileSets()
+	for _, z := range s.zones {
+		s.formats = append(s.formats, z.Requires.Evidence.formats()...)
+	}
+	slices.Sort(s.formats)
+	s.formats = slices.Compact(s.formats)
 	if err := s.seal(); err != nil {
 		return nil, []Problem{{Code: reason.PolicyError, Text: "the set has no canonical form"}}
 	}
