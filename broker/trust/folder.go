@@ -62,7 +62,7 @@ func open(dir string, rows []Row) (*Folder, error) {
 		if err != nil {
 			return nil, err
 		}
-		certs, err := decode(raw)
+		certs, err := Certificates(raw, maxFile) // as many as fit
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, e.Name()), err)
 		}
@@ -84,30 +84,6 @@ func readFile(path string) ([]byte, error) {
 		err = fmt.Errorf("%s: larger than %d bytes", path, maxFile)
 	}
 	return raw, err
-}
-
-// decode reads a PEM bundle or one certificate in DER.
-func decode(raw []byte) ([]*x509.Certificate, error) {
-	block, rest := pem.Decode(raw)
-	if block == nil {
-		c, err := x509.ParseCertificate(raw)
-		if err != nil {
-			return nil, errors.New("neither PEM nor one certificate in DER")
-		}
-		return []*x509.Certificate{c}, nil
-	}
-	var out []*x509.Certificate
-	for ; block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("a PEM block of type %q", block.Type)
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", len(out)+1, err)
-		}
-		out = append(out, c)
-	}
-	return out, nil
 }
 
 // States of a certificate.
@@ -207,7 +183,7 @@ func (f *Folder) keep(c *x509.Certificate) (added bool, err error) {
 	text := "# " + strings.Map(plain, c.Subject.String()) + "\n" +
 		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 	path := filepath.Join(f.dir, name+"-"+hex.EncodeToString(sum[:12])+".pem")
-	if err := writeFile(path, []byte(text)); err != nil {
+	if err := WriteFile(path, []byte(text)); err != nil {
 		return false, err
 	}
 	f.held[sum] = c
@@ -221,20 +197,4 @@ func plain(r rune) rune {
 		return '.'
 	}
 	return r
-}
-
-func writeFile(path string, text []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".trust-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(tmp.Name()) }()
-	_, err = tmp.Write(text)
-	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
 }

@@ -11,7 +11,6 @@ import (
 	_ "embed" // the table
 	"encoding/hex"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 )
@@ -52,24 +51,7 @@ func Table() ([]Row, error) {
 const tableHead = "maker\trole\tsubject\tserial\tnot_before\tnot_after\tsha256\taddress"
 
 func parseTable(text string) ([]Row, error) {
-	var out []Row
-	n := 0
-	for line := range strings.Lines(text) {
-		n++
-		line = strings.TrimSuffix(line, "\n")
-		if n == 1 {
-			if line != tableHead {
-				return nil, fmt.Errorf("table of makers: line 1 is not its head")
-			}
-			continue
-		}
-		r, err := parseRow(strings.Split(line, "\t"))
-		if err != nil {
-			return nil, fmt.Errorf("table of makers: line %d: %w", n, err)
-		}
-		out = append(out, r)
-	}
-	return out, nil
+	return ReadTable("table of makers", tableHead, text, parseRow)
 }
 
 func parseRow(f []string) (Row, error) {

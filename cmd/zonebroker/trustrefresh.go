@@ -82,11 +82,8 @@ exits 1 where something could not be had.`,
 		if err != nil {
 			return err
 		}
-		for _, wish := range o.wishes {
-			kind, name, _ := strings.Cut(wish, "/")
-			if _, err := platform.Wish(t.dir, platform.ID{Kind: kind, Name: name}); err != nil {
-				return usageError{"--wish: " + err.Error()}
-			}
+		if err := t.wish(o.wishes); err != nil {
+			return err
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 		defer stop()
@@ -101,6 +98,17 @@ exits 1 where something could not be had.`,
 		return refreshVerdict(cmd.ErrOrStderr(), got)
 	}
 	return cmd
+}
+
+// wish keeps what was named by KIND/NAME among the wishes.
+func (t trusted) wish(wishes []string) error {
+	for _, w := range wishes {
+		kind, name, _ := strings.Cut(w, "/")
+		if _, err := platform.Wish(t.dir, platform.ID{Kind: kind, Name: name}); err != nil {
+			return usageError{"--wish: " + err.Error()}
+		}
+	}
+	return nil
 }
 
 // refresh fetches for both folders, as far as the options reach.

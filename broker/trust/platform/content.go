@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/zonebroker/zonebroker/broker/trust"
 )
 
 const (
@@ -62,29 +64,7 @@ func readCertificates(raw []byte) (content, error) {
 }
 
 func certificates(raw []byte) ([]*x509.Certificate, error) {
-	block, rest := pem.Decode(raw)
-	if block == nil {
-		c, err := x509.ParseCertificate(raw)
-		if err != nil {
-			return nil, errors.New("neither PEM nor one certificate in DER")
-		}
-		return []*x509.Certificate{c}, nil
-	}
-	var out []*x509.Certificate
-	for ; block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("a PEM block of type %q", block.Type)
-		}
-		if len(out) == maxCertificates {
-			return nil, fmt.Errorf("more than %d certificates", maxCertificates)
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", len(out)+1, err)
-		}
-		out = append(out, c)
-	}
-	return out, nil
+	return trust.Certificates(raw, maxCertificates)
 }
 
 // ofCertificates describes certs, in their order; the object ends with the first.

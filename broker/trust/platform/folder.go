@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/zonebroker/zonebroker/broker/trust"
 	"github.com/zonebroker/zonebroker/verifier"
 )
 
@@ -27,6 +28,7 @@ var endings = []string{".pem", ".crt", ".cer", ".der", ".crl", ".json", ".jwk"}
 // ID names an object.
 type ID struct{ Kind, Name string }
 
+// String is kind/name, as commands and errors say it.
 func (id ID) String() string { return id.Kind + "/" + id.Name }
 
 // object is one file of the folder.
@@ -185,7 +187,7 @@ func (f *Folder) writeState(id ID, s state) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(f.statePath(id), append(raw, '\n'))
+	return trust.WriteFile(f.statePath(id), append(raw, '\n'))
 }
 
 // Objects returns what verifying rests on at a time, by kind and name. Fetched
@@ -238,7 +240,7 @@ func (f *Folder) put(id ID, c content, s state) error {
 	if err := f.writeState(id, s); err != nil {
 		return err
 	}
-	if err := writeFile(path, c.raw); err != nil {
+	if err := trust.WriteFile(path, c.raw); err != nil {
 		return err
 	}
 	if old := f.held[id]; old != nil && old.file != path {
@@ -248,21 +250,4 @@ func (f *Folder) put(id ID, c content, s state) error {
 	}
 	f.held[id] = &object{ID: id, content: c, file: path, state: s}
 	return nil
-}
-
-// writeFile replaces a file by rename: a crash leaves the old or the new one.
-func writeFile(path string, text []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".trust-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(tmp.Name()) }()
-	_, err = tmp.Write(text)
-	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
 }

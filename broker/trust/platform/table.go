@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/zonebroker/zonebroker/broker/trust"
 )
 
 // Row is one object that a platform publishes.
@@ -42,24 +44,7 @@ func Table() ([]Row, error) {
 const tableHead = "kind\tname\tformat\tsubject\tnot_before\tnot_after\tsha256\taddress"
 
 func parseTable(text string) ([]Row, error) {
-	var out []Row
-	n := 0
-	for line := range strings.Lines(text) {
-		n++
-		line = strings.TrimSuffix(line, "\n")
-		if n == 1 {
-			if line != tableHead {
-				return nil, fmt.Errorf("table of platforms: line 1 is not its head")
-			}
-			continue
-		}
-		r, err := parseRow(strings.Split(line, "\t"))
-		if err != nil {
-			return nil, fmt.Errorf("table of platforms: line %d: %w", n, err)
-		}
-		out = append(out, r)
-	}
-	return out, nil
+	return trust.ReadTable("table of platforms", tableHead, text, parseRow)
 }
 
 func parseRow(f []string) (Row, error) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/zonebroker/zonebroker/broker/trust"
 	"github.com/zonebroker/zonebroker/verifier"
 )
 
@@ -76,5 +77,5 @@ func writeWishes(dir string, all []ID) error {
 	for _, id := range all {
 		text.WriteString(id.String() + "\n")
 	}
-	return writeFile(wishesPath(dir), []byte(text.String()))
+	return trust.WriteFile(wishesPath(dir), []byte(text.String()))
 }

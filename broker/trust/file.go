@@ -1,0 +1,81 @@
+package trust
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// WriteFile replaces a file of trust data (mode 0644) by rename: a crash leaves the
+// old or the new one. It makes the folder where there is none.
+func WriteFile(path string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".trust-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }()
+	_, err = tmp.Write(text)
+	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// ReadTable reads a table that a version ships: a head, then a line a row of fields
+// between tabs. what names the table in errors, which tell the line.
+func ReadTable[R any](what, head, text string, row func(fields []string) (R, error)) ([]R, error) {
+	var out []R
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimSuffix(line, "\n")
+		if n == 1 {
+			if line != head {
+				return nil, fmt.Errorf("%s: line 1 is not its head", what)
+			}
+			continue
+		}
+		r, err := row(strings.Split(line, "\t"))
+		if err != nil {
+			return nil, fmt.Errorf("%s: line %d: %w", what, n, err)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// Certificates reads a PEM bundle of at most limit certificates, or one certificate
+// in DER. Another block among them is an error: whoever put a key there by mistake
+// hears of it.
+func Certificates(raw []byte, limit int) ([]*x509.Certificate, error) {
+	block, rest := pem.Decode(raw)
+	if block == nil {
+		c, err := x509.ParseCertificate(raw)
+		if err != nil {
+			return nil, errors.New("neither PEM nor one certificate in DER")
+		}
+		return []*x509.Certificate{c}, nil
+	}
+	var out []*x509.Certificate
+	for ; block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("a PEM block of type %q", block.Type)
+		}
+		if len(out) == limit {
+			return nil, fmt.Errorf("more than %d certificates", limit)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", len(out)+1, err)
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
