@@ -196,7 +196,17 @@ func (s *Store) newItem(c ledger.Commit) (*item, error) {
 	it := &item{commit: c, queued: time.Now(), done: make(chan struct{})}
 	it.packed = packBody(c.Record.Body, c.Record.ID, string(c.Record.Node))
 	s.packEvidence(it, it.queued)
+	if err := s.authenticate(it); err != nil {
+		return nil, reason.Wrap(reason.Internal, "", err)
+	}
+	it.lock()
+	return it, nil
+}
+
+// authenticate makes the HMACs of the granting rows that the commit writes.
+func (s *Store) authenticate(it *item) error {
 	var err error
+	c := &it.commit
 	mac := func(into *[]byte, table string, row canonicaler) {
 		if err == nil {
 			*into, err = s.rowMAC(table, row)
@@ -213,7 +223,6 @@ func (s *Store) newItem(c ledger.Commit) (*item, error) {
 	}
 	if c.Admission != nil {
 		mac(&it.macs.admission, "admission", *c.Admission)
-		it.keys = append(it.keys, "admission "+c.Admission.ID.String())
 	}
 	if c.NewJoinToken != nil {
 		mac(&it.macs.token, "join_token", *c.NewJoinToken)
@@ -223,21 +232,33 @@ func (s *Store) newItem(c ledger.Commit) (*item, error) {
 	}
 	if c.Operator != nil {
 		mac(&it.macs.operator, "operator", *c.Operator)
-		it.keys = append(it.keys, "operator "+c.Operator.Name)
 	}
 	if c.Retention != nil {
 		mac(&it.macs.retention, "retention", *c.Retention)
-		it.keys = append(it.keys, "retention")
 	}
 	if c.Hold != nil {
 		mac(&it.macs.hold, "legal_hold", *c.Hold)
-		it.keys = append(it.keys, "hold "+c.Hold.ID.String())
 	}
 	if c.Erasure != nil {
 		mac(&it.macs.erasure, "erasure", *c.Erasure)
 	}
-	if err != nil {
-		return nil, reason.Wrap(reason.Internal, "", err)
+	return err
+}
+
+// lock names what no other commit of the batch may touch.
+func (it *item) lock() {
+	c := &it.commit
+	if c.Admission != nil {
+		it.keys = append(it.keys, "admission "+c.Admission.ID.String())
+	}
+	if c.Operator != nil {
+		it.keys = append(it.keys, "operator "+c.Operator.Name)
+	}
+	if c.Retention != nil {
+		it.keys = append(it.keys, "retention")
+	}
+	if c.Hold != nil {
+		it.keys = append(it.keys, "hold "+c.Hold.ID.String())
 	}
 	if c.State != nil {
 		it.keys = append(it.keys, "node "+string(c.State.Node))
@@ -248,7 +269,6 @@ func (s *Store) newItem(c ledger.Commit) (*item, error) {
 	if c.JoinToken != nil {
 		it.keys = append(it.keys, "token "+c.JoinToken.String())
 	}
-	return it, nil
 }
 
 // checkCommit refuses what no caller of ours composes.
