@@ -53,26 +53,25 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestCloudVectors judges those cases of the cloud vectors whose kind there is a
-// verifier for.
+// TestCloudVectors judges every case of the cloud vectors. A kind without a
+// verifier is an error too: a manifest that grew would else have cases that
+// nobody runs.
 func TestCloudVectors(t *testing.T) {
 	dir := filepath.Join(filepath.Dir(vectorsDir(t)), "cloud")
 	report, err := conformance.Run(os.DirFS(dir), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ran := 0
 	for _, r := range report.Results {
-		switch r.Status {
-		case conformance.NotImplemented:
-			continue
-		case conformance.Differs, conformance.Broken:
-			t.Errorf("line %d %s %s [%s]: want %s, got %s %s %v", r.Line, r.Kind, r.Path, r.Context, r.Wanted, r.Got, r.Detail, r.Facts)
+		if r.Status != conformance.Same {
+			t.Errorf("line %d %s %s [%s]: %s, want %s, got %s %s %v", r.Line, r.Kind, r.Path, r.Context, r.Status, r.Wanted, r.Got, r.Detail, r.Facts)
 		}
-		ran++
+		if r.Note != "" {
+			t.Logf("%s: %s", r.Path, r.Note)
+		}
 	}
-	t.Logf("%d of %d cases ran", ran, len(report.Results))
-	if ran == 0 {
+	t.Logf("%d cases ran", len(report.Results))
+	if len(report.Results) == 0 {
 		t.Error("no case ran")
 	}
 }
