@@ -82,7 +82,7 @@ func TestProjectedTokenIsReadAnew(t *testing.T) {
 
 func TestProgramIsToldTheChallengeWithoutAShell(t *testing.T) {
 	program := write(t, "token", "#!/bin/sh\nprintf '%s\\n' \"$#\" \"$@\"\n", 0o755)
-	c := given.EAR{Source: source(t, "exec:"+program+" --nonce={nonce} ; rm $HOME")}
+	c := given.EAR(source(t, "exec:"+program+" --nonce={nonce} ; rm $HOME"))
 	if f := c.Detect(t.Context()); !f.Able || f.Class != "B" {
 		t.Fatalf("%+v", f)
 	}
@@ -99,18 +99,18 @@ func TestClassOfASource(t *testing.T) {
 	for text, want := range map[string]string{
 		write(t, "ear.jwt", "x", 0o600): "C", "exec:" + program: "C", "exec:" + program + " {nonce}": "B",
 	} {
-		for _, c := range []collect.Collector{given.EAR{Source: source(t, text)}, given.MAA{Source: source(t, text)}, given.GPU{Source: source(t, text)}} {
+		for _, c := range []collect.Collector{given.EAR(source(t, text)), given.MAA(source(t, text)), given.GPU{Source: source(t, text)}} {
 			if f := c.Detect(t.Context()); !f.Able || f.Class != want {
 				t.Errorf("%s: %+v", text, f)
 			}
 		}
 	}
 	for name, text := range map[string]string{"missing": "/nonexistent/ear", "a folder": t.TempDir(), "no program": "exec:" + write(t, "x", "", 0o600)} {
-		if f := (given.EAR{Source: source(t, text)}).Detect(t.Context()); f.Able || f.Fix == "" {
+		if f := given.EAR(source(t, text)).Detect(t.Context()); f.Able || f.Fix == "" {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
-	if f := (given.EAR{}).Detect(t.Context()); f.Able || !strings.Contains(f.Fix, "--ear") {
+	if f := given.EAR(given.Source{}).Detect(t.Context()); f.Able || !strings.Contains(f.Fix, "--ear") {
 		t.Errorf("%+v", f)
 	}
 }
@@ -125,7 +125,7 @@ func TestProgramThatMisbehaves(t *testing.T) {
 	} {
 		program := write(t, "p", "#!/bin/sh\n"+c.script+"\n", 0o755)
 		began := time.Now()
-		item, err := given.MAA{Source: source(t, "exec:"+program)}.Collect(t.Context(), bound)
+		item, err := given.MAA(source(t, "exec:"+program)).Collect(t.Context(), bound)
 		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("%s took %s", name, took)
 		}

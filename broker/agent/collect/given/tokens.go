@@ -51,40 +51,36 @@ func (c PSAT) Collect(ctx context.Context, _ collect.Bound) (verifier.Item, erro
 	return verifier.Item{Format: c.Format(), Document: token}, err
 }
 
-// EAR collects the result of another verifier.
-type EAR struct{ Source Source }
+// Token collects a token that another verifier made about this host for the
+// challenge. A program of the machine's owner gets it: it takes the client of that
+// verifier, and an address that the owner chooses.
+type Token struct {
+	format, what, flag string
+	source             Source
+}
 
-// Format is ear.
-func (EAR) Format() string { return verifier.FormatEAR }
+// EAR returns the collector of ear, the result of a verifier that the broker knows.
+func EAR(source Source) Token {
+	return Token{verifier.FormatEAR, "the result of the other verifier", "--ear", source}
+}
+
+// MAA returns the collector of azure.maa, a token of Microsoft Azure Attestation.
+func MAA(source Source) Token {
+	return Token{verifier.FormatAzureMAA, "the token of Microsoft Azure Attestation", "--maa", source}
+}
+
+// Format is ear or azure.maa.
+func (c Token) Format() string { return c.format }
 
 // Detect looks for the source.
-func (c EAR) Detect(context.Context) collect.Finding {
-	return c.Source.detect(c.Format(), "B", "C", "--ear")
+func (c Token) Detect(context.Context) collect.Finding {
+	return c.source.detect(c.format, "B", "C", c.flag)
 }
 
 // Collect asks the source for a token that carries the challenge.
-func (c EAR) Collect(ctx context.Context, bound collect.Bound) (verifier.Item, error) {
-	token, err := c.Source.read(ctx, "the result of the other verifier", base64.RawURLEncoding.EncodeToString(bound.Value[:]), maxJWT)
-	return verifier.Item{Format: c.Format(), Document: token}, err
-}
-
-// MAA collects a token of Microsoft Azure Attestation, which a program of the
-// machine's owner gets: it takes Microsoft's client, and an address that the owner
-// chooses.
-type MAA struct{ Source Source }
-
-// Format is azure.maa.
-func (MAA) Format() string { return verifier.FormatAzureMAA }
-
-// Detect looks for the source.
-func (c MAA) Detect(context.Context) collect.Finding {
-	return c.Source.detect(c.Format(), "B", "C", "--maa")
-}
-
-// Collect asks the source for a token that carries the challenge.
-func (c MAA) Collect(ctx context.Context, bound collect.Bound) (verifier.Item, error) {
-	token, err := c.Source.read(ctx, "the token of Microsoft Azure Attestation", base64.RawURLEncoding.EncodeToString(bound.Value[:]), maxJWT)
-	return verifier.Item{Format: c.Format(), Document: token}, err
+func (c Token) Collect(ctx context.Context, bound collect.Bound) (verifier.Item, error) {
+	token, err := c.source.read(ctx, c.what, base64.RawURLEncoding.EncodeToString(bound.Value[:]), maxJWT)
+	return verifier.Item{Format: c.format, Document: token}, err
 }
 
 // GPU collects what NVIDIA's tools say of the GPUs: a detached EAT.

@@ -82,9 +82,9 @@ func New(cfg Config) (*Roster, error) {
 		gce.Confidential{Root: cfg.Root},
 		gce.Identity{Metadata: service},
 		azure.IMDS{Metadata: service},
-		given.MAA{Source: cfg.MAA},
+		given.MAA(cfg.MAA),
 		ec2.STS{Metadata: service, Now: cfg.Now},
-		given.EAR{Source: cfg.EAR},
+		given.EAR(cfg.EAR),
 		given.GPU{Source: cfg.GPU},
 		given.X509PoP{Certificate: cfg.Certificate, Key: cfg.Key},
 		// Class C.
