@@ -22,7 +22,11 @@ type confidential struct {
 // judgeAzureCVM follows section 5 of the reference: form and runtime data, the
 // quote by the key that they name, then the hardware that vouches for them.
 func judgeAzureCVM(c *testcase) (facts, error) {
-	at, trust, err := c.amd()
+	at, err := c.time()
+	if err != nil {
+		return nil, err
+	}
+	trust, err := c.amd()
 	if err != nil {
 		return nil, err
 	}

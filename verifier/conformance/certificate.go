@@ -1,8 +1,6 @@
 package conformance
 
 import (
-	"errors"
-
 	"github.com/zonebroker/zonebroker/verifier/akcert"
 	"github.com/zonebroker/zonebroker/verifier/ekcert"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -16,25 +14,14 @@ func (c *testcase) roots() (x509chain.Roots, error) {
 	if err != nil {
 		return x509chain.Roots{}, err
 	}
-	roots, err := x509chain.NewRoots(bundles...)
-	if errors.Is(err, x509chain.ErrNoAnchor) { // a case like any other: nothing chains to it
-		return x509chain.Roots{}, nil
-	}
-	if err != nil {
-		return roots, bad("roots: %v", err)
-	}
-	return roots, nil
+	return anchored(x509chain.NewRoots(bundles...))
 }
 
 // judgeEKCertificate judges what was offered as an EK certificate. Captures come
 // without the EK itself: unless the row gives it, the certificate is judged for
 // its own key.
 func judgeEKCertificate(c *testcase) (facts, error) {
-	at, err := c.time()
-	if err != nil {
-		return nil, err
-	}
-	raw, err := c.open(c.row.Path)
+	raw, at, err := c.dated()
 	if err != nil {
 		return nil, err
 	}

@@ -29,11 +29,7 @@ func judgeNitroTPM(c *testcase) (facts, error) {
 
 func (c *testcase) nitro(kind nitro.Type) (facts, error) {
 	want := nitro.Expectation{Type: kind, Nonce: c.asked("nonce")}
-	at, err := c.time()
-	if err != nil {
-		return nil, err
-	}
-	raw, err := c.open(c.row.Path)
+	raw, at, err := c.dated()
 	if err != nil {
 		return nil, err
 	}

@@ -3,32 +3,18 @@ package conformance
 import (
 	"encoding/hex"
 	"strings"
-	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/azure"
-	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/ec2"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/x509pop"
 )
 
-// byDefault refuses what default policy refuses: the first hazard.
-func byDefault(f document.Facts) error {
-	if len(f.Hazards) == 0 {
-		return nil
-	}
-	return reason.New(f.Hazards[0].Code, f.Hazards[0].Detail)
-}
-
 // judgeEC2IID judges an identity document as that of a first registration. The
 // file is the message or, where the row names a message (pkcs7) or a bare
 // signature (sig), the plain document beside it.
 func judgeEC2IID(c *testcase) (facts, error) {
-	at, err := c.time()
-	if err != nil {
-		return nil, err
-	}
-	raw, err := c.open(c.row.Path)
+	raw, at, err := c.dated()
 	if err != nil {
 		return nil, err
 	}
@@ -53,15 +39,15 @@ func judgeEC2IID(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want := c.get("account"); want != "" && want != d.Account() {
-		return nil, reason.Newf(reason.NodeNotAdmitted, "account %s is not admitted", d.Account())
-	}
 	f := d.Facts()
+	if err := c.admits(f); err != nil {
+		return nil, err
+	}
 	if at.Sub(f.Launched) > ec2.FirstUse {
 		return nil, reason.New(reason.EC2PendingTime, "launched too long ago for a first registration")
 	}
 	out := facts{"instance_id": strings.Join(f.Values("ec2.instance_id"), ""), "zone": strings.Join(f.Values("ec2.availability_zone"), "")}
-	return out, byDefault(f)
+	return out, refuseHazards(f)
 }
 
 // regions reads the certificates of the row's region. Such that sign for no
@@ -86,11 +72,11 @@ func (c *testcase) regions() (ec2.Trust, error) {
 // the recorded answer (report). nonce is what the challenge header has to carry,
 // 32 bytes in hex.
 func judgeEC2STS(c *testcase) (facts, error) {
-	at, bound, err := c.challenge()
+	raw, at, err := c.dated()
 	if err != nil {
 		return nil, err
 	}
-	raw, err := c.open(c.row.Path)
+	bound, err := c.challenge()
 	if err != nil {
 		return nil, err
 	}
@@ -106,19 +92,16 @@ func judgeEC2STS(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want := c.get("account"); want != "" && want != p.Account() {
-		return nil, reason.Newf(reason.NodeNotAdmitted, "account %s is not admitted", p.Account())
+	f := p.Facts()
+	if err := c.admits(f); err != nil {
+		return nil, err
 	}
-	return nil, byDefault(p.Facts())
+	return nil, refuseHazards(f)
 }
 
 // judgeAzureIMDS judges an attested document.
 func judgeAzureIMDS(c *testcase) (facts, error) {
-	at, err := c.time()
-	if err != nil {
-		return nil, err
-	}
-	raw, err := c.open(c.row.Path)
+	raw, at, err := c.dated()
 	if err != nil {
 		return nil, err
 	}
@@ -130,20 +113,21 @@ func judgeAzureIMDS(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want := c.get("account"); want != "" && !strings.EqualFold(want, a.Subscription()) {
-		return nil, reason.Newf(reason.NodeNotAdmitted, "subscription %s is not admitted", a.Subscription())
+	f := a.Facts()
+	if err := c.admits(f); err != nil {
+		return nil, err
 	}
-	return facts{"instance_id": a.VM()}, byDefault(a.Facts())
+	return facts{"instance_id": a.VM()}, refuseHazards(f)
 }
 
 // judgeX509PoP judges a certificate with its signature (sig) over nonce, 32 bytes
 // in hex; keys names issuers.
 func judgeX509PoP(c *testcase) (facts, error) {
-	at, bound, err := c.challenge()
+	raw, at, err := c.dated()
 	if err != nil {
 		return nil, err
 	}
-	raw, err := c.open(c.row.Path)
+	bound, err := c.challenge()
 	if err != nil {
 		return nil, err
 	}
@@ -162,17 +146,14 @@ func judgeX509PoP(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, byDefault(p.Facts())
+	return nil, refuseHazards(p.Facts())
 }
 
-// challenge reads time and nonce of a row whose evidence carries a bound value.
-func (c *testcase) challenge() (at time.Time, bound [32]byte, err error) {
-	if at, err = c.time(); err != nil {
-		return at, bound, err
-	}
+// challenge reads the nonce of a row whose evidence carries a bound value.
+func (c *testcase) challenge() ([32]byte, error) {
 	raw, err := hex.DecodeString(c.get("nonce"))
-	if err != nil || len(raw) != len(bound) {
-		return at, bound, bad("nonce is not 32 bytes in hex")
+	if err != nil || len(raw) != 32 {
+		return [32]byte{}, bad("nonce is not 32 bytes in hex")
 	}
-	return at, [32]byte(raw), nil
+	return [32]byte(raw), nil
 }

@@ -1,24 +1,20 @@
 package conformance
 
 import (
-	"errors"
-	"time"
-
-	"github.com/zonebroker/zonebroker/verifier/document"
-	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/snp"
 )
 
 // judgeSNP judges a bare report with its certificate.
 func judgeSNP(c *testcase) (facts, error) {
-	at, trust, err := c.amd()
+	raw, at, err := c.dated()
 	if err != nil {
 		return nil, err
 	}
-	var ev snp.Evidence
-	if ev.Report, err = c.open(c.row.Path); err != nil {
+	trust, err := c.amd()
+	if err != nil {
 		return nil, err
 	}
+	ev := snp.Evidence{Report: raw}
 	if ev.Certificate, err = c.endorsement(); err != nil {
 		return nil, err
 	}
@@ -41,24 +37,13 @@ func judgeSNP(c *testcase) (facts, error) {
 	return nil, err
 }
 
-// amd reads time and AMD's certificates.
-func (c *testcase) amd() (time.Time, snp.Trust, error) {
-	at, err := c.time()
-	if err != nil {
-		return at, snp.Trust{}, err
-	}
+// amd reads AMD's certificates.
+func (c *testcase) amd() (snp.Trust, error) {
 	roots, err := c.companions("roots")
 	if err != nil {
-		return at, snp.Trust{}, err
+		return snp.Trust{}, err
 	}
-	trust, err := snp.NewTrust(snp.Objects{Roots: roots})
-	switch {
-	case errors.Is(err, snp.ErrNoIssuer): // a case like any other: nothing chains to it
-		return at, snp.Trust{}, nil
-	case err != nil:
-		return at, snp.Trust{}, bad("roots: %v", err)
-	}
-	return at, trust, nil
+	return anchored(snp.NewTrust(snp.Objects{Roots: roots}))
 }
 
 // endorsement reads the VCEK or VLEK, nil for none.
@@ -70,12 +55,4 @@ func (c *testcase) endorsement() ([]byte, error) {
 		return c.companion("vlek")
 	}
 	return c.companion("vcek")
-}
-
-// refuseHazards is default policy: the first hazard refuses.
-func refuseHazards(f document.Facts) error {
-	if len(f.Hazards) == 0 {
-		return nil
-	}
-	return reason.New(f.Hazards[0].Code, f.Hazards[0].Detail)
 }

@@ -1,26 +1,20 @@
 package conformance
 
 import (
-	"errors"
-
 	"github.com/zonebroker/zonebroker/verifier/tdx"
-	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
 // judgeTDX judges a quote, under the collateral that the row names; a row whose
 // file is the collateral names the quote.
 func judgeTDX(c *testcase) (facts, error) {
-	at, err := c.time()
+	raw, at, err := c.dated()
 	if err != nil {
 		return nil, err
 	}
-	path := c.row.Path
 	if c.has("quote") {
-		path = c.get("quote")
-	}
-	raw, err := c.open(path)
-	if err != nil {
-		return nil, err
+		if raw, err = c.companion("quote"); err != nil {
+			return nil, err
+		}
 	}
 	trust, err := c.tdxTrust()
 	if err != nil {
@@ -53,14 +47,7 @@ func (c *testcase) tdxTrust() (tdx.Trust, error) {
 	if raw != nil {
 		bundles[tdx.AnyPlatform] = raw
 	}
-	trust, err := tdx.NewTrust(roots, bundles)
-	if errors.Is(err, x509chain.ErrNoAnchor) {
-		return tdx.Trust{}, nil
-	}
-	if err != nil {
-		return trust, bad("roots: %v", err)
-	}
-	return trust, nil
+	return anchored(tdx.NewTrust(roots, bundles))
 }
 
 // judgeCCEL compares the log of a confidential guest with the registers of a

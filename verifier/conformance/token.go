@@ -10,7 +10,6 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/gce"
 	"github.com/zonebroker/zonebroker/verifier/jwt"
 	"github.com/zonebroker/zonebroker/verifier/k8s"
-	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // tokenCase is what all kinds of tokens need.
@@ -27,10 +26,7 @@ type tokenCase struct {
 func (c *testcase) tokenCase(profile jwt.Profile) (tokenCase, error) {
 	var out tokenCase
 	var err error
-	if out.raw, err = c.open(c.row.Path); err != nil {
-		return out, err
-	}
-	if out.now, err = c.time(); err != nil {
+	if out.raw, out.now, err = c.dated(); err != nil {
 		return out, err
 	}
 	out.want.Audience = c.get("audience")
@@ -92,92 +88,55 @@ func (c *testcase) tokenSettings(profile jwt.Profile) ([]jwt.Settings, error) {
 	return out, nil
 }
 
-// tokenVerdict is what default policy says of a verified token: its first hazard
-// refuses, and so does a project other than the admitted one.
-func (c *testcase) tokenVerdict(f *document.Facts, project string) (facts, error) {
-	if len(f.Hazards) > 0 {
-		return nil, reason.New(f.Hazards[0].Code, f.Hazards[0].Detail)
+// verified is a token of any format.
+type verified interface{ Facts() document.Facts }
+
+// tokenJudge makes the judge of a format of tokens. Default policy comes last: the
+// first hazard refuses, and so does another owner than the admitted one.
+func tokenJudge(profile jwt.Profile, verify func(*testcase, tokenCase) (verified, error)) judge {
+	return func(c *testcase) (facts, error) {
+		in, err := c.tokenCase(profile)
+		if err != nil {
+			return nil, err
+		}
+		t, err := verify(c, in)
+		if err != nil {
+			return nil, err
+		}
+		f := t.Facts()
+		if err := refuseHazards(f); err != nil {
+			return nil, err
+		}
+		return instanceFacts(f), c.admits(f)
 	}
-	if want := c.get("project"); want != "" && want != project {
-		return nil, reason.New(reason.NodeNotAdmitted, "another project than the admitted one")
-	}
-	return facts{"project": project}, nil
 }
 
-func judgeGCEIdentity(c *testcase) (facts, error) {
-	in, err := c.tokenCase(gce.IdentityProfile)
-	if err != nil {
-		return nil, err
+// instanceFacts are what a row may state of the instance of a Google token.
+func instanceFacts(f document.Facts) facts {
+	out := facts{}
+	for _, key := range []string{"project", "zone", "instance_id", "instance_name"} {
+		out[key] = strings.Join(append(f.Values("gce."+key), f.Values("gcp."+key)...), "")
 	}
-	t, err := gce.VerifyIdentity(in.raw, in.want, in.issuers, in.now)
-	if err != nil {
-		return nil, err
-	}
-	f := t.Facts()
-	return c.tokenVerdict(&f, t.Project())
+	return out
 }
 
-func judgeGCPConfidential(c *testcase) (facts, error) {
-	in, err := c.tokenCase(gce.ConfidentialProfile)
-	if err != nil {
-		return nil, err
-	}
-	t, err := gce.VerifyConfidential(in.raw, in.want, c.get("nonce"), in.issuers, in.now)
-	if err != nil {
-		return nil, err
-	}
-	f := t.Facts()
-	return c.tokenVerdict(&f, t.Project())
-}
-
-func judgeAzureMSI(c *testcase) (facts, error) {
-	in, err := c.tokenCase(azure.MSIProfile)
-	if err != nil {
-		return nil, err
-	}
-	t, err := azure.VerifyMSI(in.raw, in.want, in.issuers, in.now)
-	if err != nil {
-		return nil, err
-	}
-	f := t.Facts()
-	return c.tokenVerdict(&f, "")
-}
-
-func judgeAzureMAA(c *testcase) (facts, error) {
-	in, err := c.tokenCase(azure.MAAProfile)
-	if err != nil {
-		return nil, err
-	}
-	t, err := azure.VerifyMAA(in.raw, c.get("nonce"), in.want.IssuedAt, in.issuers, in.now)
-	if err != nil {
-		return nil, err
-	}
-	f := t.Facts()
-	return c.tokenVerdict(&f, "")
-}
-
-func judgeK8sPSAT(c *testcase) (facts, error) {
-	in, err := c.tokenCase(k8s.Profile)
-	if err != nil {
-		return nil, err
-	}
-	t, err := k8s.Verify(in.raw, in.want, in.issuers, in.now)
-	if err != nil {
-		return nil, err
-	}
-	f := t.Facts()
-	return c.tokenVerdict(&f, "")
-}
-
-func judgeEAR(c *testcase) (facts, error) {
-	in, err := c.tokenCase(ear.Profile)
-	if err != nil {
-		return nil, err
-	}
-	t, err := ear.Verify(in.raw, ear.Expect{Nonce: c.get("nonce"), IssuedAt: in.want.IssuedAt}, in.issuers, in.now)
-	if err != nil {
-		return nil, err
-	}
-	f := t.Facts()
-	return c.tokenVerdict(&f, "")
-}
+var (
+	judgeGCEIdentity = tokenJudge(gce.IdentityProfile, func(_ *testcase, in tokenCase) (verified, error) {
+		return gce.VerifyIdentity(in.raw, in.want, in.issuers, in.now)
+	})
+	judgeGCPConfidential = tokenJudge(gce.ConfidentialProfile, func(c *testcase, in tokenCase) (verified, error) {
+		return gce.VerifyConfidential(in.raw, in.want, c.get("nonce"), in.issuers, in.now)
+	})
+	judgeAzureMSI = tokenJudge(azure.MSIProfile, func(_ *testcase, in tokenCase) (verified, error) {
+		return azure.VerifyMSI(in.raw, in.want, in.issuers, in.now)
+	})
+	judgeAzureMAA = tokenJudge(azure.MAAProfile, func(c *testcase, in tokenCase) (verified, error) {
+		return azure.VerifyMAA(in.raw, c.get("nonce"), in.want.IssuedAt, in.issuers, in.now)
+	})
+	judgeK8sPSAT = tokenJudge(k8s.Profile, func(_ *testcase, in tokenCase) (verified, error) {
+		return k8s.Verify(in.raw, in.want, in.issuers, in.now)
+	})
+	judgeEAR = tokenJudge(ear.Profile, func(c *testcase, in tokenCase) (verified, error) {
+		return ear.Verify(in.raw, ear.Expect{Nonce: c.get("nonce"), IssuedAt: in.want.IssuedAt}, in.issuers, in.now)
+	})
+)
