@@ -29,9 +29,9 @@ func (f *documentFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.tokenFile, "token-file", given.DefaultTokenFile, "projected service-account token of Kubernetes")
 	flags.StringVar(&f.certificate, "certificate", "", "certificate of an existing PKI, PEM, with its issuers")
 	flags.StringVar(&f.key, "key", "", "key of --certificate, PEM")
-	flags.StringVar(&f.ear, "ear", "", `result of another verifier: a file, or "exec:PROGRAM … {nonce}"`)
-	flags.StringVar(&f.maa, "maa", "", "token of Microsoft Azure Attestation, as --ear")
-	flags.StringVar(&f.gpu, "gpu", "", "token or reports of NVIDIA's tools, as --ear")
+	flags.StringVar(&f.ear, "ear", "", `program that prints the result of another verifier for a nonce: "exec:PROGRAM … {nonce}"`)
+	flags.StringVar(&f.maa, "maa", "", "program that prints a token of Microsoft Azure Attestation, as --ear")
+	flags.StringVar(&f.gpu, "gpu", "", "program that prints a token or reports of NVIDIA's devices, as --ear")
 	flags.StringVar(&f.msiResource, "msi-resource", azure.DefaultResource, "audience of the token of Azure's managed identity")
 }
 

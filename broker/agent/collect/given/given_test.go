@@ -22,6 +22,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/agent/collect"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/given"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 var bound = collect.Bound{Value: [32]byte{1}, Primary: [32]byte{2}}
@@ -93,25 +94,37 @@ func TestProgramIsToldTheChallengeWithoutAShell(t *testing.T) {
 	}
 }
 
-// What cannot be told the challenge cannot carry it.
-func TestClassOfASource(t *testing.T) {
-	program := write(t, "token", "#!/bin/sh\n", 0o755)
-	for text, want := range map[string]string{
-		write(t, "ear.jwt", "x", 0o600): "C", "exec:" + program: "C", "exec:" + program + " {nonce}": "B",
+// TestSourceThatIsNotToldTheChallenge: a broker refuses what it has, with the code
+// that a person is told here, and everything beside it.
+func TestSourceThatIsNotToldTheChallenge(t *testing.T) {
+	program := write(t, "token", "#!/bin/sh\necho token\n", 0o755)
+	collectors := func(s given.Source) map[reason.Code]collect.Collector {
+		return map[reason.Code]collect.Collector{
+			reason.EARNonceMismatch: given.EAR(s), reason.AzureNonceMismatch: given.MAA(s), reason.NvidiaNonceMismatch: given.GPU{Source: s},
+		}
+	}
+	for text, told := range map[string]bool{
+		write(t, "ear.jwt", "x", 0o600): false, "exec:" + program: false, "exec:" + program + " {nonce}": true,
 	} {
-		for _, c := range []collect.Collector{given.EAR(source(t, text)), given.MAA(source(t, text)), given.GPU{Source: source(t, text)}} {
-			if f := c.Detect(t.Context()); !f.Able || f.Class != want {
+		for code, c := range collectors(source(t, text)) {
+			f := c.Detect(t.Context())
+			if f.Able != told || f.Class != "B" || !told && (!strings.Contains(f.Why, string(code)) || !strings.Contains(f.Fix, "{nonce}")) {
 				t.Errorf("%s: %+v", text, f)
+			}
+			if _, err := c.Collect(t.Context(), bound); (err == nil) != told {
+				t.Errorf("%s, %s: %v", c.Format(), text, err)
 			}
 		}
 	}
-	for name, text := range map[string]string{"missing": "/nonexistent/ear", "a folder": t.TempDir(), "no program": "exec:" + write(t, "x", "", 0o600)} {
-		if f := given.EAR(source(t, text)).Detect(t.Context()); f.Able || f.Fix == "" {
-			t.Errorf("%s: %+v", name, f)
+	for name, text := range map[string]string{"missing": "/nonexistent/ear", "a folder": t.TempDir(), "no program": "exec:" + write(t, "x", "", 0o600) + " {nonce}", "nothing": ""} {
+		for _, c := range collectors(source(t, text)) {
+			if f := c.Detect(t.Context()); f.Able || !strings.Contains(f.Fix, "--") {
+				t.Errorf("%s: %+v", name, f)
+			}
+			if _, err := c.Collect(t.Context(), bound); err == nil {
+				t.Errorf("%s: collected", name)
+			}
 		}
-	}
-	if f := given.EAR(given.Source{}).Detect(t.Context()); f.Able || !strings.Contains(f.Fix, "--ear") {
-		t.Errorf("%+v", f)
 	}
 }
 
@@ -125,7 +138,7 @@ func TestProgramThatMisbehaves(t *testing.T) {
 	} {
 		program := write(t, "p", "#!/bin/sh\n"+c.script+"\n", 0o755)
 		began := time.Now()
-		item, err := given.MAA(source(t, "exec:"+program)).Collect(t.Context(), bound)
+		item, err := given.MAA(source(t, "exec:"+program+" {nonce}")).Collect(t.Context(), bound)
 		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("%s took %s", name, took)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/zonebroker/zonebroker/broker/agent/collect"
 	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/document"
+	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
 // DefaultTokenFile is where the documentation mounts the projected token.
@@ -55,18 +56,18 @@ func (c PSAT) Collect(ctx context.Context, _ collect.Bound) (verifier.Item, erro
 // challenge. A program of the machine's owner gets it: it takes the client of that
 // verifier, and an address that the owner chooses.
 type Token struct {
-	format, what, flag string
-	source             Source
+	format, what string
+	from         challenged
 }
 
 // EAR returns the collector of ear, the result of a verifier that the broker knows.
 func EAR(source Source) Token {
-	return Token{verifier.FormatEAR, "the result of the other verifier", "--ear", source}
+	return Token{verifier.FormatEAR, "the result of the other verifier", challenged{source, "--ear", reason.EARNonceMismatch}}
 }
 
 // MAA returns the collector of azure.maa, a token of Microsoft Azure Attestation.
 func MAA(source Source) Token {
-	return Token{verifier.FormatAzureMAA, "the token of Microsoft Azure Attestation", "--maa", source}
+	return Token{verifier.FormatAzureMAA, "the token of Microsoft Azure Attestation", challenged{source, "--maa", reason.AzureNonceMismatch}}
 }
 
 // Format is ear or azure.maa.
@@ -74,12 +75,12 @@ func (c Token) Format() string { return c.format }
 
 // Detect looks for the source.
 func (c Token) Detect(context.Context) collect.Finding {
-	return c.source.detect(c.format, "B", "C", c.flag)
+	return c.from.detect(c.format)
 }
 
 // Collect asks the source for a token that carries the challenge.
 func (c Token) Collect(ctx context.Context, bound collect.Bound) (verifier.Item, error) {
-	token, err := c.source.read(ctx, c.what, base64.RawURLEncoding.EncodeToString(bound.Value[:]), maxJWT)
+	token, err := c.from.read(ctx, c.what, base64.RawURLEncoding.EncodeToString(bound.Value[:]), maxJWT)
 	return verifier.Item{Format: c.format, Document: token}, err
 }
 
@@ -91,7 +92,11 @@ func (GPU) Format() string { return verifier.FormatNVIDIA }
 
 // Detect looks for the source.
 func (c GPU) Detect(context.Context) collect.Finding {
-	return c.Source.detect(c.Format(), "B", "C", "--gpu")
+	return c.from().detect(c.Format())
+}
+
+func (c GPU) from() challenged {
+	return challenged{c.Source, "--gpu", reason.NvidiaNonceMismatch}
 }
 
 // Collect asks for a token over the nonce of the whole attestation, so that GPU
@@ -100,7 +105,7 @@ func (c GPU) Detect(context.Context) collect.Finding {
 // another program may give either bare.
 func (c GPU) Collect(ctx context.Context, bound collect.Bound) (verifier.Item, error) {
 	nonce := sha256.Sum256(bound.Primary[:])
-	text, err := c.Source.read(ctx, "the token of the GPU", hex.EncodeToString(nonce[:]), maxEAT)
+	text, err := c.from().read(ctx, "the token of the GPU", hex.EncodeToString(nonce[:]), maxEAT)
 	if err != nil {
 		return verifier.Item{}, err
 	}
@@ -120,19 +125,48 @@ func (c GPU) Collect(ctx context.Context, bound collect.Bound) (verifier.Item, e
 	return verifier.Item{Format: c.Format(), Document: text}, nil
 }
 
-// detect says what a source can give: fresh is its class where it can be told the
-// challenge, stale where it cannot.
-func (s Source) detect(format, fresh, stale, flag string) collect.Finding {
-	if s.IsZero() {
-		return collect.No(format, fresh, "no source is configured", "name a file or a program with "+flag)
+// challenged is a source whose document a broker takes only where it was made for
+// the challenge.
+type challenged struct {
+	source Source
+	flag   string
+	code   reason.Code // of a document that was not
+}
+
+// fault says why no document for a challenge can come from the source, nil if one
+// can.
+func (c challenged) fault() *collect.Error {
+	what := "look at " + c.flag
+	if c.source.IsZero() {
+		return &collect.Error{What: what, Why: "no source is configured", Fix: "name a program with " + c.flag}
 	}
-	if err := s.present(); err != nil {
-		return collect.No(format, fresh, err.Error(), "look at "+flag)
+	if err := c.source.present(); err != nil {
+		return &collect.Error{What: what, Why: err.Error(), Fix: what, Err: err}
 	}
-	if s.fixed() {
-		return collect.Yes(format, stale, s.String()+", which is not told the challenge")
+	if !c.source.fixed() {
+		return nil
 	}
-	return collect.Yes(format, fresh, "output of "+s.String())
+	return &collect.Error{
+		What: what,
+		Why:  c.source.String() + " is not told the challenge, and a broker refuses what was not made for it (" + string(c.code) + ")",
+		Fix:  "name a program that is: " + c.flag + ` "exec:PROGRAM … {nonce}"`,
+	}
+}
+
+func (c challenged) detect(format string) collect.Finding {
+	if err := c.fault(); err != nil {
+		return collect.Missing(format, document.ClassB, err)
+	}
+	return collect.Yes(format, document.ClassB, "output of "+c.source.String())
+}
+
+// read asks the source. One that cannot answer this challenge is not asked: what it
+// has would have everything beside it refused too.
+func (c challenged) read(ctx context.Context, what, nonce string, limit int) ([]byte, error) {
+	if err := c.fault(); err != nil {
+		return nil, err
+	}
+	return c.source.read(ctx, what, nonce, limit)
 }
 
 // JoinToken stands for a one-time token, which goes with the enrolment itself: the
