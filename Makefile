@@ -52,7 +52,7 @@ demo: build ## show the whole story on this machine, then clean up (ARGS=... is 
 test: deps ## run all tests with a real Postgres and real software TPMs, then each fuzz target for FUZZTIME
 	@$(use_host); for dir in . test/oracle; do \
 	    code=0; go test -C $$dir -timeout $(TIMEOUT) -json ./... || code=$$?; \
-	    echo "{\"Action\":\"exit\",\"Output\":\"$$code\"}"; \
+	    echo "{\"Action\":\"exit\",\"Output\":\"$$code\",\"Dir\":\"$$dir\"}"; \
 	  done | go run ./test/count -again 3 go test
 	@$(MAKE) fuzz
 

@@ -11,6 +11,7 @@ import (
 // failure is a top-level test that failed, with the tests inside it that did.
 type failure struct {
 	pkg, test string
+	dir       string // of the module, "" for this one: go finds a package from within its module only
 	count     int
 }
 
@@ -46,6 +47,7 @@ func (t *tally) retry(limit int, command []string) {
 func (t *tally) passesAlone(f failure, command []string) bool {
 	args := append(slices.Clone(command[1:]), "-count=1", "-json", "-run", "^"+f.test+"$", f.pkg)
 	cmd := exec.Command(command[0], args...)
+	cmd.Dir = f.dir
 	cmd.Stderr = os.Stderr
 	answer, err := cmd.StdoutPipe()
 	if err != nil || cmd.Start() != nil {

@@ -20,9 +20,10 @@ import (
 )
 
 // event is one line of go test -json (go doc test2json). After each run the
-// Makefile adds one with Action "exit" and the run's exit code as Output.
+// Makefile adds one with Action "exit", the run's exit code as Output and, where it
+// was that of another module, the folder of that module as Dir.
 type event struct {
-	Action, Package, ImportPath, Test, Output string
+	Action, Package, ImportPath, Test, Output, Dir string
 }
 
 // tally holds the results and, until a test ends, its output.
@@ -35,6 +36,7 @@ type tally struct {
 	failures []failure // top-level tests
 	ended    bool      // something failed without a test to blame
 	seen     int       // failures up to the end of the run before
+	placed   int       // of failures, those of which the folder is known
 }
 
 func main() {
@@ -81,7 +83,7 @@ func (t *tally) take(line []byte) {
 	key := e.Package + " " + e.Test
 	switch {
 	case e.Action == "exit":
-		t.exit(e.Output)
+		t.exit(e)
 	case e.Action == "build-output":
 		fmt.Fprint(t.out, e.Output)
 	case e.Action == "output" && e.Test == "":
@@ -99,13 +101,17 @@ func (t *tally) take(line []byte) {
 }
 
 // exit ends a run: one that failed and blamed nothing counts as a failure.
-func (t *tally) exit(code string) {
-	if code != "0" && t.failed == t.seen {
+func (t *tally) exit(e event) {
+	if e.Output != "0" && t.failed == t.seen {
 		t.failed++
 		t.ended = true
-		fmt.Fprintf(t.out, "go test ended with %s and named no test\n", code)
+		fmt.Fprintf(t.out, "go test ended with %s and named no test\n", e.Output)
 	}
 	t.seen = t.failed
+	for i := range t.failures[t.placed:] {
+		t.failures[t.placed+i].dir = e.Dir
+	}
+	t.placed = len(t.failures)
 }
 
 // packageLine drops what says nothing beyond the count.

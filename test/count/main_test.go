@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -49,5 +51,36 @@ func TestRetryLimit(t *testing.T) {
 	c.retry(5, []string{"false"})
 	if c.failed != 2 || out.Len() != 0 {
 		t.Errorf("failed %d: %s", c.failed, &out)
+	}
+}
+
+// TestRetryInAnotherModule: a test is tried again in the module whose run named it,
+// where alone go finds its package. One that fails there again has failed.
+func TestRetryInAnotherModule(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod": "module example.test/nested\n\ngo 1.26\n",
+		"a_test.go": "package nested\n\nimport \"testing\"\n\n" +
+			"func TestSteady(*testing.T) {}\n\nfunc TestBroken(t *testing.T) { t.Fail() }\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fail := func(pkg, test string) string {
+		return `{"Action":"fail","Package":"` + pkg + `","Test":"` + test + `"}`
+	}
+	var out bytes.Buffer
+	c := newTally(&out)
+	for _, line := range []string{
+		`{"Action":"exit","Output":"0","Dir":"."}`,
+		fail("example.test/nested", "TestSteady"), fail("example.test/nested", "TestBroken"),
+		`{"Action":"exit","Output":"1","Dir":"` + dir + `"}`,
+	} {
+		c.take([]byte(line))
+	}
+	c.retry(2, []string{"go", "test"})
+	if c.passed != 1 || c.failed != 1 || !strings.Contains(out.String(), "UNSTEADY: TestSteady") {
+		t.Errorf("passed %d, failed %d: %s", c.passed, c.failed, &out)
 	}
 }
