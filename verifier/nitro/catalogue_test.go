@@ -63,7 +63,7 @@ func forgeries() []forgery {
 	type fields = documenttest.NitroFields
 	return []forgery{
 		{name: "row 01 signature flipped", want: reason.COSESignature, edit: flip(func(raw []byte) int { return len(raw) - 1 })},
-		{name: "row 02 payload flipped", want: reason.COSESignature, edit: flip(func(raw []byte) int { return bytes.Index(raw, []byte("SHA384")) })},
+		{name: "row 02 payload flipped", want: reason.COSESignature, edit: flip(func(raw []byte) int { return bytes.Index(raw, bytes.Repeat([]byte{0xa3}, 48)) })},
 		{name: "row 03 algorithm ES256", want: reason.COSEAlg, make: protectedAs(map[any]any{1: -7})},
 		{name: "row 03 algorithm ES512", want: reason.COSEAlg, make: protectedAs(map[any]any{1: -36})},
 		{name: "row 03 algorithm EdDSA", want: reason.COSEAlg, make: protectedAs(map[any]any{1: -8})},

@@ -16,7 +16,9 @@ const (
 	memberInstance = "nitrotpm_pcrs"
 )
 
-// read takes the content of a document whose signature is good.
+// read takes the content apart. Its form is judged before any key is used, as the
+// certificate inside is needed for the signature anyway; what it says counts only
+// behind that.
 func read(content cose.Map, kind Type) (Document, error) {
 	_, enclave := content[memberEnclave]
 	_, instance := content[memberInstance]

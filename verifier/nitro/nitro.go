@@ -65,12 +65,12 @@ type Document struct {
 
 // Verify judges a document under trust at the time now. Errors, in the order of
 // the checks: those of cose.Parse with ES384 and of cose.Decode for the content;
-// nitro.fields (certificate or bundle missing), nitro.cabundle, nitro.leaf,
-// nitro.untrusted (root), nitro.validity, nitro.untrusted (links),
-// cose.signature; then of the content, which is AWS's from here on, nitro.type,
-// nitro.fields, nitro.digest, nitro.pcr, nitro.leaf (another module's
-// certificate), nitro.timestamp, nitro.nonce_mismatch; cbor.malformed for a
-// member of another type.
+// of the content, which is a stranger's until its signature was looked at,
+// nitro.type, nitro.fields, nitro.digest, nitro.pcr; nitro.fields (certificate or
+// bundle missing), nitro.cabundle, nitro.leaf, nitro.untrusted (root),
+// nitro.validity, nitro.untrusted (links), cose.signature; nitro.leaf (another
+// module's certificate), nitro.timestamp, nitro.nonce_mismatch; cbor.malformed for
+// a member of another type.
 //
 // An enclave in debug mode is no error but a hazard of Facts.
 func Verify(raw []byte, want Expectation, trust Trust, now time.Time) (Document, error) {
@@ -85,15 +85,15 @@ func Verify(raw []byte, want Expectation, trust Trust, now time.Time) (Document,
 	if err != nil {
 		return Document{}, err
 	}
+	d, err := read(content, want.Type)
+	if err != nil {
+		return Document{}, err
+	}
 	leaf, err := trust.certify(content, now)
 	if err != nil {
 		return Document{}, err
 	}
 	if err := message.Verify(leaf.PublicKey.(*ecdsa.PublicKey)); err != nil {
-		return Document{}, err
-	}
-	d, err := read(content, want.Type)
-	if err != nil {
 		return Document{}, err
 	}
 	if err := d.certified(leaf); err != nil {
