@@ -23,9 +23,14 @@ func judgeCCA(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, bad("keys: %v", err)
 	}
-	t, err := cca.Verify(raw, c.asked("nonce"), trust)
+	// The lifecycle comes before the challenge, as debug does elsewhere.
+	t, err := cca.Verify(raw, nil, trust)
 	if err != nil {
 		return nil, err
 	}
-	return nil, refuseHazards(t.Facts())
+	if err := refuseHazards(t.Facts()); err != nil {
+		return nil, err
+	}
+	_, err = cca.Verify(raw, c.asked("nonce", "report_data", "qualifying"), trust)
+	return nil, err
 }

@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"encoding/hex"
 	"errors"
 
 	"github.com/zonebroker/zonebroker/verifier/jwt"
@@ -26,13 +25,7 @@ func judgeNVIDIA(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	var want nvidia.Expectation
-	if c.has("nonce") {
-		if want.Nonce, err = hex.DecodeString(c.get("nonce")); err != nil {
-			return nil, bad("nonce is not hex")
-		}
-	}
-	evidence, err := nvidia.Verify(raw, want, trust, at)
+	evidence, err := nvidia.Verify(raw, nvidia.Expectation{Nonce: c.asked("nonce")}, trust, at)
 	if err != nil {
 		return nil, err
 	}
