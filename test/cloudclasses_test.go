@@ -2,14 +2,13 @@ package test
 
 import (
 	"crypto/x509"
-	"encoding/hex"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/zonebroker/zonebroker/broker/agent/collect"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/broker/claim"
 	"github.com/zonebroker/zonebroker/verifier"
@@ -17,69 +16,6 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/reason"
 	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
-
-// TestCloudEvidenceOfEachClass: through a running broker, documents of a test PKI in
-// the shape of each platform earn the zone that takes them, and not one that wants
-// another image, a stronger class, or an owner that nobody admitted.
-func TestCloudEvidenceOfEachClass(t *testing.T) {
-	pl := newPlatforms(t)
-	measured := ", where: {snp.measurement: [" + hex.EncodeToString(pl.report.Measurement[:]) + "]}"
-	c := newCluster(t,
-		documentZone("enclaves", verifier.FormatNitro, "A", 4, ", where: {nitro.pcr.0: ["+hex.EncodeToString(documenttest.NitroPCR(false, 0))+"]}"),
-		documentZone("guests", verifier.FormatSNP, "A", 4, measured),
-		documentZone("google", verifier.FormatGCEIdentity, "B", 1, ""),
-		documentZone("amazon", verifier.FormatEC2IID, "C", 0, ""))
-	pl.trust(t, c)
-	p := c.start(t)
-	for _, k := range []struct {
-		format, zone, class, owner string
-		tier                       int
-		item                       item
-		strict                     string // a change of the zone that refuses it
-		want                       reason.Code
-	}{
-		{verifier.FormatNitro, "enclaves", "A", "nitro.image=" + hex.EncodeToString(documenttest.NitroPCR(false, 0)), 4, pl.nitroItem, "nitro.pcr.0: [" + strings.Repeat("11", 48), reason.PolicyMeasurementMismatch},
-		{verifier.FormatSNP, "guests", "A", "snp.chip=" + hex.EncodeToString(pl.report.ChipID[:]), 4, pl.snpItem, "snp.measurement: [" + strings.Repeat("11", 48), reason.PolicyMeasurementMismatch},
-		{verifier.FormatGCEIdentity, "google", "B", "gcp.project=proj-a", 1, pl.gceItem, "class: A", reason.PolicyBindingClass},
-		{verifier.FormatEC2IID, "amazon", "C", "aws.account=123456789012", 0, pl.ec2Item, "class: B", reason.PolicyBindingClass},
-	} {
-		t.Run(k.format, func(t *testing.T) {
-			h := newCloudHost(t, k.format, map[string]item{k.format: k.item})
-			_, err := h.attest(p)
-			wantCode(t, err, reason.NodeNotAdmitted)
-			p.ctl(t, nil, "node", "admit", "--owner", k.owner, "--group", "cloud")
-			first, err := h.attest(p)
-			must(t, err)
-			if first.Zone != k.zone || first.Tier != k.tier {
-				t.Errorf("earned zone %s of tier %d", first.Zone, first.Tier)
-			}
-			again, err := h.attest(p)
-			must(t, err)
-			if again.Node != first.Node {
-				t.Errorf("renewed as %s, enrolled as %s", again.Node, first.Node)
-			}
-			p.judgedAgain(t, again.AttestationID)
-			p.stricter(t, k.zone, k.strict)
-			_, err = h.attest(p)
-			wantCode(t, err, k.want)
-		})
-	}
-	var v api.Verification
-	p.ctl(t, &v, "history", "verify")
-	if !v.OK {
-		t.Errorf("history verify = %+v", v)
-	}
-}
-
-// judgedAgain has a recorded attestation judged once more, from what is kept and
-// without the broker.
-func (p *replica) judgedAgain(t testing.TB, id string) {
-	t.Helper()
-	r := p.cluster.rig
-	file := filepath.Join(p.dir, id+".json")
-	r.run(t, []string{"ZONEBROKER_DIR=" + p.dir}, "zonebroker", "history", "evidence", id, "--output", file)
-	r.run(t, nil, "zonebroker", "verify", file)
-}
 
 // stricter changes what a zone asks for: the member that begins like change.
 func (p *replica) stricter(t *testing.T, zone, change string) {
@@ -187,7 +123,7 @@ func TestBearerDocumentStaysWithItsFirstKey(t *testing.T) {
 	p.ctl(t, nil, "node", "admit", "--owner", "aws.account=123456789012")
 	i := documenttest.NewEC2Instance(testRegion, time.Now())
 	at := func(pending time.Time) map[string]item {
-		return map[string]item{verifier.FormatEC2IID: func(testing.TB, [32]byte) api.Item {
+		return map[string]item{verifier.FormatEC2IID: func(testing.TB, collect.Bound) api.Item {
 			j := i
 			j.Pending = pending
 			return api.Item{Document: pl.ec2.Document(j)}
@@ -277,7 +213,7 @@ requires:
 		for _, format := range k.send {
 			i := api.Item{Format: format, Document: der, Parts: map[string]api.Bytes{"chain": ca.Chain()}}
 			if format == verifier.FormatGCEIdentity {
-				i = pl.gceItem(t, bound(format))
+				i = pl.gceItem(t, collect.Bound{Value: bound(format)})
 				i.Format = format
 			}
 			req.Items = append(req.Items, i)
@@ -299,8 +235,8 @@ func TestRecordedPartsAreTheBrokers(t *testing.T) {
 	c := newCluster(t, documentZone("amazon", verifier.FormatEC2IID, "C", 0, ""))
 	pl.trust(t, c)
 	p := c.start(t)
-	h := newCloudHost(t, verifier.FormatEC2IID, map[string]item{verifier.FormatEC2IID: func(t testing.TB, bound [32]byte) api.Item {
-		i := pl.ec2Item(t, bound)
+	h := newCloudHost(t, verifier.FormatEC2IID, map[string]item{verifier.FormatEC2IID: func(t testing.TB, b collect.Bound) api.Item {
+		i := pl.ec2Item(t, b)
 		i.Parts = map[string]api.Bytes{"ec2_instance": []byte(`{"state":"running"}`)}
 		return i
 	}})

@@ -15,10 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zonebroker/zonebroker/broker/agent/collect"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/documenttest"
+	"github.com/zonebroker/zonebroker/verifier/tpm2"
 )
 
 // platforms stand in for the clouds and makers of processors: a test PKI of the
@@ -26,7 +28,6 @@ import (
 type platforms struct {
 	nitro  *documenttest.NitroPKI
 	amd    *documenttest.AMD
-	vcek   *documenttest.Endorser
 	report documenttest.SNPReport
 	ec2    *documenttest.EC2PKI
 	google *documenttest.JWTKey
@@ -44,8 +45,6 @@ func newPlatforms(t testing.TB) *platforms {
 	p.amd, err = documenttest.NewAMD("Milan", time.Now())
 	must(t, err)
 	p.report = p.amd.Report()
-	p.vcek, err = p.amd.VCEK(p.report.ChipID, p.report.Reported, nil)
-	must(t, err)
 	return p
 }
 
@@ -88,30 +87,21 @@ func (p *replica) editZone(t *testing.T, zone string, edit func(string) string) 
 	t.Fatalf("no zone %s", zone)
 }
 
-// item is what a host collects: bound is what the document has to carry.
-type item func(t testing.TB, bound [32]byte) api.Item
+// item is what a host collects for a challenge.
+type item func(t testing.TB, b collect.Bound) api.Item
 
-func (p *platforms) nitroItem(t testing.TB, bound [32]byte) api.Item {
+func (p *platforms) nitroItem(t testing.TB, b collect.Bound) api.Item {
 	t.Helper()
-	raw, err := p.nitro.Document(documenttest.NitroFields{At: time.Now(), Nonce: bound[:]})
+	raw, err := p.nitro.Document(documenttest.NitroFields{At: time.Now(), Nonce: b.Value[:]})
 	must(t, err)
 	return api.Item{Document: raw}
 }
 
-func (p *platforms) snpItem(t testing.TB, bound [32]byte) api.Item {
-	t.Helper()
-	r := p.report
-	r.ReportData = document.ReportData(bound, nil)
-	raw, err := p.vcek.Sign(r.Bytes())
-	must(t, err)
-	return api.Item{Document: raw, Parts: map[string]api.Bytes{"vcek": p.vcek.Certificate}}
+func (p *platforms) gceItem(_ testing.TB, b collect.Bound) api.Item {
+	return api.Item{Document: p.google.Token(documenttest.GCEClaims(document.Audience(b.Value), time.Now()))}
 }
 
-func (p *platforms) gceItem(_ testing.TB, bound [32]byte) api.Item {
-	return api.Item{Document: p.google.Token(documenttest.GCEClaims(document.Audience(bound), time.Now()))}
-}
-
-func (p *platforms) ec2Item(_ testing.TB, _ [32]byte) api.Item {
+func (p *platforms) ec2Item(testing.TB, collect.Bound) api.Item {
 	return api.Item{Document: p.ec2.Document(documenttest.NewEC2Instance(testRegion, p.began))}
 }
 
@@ -122,6 +112,8 @@ type cloudHost struct {
 	format string
 	items  map[string]item
 	agent  *ecdsa.PrivateKey
+	tpm    *raw // that quotes in place of the agent key; nil for none
+	token  string
 	known  bool
 	prev   string
 }
@@ -146,13 +138,9 @@ func (h *cloudHost) attest(p *replica) (api.AttestResponse, error) {
 	c, err := agentClient(h.t, p)
 	must(h.t, err)
 	defer c.Close()
-	ask := api.ChallengeRequest{Format: h.format, Purpose: api.PurposeEnrol, Agent: &api.AgentEnrol{Public: h.public()}}
-	if h.known {
-		ask = api.ChallengeRequest{Format: h.format, Purpose: api.PurposeRenew, AKName: verifier.AgentKeyName(h.public())}
-	}
 	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Second)
 	defer cancel()
-	ch, err := c.Challenge(ctx, ask)
+	ch, err := c.Challenge(ctx, h.ask())
 	if err != nil {
 		return api.AttestResponse{}, err
 	}
@@ -163,7 +151,45 @@ func (h *cloudHost) attest(p *replica) (api.AttestResponse, error) {
 	return out, err
 }
 
+// ask asks by the key that answers: at first contact by the key itself, then by its
+// name.
+func (h *cloudHost) ask() api.ChallengeRequest {
+	h.t.Helper()
+	enrol, name := &api.AgentEnrol{JoinToken: h.token}, []byte(nil)
+	if h.tpm != nil {
+		enrol.AKPublic, name = h.tpm.ak.Public, h.tpm.ak.Name
+	} else {
+		enrol.Public, name = h.public(), verifier.AgentKeyName(h.public())
+	}
+	if h.known {
+		return api.ChallengeRequest{Format: h.format, Purpose: api.PurposeRenew, AKName: name}
+	}
+	return api.ChallengeRequest{Format: h.format, Purpose: api.PurposeEnrol, Agent: enrol}
+}
+
 func (h *cloudHost) answer(ch api.Challenge) api.AttestRequest {
+	h.t.Helper()
+	var req api.AttestRequest
+	var ak []byte
+	if h.tpm != nil {
+		req, ak = h.quote(ch)
+	} else {
+		req = h.sign(ch)
+	}
+	req.Prev = h.prev
+	bound := func(format string) [32]byte {
+		return verifier.Binding(ch.Nonce, req.SPKI, trustDomain, ch.Purpose, format, nil)
+	}
+	for _, format := range slices.Sorted(maps.Keys(h.items)) {
+		i := h.items[format](h.t, collect.Bound{Value: bound(format), Primary: bound(h.format), AK: ak})
+		i.Format = format
+		req.Items = append(req.Items, i)
+	}
+	return req
+}
+
+// sign proves the agent key and the possession of a new SVID key.
+func (h *cloudHost) sign(ch api.Challenge) api.AttestRequest {
 	h.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(h.t, err)
@@ -171,21 +197,21 @@ func (h *cloudHost) answer(ch api.Challenge) api.AttestRequest {
 	must(h.t, err)
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	must(h.t, err)
-	bound := func(format string) [32]byte {
-		return verifier.Binding(ch.Nonce, spki, trustDomain, ch.Purpose, format, nil)
-	}
-	digest := verifier.AgentDigest(bound(h.format))
+	digest := verifier.AgentDigest(verifier.Binding(ch.Nonce, spki, trustDomain, ch.Purpose, h.format, nil))
 	signature, err := ecdsa.SignASN1(rand.Reader, h.agent, digest[:])
 	must(h.t, err)
-	req := api.AttestRequest{
-		Token: ch.Token, Prev: h.prev, SPKI: spki, CSR: csr, Agent: &api.AgentProof{Public: h.public(), Signature: signature},
-	}
-	for _, format := range slices.Sorted(maps.Keys(h.items)) {
-		i := h.items[format](h.t, bound(format))
-		i.Format = format
-		req.Items = append(req.Items, i)
-	}
-	return req
+	return api.AttestRequest{Token: ch.Token, SPKI: spki, CSR: csr, Agent: &api.AgentProof{Public: h.public(), Signature: signature}}
+}
+
+// quote has the TPM sign instead, and returns the key that quoted too.
+func (h *cloudHost) quote(ch api.Challenge) (req api.AttestRequest, ak []byte) {
+	h.t.Helper()
+	bound := verifier.Binding(ch.Nonce, h.tpm.key.SPKI(), trustDomain, ch.Purpose, h.format, nil)
+	req = h.tpm.quoteOver(ch, bound[:])
+	req.TPM2.EKPublic, req.TPM2.EKCertificate = nil, nil // a cloud vouches for the AK
+	public, err := tpm2.ParseAK(h.tpm.ak.Public)
+	must(h.t, err)
+	return req, public.SPKI()
 }
 
 // documentZone is a zone of one format.
