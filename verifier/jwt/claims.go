@@ -1,6 +1,7 @@
 package jwt
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strconv"
@@ -37,16 +38,22 @@ type numericDate struct {
 	set bool
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
+// lastSecond is the last one of the year 9999.
+const lastSecond = 253402300799
+
+// UnmarshalJSON implements json.Unmarshaler. Null is a time that is not there. One
+// before 1970 or behind the year 9999 (milliseconds, or a forger's for ever) is the
+// nearest that can be compared: it has expired, is to come, or makes the token live
+// too long.
 func (d *numericDate) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
 	n, err := strconv.ParseInt(string(b), 10, 64)
-	if err != nil {
+	if bytes.ContainsAny(b, ".eE") || err != nil && !errors.Is(err, strconv.ErrRange) { // where it is out of range n is the nearest
 		return errors.New("a time is not a whole number")
 	}
-	if n <= 0 || n > 253402300799 { // the year 9999
-		return errors.New("a time is out of range")
-	}
-	d.Time, d.set = time.Unix(n, 0).UTC(), true
+	d.Time, d.set = time.Unix(min(max(n, 0), lastSecond), 0).UTC(), true
 	return nil
 }
 

@@ -31,7 +31,14 @@ const (
 )
 
 // Keys are the public keys of one issuer. The zero value holds none.
-type Keys struct{ list []key }
+type Keys struct {
+	list []key
+	none bool
+}
+
+// NoKeys are those of an issuer that is known by name alone: none of its tokens
+// verifies.
+var NoKeys = Keys{none: true}
 
 // key is one public key. id is "" for a key that stands alone and was configured
 // without one: it is then tried for every token.
@@ -166,6 +173,8 @@ func pinned(block *pem.Block) (Keys, error) {
 	switch block.Type {
 	case "PUBLIC KEY":
 		public, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "RSA PUBLIC KEY": // as openssl and API servers take it too
+		public, err = x509.ParsePKCS1PublicKey(block.Bytes)
 	case "CERTIFICATE":
 		public, err = certified(block.Bytes)
 	default:
@@ -178,7 +187,7 @@ func pinned(block *pem.Block) (Keys, error) {
 		return Keys{}, err
 	}
 	k, err := newKey(public)
-	return Keys{[]key{k}}, err
+	return Keys{list: []key{k}}, err
 }
 
 func certified(der []byte) (crypto.PublicKey, error) {
