@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -50,12 +49,11 @@ func (b *Broker) AdmitNode(ctx context.Context, c Caller, req api.AdmitRequest) 
 // admitOwner admits whatever machine proves that it is of the owner. The admission
 // is found by the owner's hash, and names it in place of a machine.
 func (b *Broker) admitOwner(ctx context.Context, c Caller, req api.AdmitRequest) (api.Admission, error) {
-	kind, value, _ := strings.Cut(req.Owner, "=")
-	if !document.KnownOwner(kind) {
-		return api.Admission{}, reason.Newf(reason.RequestMalformed, "/owner: no document proves owners of that kind; kinds are %s", strings.Join(document.OwnerKinds(), ", "))
+	owner, err := document.ParseOwner(req.Owner)
+	if err != nil {
+		return api.Admission{}, reason.New(reason.RequestMalformed, "/owner: "+err.Error())
 	}
-	hash := document.Owner{Kind: kind, Value: value}.Hash()
-	return b.admitHashes(ctx, c, ledger.AdmitOwner, [][32]byte{hash}, req.Owner, req.Groups, "")
+	return b.admitHashes(ctx, c, ledger.AdmitOwner, [][32]byte{owner.Hash()}, req.Owner, req.Groups, "")
 }
 
 func parseDigest(s string) ([32]byte, error) {

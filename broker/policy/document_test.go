@@ -11,14 +11,14 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
-var launchDigest = strings.Repeat("6b", 48)
+var launchDigest, idKey = strings.Repeat("6b", 48), strings.Repeat("1d", 48)
 
 // zoneConfidential takes one image of a confidential VM with its GPU.
 var zoneConfidential = `apiVersion: zonebroker/v1
 kind: Zone
 name: confidential
 tier: 4
-selectors: {any: [{owner: "snp.id_key=abc"}, {group: rack-7}]}
+selectors: {any: [{owner: "snp.id_key=` + idKey + `"}, {group: rack-7}]}
 admit: [owner, inventory]
 requires:
   class: A
@@ -36,7 +36,7 @@ func confidential() (policy.Input, *evidence) {
 	ev.format, ev.key, ev.pcrs, ev.events = verifier.FormatSNP, "software", nil, nil
 	snp := document.Facts{
 		Format: verifier.FormatSNP, Class: document.ClassA, NonceBound: true, KeyBound: true,
-		Owners:    []document.Owner{{Kind: document.OwnerSNPChip, Value: "chip"}, {Kind: document.OwnerSNPIDKey, Value: "abc"}},
+		Owners:    []document.Owner{{Kind: document.OwnerSNPChip, Value: "chip"}, {Kind: document.OwnerSNPIDKey, Value: idKey}},
 		Selectors: []document.Selector{{Name: "snp.measurement", Value: launchDigest}, {Name: "snp.tcb.microcode", Value: "115"}},
 		Hazards:   []document.Hazard{{Code: reason.SNPVMPL, Detail: "VMPL 1"}},
 	}
@@ -160,8 +160,8 @@ func TestDocumentLint(t *testing.T) {
 		"a GPU names no node":        {"format: [snp]", "format: [nvidia]", "names no node"},
 		"an unknown format":          {"all: [snp, nvidia]", "all: [snp, horoscope]", "not verified by this broker"},
 		"an empty list of documents": {"all: [snp, nvidia], any: [gce.identity, ec2.iid]", "", "names no format"},
-		"an unknown owner":           {"snp.id_key=abc", "snp.owner=abc", "owner must be kind=value"},
-		"an owner without a value":   {"snp.id_key=abc", "snp.id_key=", "owner must be kind=value"},
+		"an unknown owner":           {"snp.id_key=", "snp.owner=", "an owner is KIND=VALUE"},
+		"an owner without a value":   {idKey + `"`, `"`, "96 lower-case hex digits"},
 		"nothing to allow":           {"allow: [snp.vmpl]", "allow: [snp.signature]", "nothing that a zone may allow"},
 		"no selector":                {"gce.project: [proj-a, proj-b]", "Project: [proj-a]", "no selector of a document"},
 		"no number":                  {"microcode: 115", "microcode: new", "whole decimal number"},

@@ -279,11 +279,14 @@ func (w *walker) format(n *yaml.Node, what string) (string, bool) {
 // owner reads kind=value of package document.
 func (w *walker) owner(n *yaml.Node) (string, bool) {
 	s, ok := w.text(n, "owner")
-	if kind, value, cut := strings.Cut(s, "="); ok && (!cut || !document.KnownOwner(kind) || value == "") {
-		w.invalid(n, "owner must be kind=value, such as gcp.project=my-project; kinds are %s", strings.Join(document.OwnerKinds(), ", "))
+	if !ok {
 		return "", false
 	}
-	return s, ok
+	if _, err := document.ParseOwner(s); err != nil {
+		w.invalid(n, "%s", err)
+		return "", false
+	}
+	return s, true
 }
 
 // lifetimes reads evidence and issue. fresh_until is attested_at + max_age; a

@@ -56,6 +56,11 @@ name can also be admitted alone, by the hash that "node pending" shows.`,
 		if (len(args) == 0) == (*owner == "") {
 			return usageError{"name the machine: EK-HASH, or --ek-public FILE; or many with --owner KIND=VALUE"}
 		}
+		if *owner != "" {
+			if _, err := document.ParseOwner(*owner); err != nil {
+				return usageError{"--owner: " + err.Error()}
+			}
+		}
 		c, err := newAdminClient(*server)
 		if err != nil {
 			return err
@@ -129,8 +134,11 @@ node.not_admitted with its next attestation.`,
 	owner := cmd.Flags().String("owner", "", "KIND=VALUE, as it was admitted")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *owner != "" {
-			kind, value, _ := strings.Cut(*owner, "=")
-			hash := document.Owner{Kind: kind, Value: value}.Hash()
+			o, err := document.ParseOwner(*owner)
+			if err != nil {
+				return usageError{"--owner: " + err.Error()}
+			}
+			hash := o.Hash()
 			args = append(args, hex.EncodeToString(hash[:]))
 		}
 		if len(args) != 1 {

@@ -132,7 +132,7 @@ func printAdmission(cmd *cobra.Command, output format, a api.Admission) error {
 		{"kind", a.Kind},
 		{"machine", a.Machine},
 		{"groups", strings.Join(a.Groups, ", ")},
-		{"EK hashes", strings.Join(a.EKHashes, ", ")},
+		{"hashes", strings.Join(a.EKHashes, ", ")},
 		{"revoked", yesNo(a.Revoked)},
 		{"by", a.By},
 		{"at", both(a.CreatedAt, time.Now())},

@@ -85,57 +85,6 @@ const (
 	MachineSTSRole       = "sts.principal"  // unique id of an AWS principal
 )
 
-// Owner is an account, project, tenant, cluster or key that can be admitted.
-type Owner struct{ Kind, Value string }
-
-// Kinds of owners.
-const (
-	OwnerAWSAccount        = "aws.account"        // twelve digits
-	OwnerNitroImage        = "nitro.image"        // PCR 0 of an enclave, hex
-	OwnerNitroSigner       = "nitro.signer"       // PCR 8 of an enclave, hex
-	OwnerNitroInstance     = "nitro.instance"     // i-… of the parent instance
-	OwnerGCPProject        = "gcp.project"        // project id
-	OwnerAzureSubscription = "azure.subscription" // GUID, lower case
-	OwnerAzureTenant       = "azure.tenant"       // GUID, lower case
-	OwnerAzureVM           = "azure.vm"           // vmId, lower case: for documents that name no subscription
-	OwnerSNPChip           = "snp.chip"           // CHIP_ID, hex
-	OwnerSNPIDKey          = "snp.id_key"         // digest of the key that signed the ID block, hex
-	OwnerTDXConfig         = "tdx.mrconfigid"     // hex
-	OwnerTDXImage          = "tdx.mrtd"           // hex
-	OwnerK8sCluster        = "k8s.cluster"        // issuer
-	OwnerCCAInstance       = "cca.instance"       // platform instance id, hex
-	OwnerCCARealm          = "cca.realm"          // realm initial measurement, hex
-	OwnerEARIssuer         = "ear.verifier"       // name of the configured verifier
-	OwnerX509CA            = "x509.ca"            // SHA-256 of the root's DER, hex
-)
-
-// ownerKinds are the constants above, in order.
-var ownerKinds = []string{
-	OwnerAWSAccount,
-	OwnerNitroImage,
-	OwnerNitroSigner,
-	OwnerNitroInstance,
-	OwnerGCPProject,
-	OwnerAzureSubscription,
-	OwnerAzureTenant,
-	OwnerAzureVM,
-	OwnerSNPChip,
-	OwnerSNPIDKey,
-	OwnerTDXConfig,
-	OwnerTDXImage,
-	OwnerK8sCluster,
-	OwnerCCAInstance,
-	OwnerCCARealm,
-	OwnerEARIssuer,
-	OwnerX509CA,
-}
-
-// OwnerKinds lists what can be admitted by its owner.
-func OwnerKinds() []string { return slices.Sorted(slices.Values(ownerKinds)) }
-
-// KnownOwner reports whether kind is a kind of owners.
-func KnownOwner(kind string) bool { return slices.Contains(ownerKinds, kind) }
-
 // Anchor is a value by which two documents are known to be about one machine.
 type Anchor struct{ Kind, Value string }
 
@@ -206,9 +155,6 @@ func (m Machine) Hash() [32]byte { return hash("zonebroker-machine-v1", m.Kind, 
 
 // Anchor returns the machine as an anchor.
 func (m Machine) Anchor() Anchor { return Anchor{m.Kind, m.Name} }
-
-// Hash returns what an admission of the owner is found by.
-func (o Owner) Hash() [32]byte { return hash("zonebroker-owner-v1", o.Kind, o.Value) }
 
 func hash(label string, parts ...string) [32]byte {
 	h := sha256.New()

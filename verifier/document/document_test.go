@@ -77,3 +77,40 @@ func TestFactsLeaveOutWhatIsEmpty(t *testing.T) {
 		t.Error(document.Audience([32]byte{}))
 	}
 }
+
+// TestParseOwner: a value in another spelling than documents have would admit
+// nobody, and nobody would notice.
+func TestParseOwner(t *testing.T) {
+	const good = ""
+	digits := strings.Repeat("0a", 48)
+	for s, why := range map[string]string{
+		"aws.account=123456789012":                                good,
+		"aws.account=1234-5678-9012":                              "twelve digits",
+		"aws.account=":                                            "twelve digits",
+		"gcp.project=my-project":                                  good,
+		"gcp.project=example.com:my-project":                      good,
+		"gcp.project=847250625900":                                "not its number",
+		"azure.vm=911b0ef8-9dba-48b0-b275-4e4df2d39252":           good,
+		"azure.subscription=911B0EF8-9DBA-48B0-B275-4E4DF2D39252": "lower case",
+		"nitro.image=" + digits:                                   good,
+		"nitro.image=PCR0":                                        "96 lower-case hex digits",
+		"nitro.signer=" + strings.Repeat("0", 96):                 "zeros",
+		"snp.chip=" + digits:                                      "128 lower-case hex digits",
+		"x509.ca=" + strings.ToUpper(digits[:64]):                 "64 lower-case hex digits",
+		"k8s.cluster=https://oidc.example.org/id/1":               good,
+		"k8s.cluster=two words":                                   "visible",
+		"aws.acount=123456789012":                                 "kinds are aws.account, azure.subscription",
+		"aws.account":                                             "KIND=VALUE",
+		"":                                                        "KIND=VALUE",
+	} {
+		o, err := document.ParseOwner(s)
+		switch {
+		case why == good:
+			if err != nil || o.Kind+"="+o.Value != s {
+				t.Errorf("%s: %+v, %v", s, o, err)
+			}
+		case err == nil || !strings.Contains(err.Error(), why) || o != (document.Owner{}):
+			t.Errorf("%s: %+v, %v", s, o, err)
+		}
+	}
+}
