@@ -31,6 +31,7 @@ type attempt struct {
 	evidence  verifier.Evidence
 	want      verifier.Expectation
 	appraisal verifier.Appraisal
+	unasked   []string // formats that our own limits forbade to ask a platform about
 	verdict   verdict
 	id        uuid.UUID             // of the record
 	parts     []ledger.EvidencePart // by content
@@ -74,6 +75,9 @@ func (b *Broker) Attest(ctx context.Context, c Caller, req api.AttestRequest) (a
 		return api.AttestResponse{}, err
 	}
 	if !a.verdict.allow {
+		if err := a.comesAgain(); err != nil {
+			return api.AttestResponse{}, b.turnAway(err)
+		}
 		if err := b.stands(ctx, a); err != nil {
 			return api.AttestResponse{}, b.turnAway(err)
 		}
@@ -238,20 +242,6 @@ func (b *Broker) verify(ctx context.Context, a *attempt) error {
 	}
 	if err == nil {
 		err = reason.New(reason.Internal, "")
-	}
-	return err
-}
-
-// appraiseEnriched judges documents with what their platforms say of them.
-func (b *Broker) appraiseEnriched(ctx context.Context, a *attempt) error {
-	asking, cancel := context.WithTimeout(ctx, enrichTimeout)
-	defer cancel()
-	if err := b.askEssential(asking, a); err != nil {
-		return err
-	}
-	err := b.appraise(ctx, a)
-	if err == nil && b.askOthers(asking, a) {
-		err = b.appraise(ctx, a)
 	}
 	return err
 }

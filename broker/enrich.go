@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/zonebroker/zonebroker/broker/policy"
 	"github.com/zonebroker/zonebroker/verifier"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
@@ -27,6 +28,20 @@ func refuseRecorded(items []verifier.Item) error {
 		}
 	}
 	return nil
+}
+
+// appraiseEnriched judges documents with what their platforms say of them.
+func (b *Broker) appraiseEnriched(ctx context.Context, a *attempt) error {
+	asking, cancel := context.WithTimeout(ctx, enrichTimeout)
+	defer cancel()
+	if err := b.askEssential(asking, a); err != nil {
+		return err
+	}
+	err := b.appraise(ctx, a)
+	if err == nil && b.askOthers(asking, a) {
+		err = b.appraise(ctx, a)
+	}
+	return err
 }
 
 // inquiry is one question about one document.
@@ -68,7 +83,7 @@ func (b *Broker) askEssential(ctx context.Context, a *attempt) error {
 	}
 	for _, q := range ask {
 		if _, asked := b.ask(ctx, a, q); !asked {
-			return reason.New(reason.RequestOverloaded, "platforms are asked as often as this broker may; try again in a second")
+			return tooManyQuestions()
 		}
 	}
 	return nil
@@ -78,10 +93,38 @@ func (b *Broker) askEssential(ctx context.Context, a *attempt) error {
 // was added.
 func (b *Broker) askOthers(ctx context.Context, a *attempt) (added bool) {
 	for _, q := range b.inquiries(a, false) {
-		one, _ := b.ask(ctx, a, q)
+		one, asked := b.ask(ctx, a, q)
 		added = added || one
+		if !asked {
+			a.unasked = append(a.unasked, q.item.Format)
+		}
 	}
 	return added
+}
+
+// comesAgain tells a host to where nothing keeps it from its zone but questions that
+// our own limits forbade: a denial would end what it has, and stand in its history.
+func (a *attempt) comesAgain() error {
+	wanted := a.verdict.policy.Unconfirmed
+	asked := func(format string) bool { return !slices.Contains(a.unasked, format) }
+	if len(wanted) == 0 || len(wanted) != len(a.verdict.reasons) || slices.ContainsFunc(wanted, asked) {
+		return nil
+	}
+	return tooManyQuestions()
+}
+
+func tooManyQuestions() error {
+	return reason.New(reason.RequestOverloaded, "platforms are asked as often as this broker may; try again in a second")
+}
+
+// warnUnconfirmed says at once which zones nobody will earn: a denial an hour later
+// would look like an outage of the platform.
+func (b *Broker) warnUnconfirmed(ctx context.Context, set *policy.Set) {
+	for _, f := range set.Confirmed() {
+		if !slices.ContainsFunc(b.cfg.Enrichers, func(e Enricher) bool { return e.Format() == f }) {
+			b.cfg.Logger.WarnContext(ctx, "a zone wants documents confirmed by their platform, and this broker is not configured to ask it", "format", f)
+		}
+	}
 }
 
 // ask puts one question. It changes no document of the request: the parts are the

@@ -48,6 +48,7 @@ func (b *Broker) ActivatePolicy(ctx context.Context, set *policy.Set, by string)
 			return 0, err
 		}
 	}
+	b.warnUnconfirmed(ctx, set)
 	b.policy.Store(&activePolicy{set: set, version: version})
 	return version, nil
 }

@@ -1,13 +1,17 @@
 package verifier
 
 import (
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/zonebroker/zonebroker/verifier/akcert"
+	"github.com/zonebroker/zonebroker/verifier/azure"
 	"github.com/zonebroker/zonebroker/verifier/cca"
 	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/ec2"
+	"github.com/zonebroker/zonebroker/verifier/gce"
+	"github.com/zonebroker/zonebroker/verifier/k8s"
 	"github.com/zonebroker/zonebroker/verifier/nitro"
 	"github.com/zonebroker/zonebroker/verifier/nvidia"
 	"github.com/zonebroker/zonebroker/verifier/snp"
@@ -49,13 +53,31 @@ type Item struct {
 	Parts map[string][]byte
 }
 
-// recordedParts are those that a broker adds: what a platform answered when it was
-// asked. Sent by an agent they would be the agent's own word.
-var recordedParts = []string{"answer", "azure_vm", "ec2_instance", "gce_instance", "token_review"}
+// recordedParts are those that a broker adds, by the format that reads them: what a
+// platform answered when it was asked. Sent by an agent they would be the agent's own
+// word.
+var recordedParts = map[string]string{
+	FormatAzureIMDS:   azure.PartVM,
+	FormatEC2IID:      ec2.PartInstance,
+	FormatEC2STS:      ec2.PartAnswer,
+	FormatGCEIdentity: gce.PartInstance,
+	FormatK8sPSAT:     k8s.PartTokenReview,
+}
 
 // RecordedPart reports whether a part of that name is the broker's to add, and
-// must not come from an agent.
-func RecordedPart(name string) bool { return slices.Contains(recordedParts, name) }
+// must not come from an agent, whatever the format.
+func RecordedPart(name string) bool {
+	for _, part := range recordedParts {
+		if part == name {
+			return true
+		}
+	}
+	return false
+}
+
+// ConfirmableFormats are those whose platform a broker can ask about a document, in
+// order. The slice is the caller's.
+func ConfirmableFormats() []string { return slices.Sorted(maps.Keys(recordedParts)) }
 
 // itemInput is what a document is judged against.
 type itemInput struct {

@@ -69,7 +69,7 @@ var remedies = map[reason.Code]string{
 	reason.PolicyBindingClass:     "Use an SVID key that the TPM certifies: start zoneagent with a TPM-resident key.",
 	reason.PolicyError:            "Run `zonebroker policy lint DIR` on the broker and look at its log.",
 	reason.PolicyEvidenceAge:      againNow,
-	reason.PolicyEvidenceMissing:  "Send the kinds of evidence that the zone asks for.",
+	reason.PolicyEvidenceMissing:  "Send the kinds of evidence that the zone asks for. Where a platform did not confirm a document, look at the broker's `enrich` and its log.",
 	reason.PolicyHibernation:      "Boot with `nohibernate` or with kernel lockdown, or take `resume=` off the command line.",
 	reason.PolicyIdentityInvalid:  "Give the zone or workload a name of lower-case letters, digits and dashes.",
 	reason.PolicyInvalid:          "Run `zonebroker policy lint DIR`; it names file, line and column.",

@@ -81,15 +81,18 @@ type Decision struct {
 	Tier       int
 	Reasons    []*reason.Error // of a denial, in the order of the checks; nil with Allow
 	Mismatches []Mismatch      // what policy.pcr_mismatch says, for programs
-	Referenced bool            // the zone demands reference sets, and one of them matched; set only with Allow
-	Measured   bool            // the zone compares what a document measured of its machine; set only with Allow
-	MaxAge     time.Duration   // fresh_until = attested_at + MaxAge
-	X509TTL    time.Duration
-	JWTTTL     time.Duration
-	Grace      time.Duration // X.509-SVIDs may outlive fresh_until by this
-	Audiences  []string
-	Workloads  []Workload // those placed on this node's groups, in document order
-	Files      ima.Judged // verdict about the measured files, to go on from; zero where the zone judges none
+	// Unconfirmed are the formats of documents that nobody confirmed though the zone
+	// wants that, for programs; each has a policy.evidence_missing among Reasons.
+	Unconfirmed []string
+	Referenced  bool          // the zone demands reference sets, and one of them matched; set only with Allow
+	Measured    bool          // the zone compares what a document measured of its machine; set only with Allow
+	MaxAge      time.Duration // fresh_until = attested_at + MaxAge
+	X509TTL     time.Duration
+	JWTTTL      time.Duration
+	Grace       time.Duration // X.509-SVIDs may outlive fresh_until by this
+	Audiences   []string
+	Workloads   []Workload // those placed on this node's groups, in document order
+	Files       ima.Judged // verdict about the measured files, to go on from; zero where the zone judges none
 }
 
 // maxSkew is how far ahead of ours the clock of the replica that issued the
@@ -133,6 +136,7 @@ func (s *Set) Decide(in Input) (d Decision) {
 	d.Reasons = append(d.Reasons, z.checkNode(in)...)
 	d.Reasons = append(d.Reasons, z.checkEvidence(in)...)
 	d.Reasons = append(d.Reasons, z.checkDocuments(in)...)
+	d.Unconfirmed = z.unconfirmed(in.Appraisal.Documents())
 	d.Reasons = append(d.Reasons, z.checkTPM(in)...)
 	d.Reasons = append(d.Reasons, z.checkBoot(in)...)
 	measured, mismatches := s.checkReferences(z, in)

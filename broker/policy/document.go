@@ -57,6 +57,7 @@ func (p *placedZone) documents(m fields) {
 		}
 		r.Evidence = &needs
 	}
+	r.Confirmed = p.w.texts(m.get("confirmed"), "confirmed", p.confirmable)
 	if n := m.get("same_machine"); n != nil {
 		if same, ok := p.w.boolean(n, "same_machine"); ok && !same {
 			r.SameMachine = &same
@@ -82,6 +83,23 @@ func (w *walker) item(n *yaml.Node, what string) (string, bool) {
 		return "", false
 	}
 	return s, ok
+}
+
+// confirmable reads a format whose document a platform has to confirm. One that the
+// zone never gets would look like a promise and be none.
+func (p *placedZone) confirmable(n *yaml.Node, what string) (string, bool) {
+	s, ok := p.w.text(n, what)
+	switch can := verifier.ConfirmableFormats(); {
+	case !ok:
+		return "", false
+	case !slices.Contains(can, s):
+		p.w.invalid(n, "no platform can be asked about documents of format %q; known are %s", clip(s), strings.Join(can, ", "))
+		return "", false
+	case !slices.Contains(p.Requires.Format, s) && !slices.Contains(p.Requires.Evidence.formats(), s):
+		p.w.invalid(n, "the zone takes no document of format %s: name it in requires.format or requires.evidence", s)
+		return "", false
+	}
+	return s, true
 }
 
 // selectorName has the grammar of the names in docs/evidence: a mistyped name
@@ -154,6 +172,20 @@ func (s *Set) DocumentFormats() []string {
 	return s.formats
 }
 
+// Confirmed returns the formats of documents that some zone wants confirmed by their
+// platform, in order. The slice is the caller's.
+func (s *Set) Confirmed() []string {
+	if s == nil {
+		return nil
+	}
+	var out []string
+	for _, z := range s.zones {
+		out = append(out, z.Requires.Confirmed...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // Takes reports whether some zone takes nodes named by evidence of format: what no
 // zone takes is not worth a challenge.
 func (s *Set) Takes(format string) bool {
@@ -164,7 +196,7 @@ func (s *Set) Takes(format string) bool {
 // this machine, say what they should, and have no hazard that it does not take.
 func (z *zone) checkDocuments(in Input) []*reason.Error {
 	docs := in.Appraisal.Documents()
-	out := z.checkNeeds(docs)
+	out := append(z.checkNeeds(docs), z.checkConfirmed(docs)...)
 	for i := range docs {
 		for _, h := range docs[i].Hazards {
 			if !slices.Contains(z.Requires.Allow, string(h.Code)) {
@@ -197,6 +229,27 @@ func (z *zone) checkNeeds(docs []verifier.Document) []*reason.Error {
 		if !docs[i].Anchored && z.Requires.SameMachine == nil && slices.Contains(needs.formats(), docs[i].Format) {
 			out = append(out, reason.Newf(reason.PolicyEvidenceMissing, "nothing shows that the document of format %s is about this machine", docs[i].Format))
 		}
+	}
+	return out
+}
+
+// unconfirmed are the formats of documents that the zone wants confirmed by their
+// platform, and nobody confirmed.
+func (z *zone) unconfirmed(docs []verifier.Document) []string {
+	var out []string
+	for i := range docs {
+		if f := docs[i].Format; !docs[i].Confirmed && slices.Contains(z.Requires.Confirmed, f) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func (z *zone) checkConfirmed(docs []verifier.Document) []*reason.Error {
+	var out []*reason.Error
+	for _, f := range z.unconfirmed(docs) {
+		out = append(out, reason.Newf(reason.PolicyEvidenceMissing,
+			"zone %s wants the document of format %s confirmed by its platform (requires.confirmed), and the platform did not answer or was not asked", z.Name, f))
 	}
 	return out
 }

@@ -93,6 +93,7 @@ func (z *zone) open() []string {
 		{z.Requires.Boot != nil, "kernel command line"},
 		{z.Requires.IMA != nil, "measured files"},
 		{len(z.Requires.Where)+len(z.Requires.Minimum) > 0, "selectors"},
+		{len(z.Requires.Confirmed) > 0, "what the platform says of " + strings.Join(z.Requires.Confirmed, ", ")},
 	} {
 		if o.wanted {
 			out = append(out, o.what)

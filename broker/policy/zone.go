@@ -97,6 +97,9 @@ type requires struct {
 	IMA *requiresIMA `json:"ima,omitempty"`
 	// Evidence are documents that have to be there.
 	Evidence *documentNeeds `json:"evidence,omitempty"`
+	// Confirmed are formats whose documents count only where the platform, asked in
+	// this attestation, spoke for them.
+	Confirmed []string `json:"confirmed,omitempty"`
 	// SameMachine is false where the zone takes documents that nothing ties to the
 	// machine; nil is true.
 	SameMachine *bool `json:"same_machine,omitempty"`
@@ -223,7 +226,7 @@ func (p *placedZone) requires(f fields) {
 		n = &yaml.Node{Kind: yaml.MappingNode, Line: f.node.Line, Column: f.node.Column}
 	}
 	m := p.w.fields(n, "requires", "class", "format", "references", "secure_boot", "tpm", "boot", "announced_reboots", "ima",
-		"evidence", "same_machine", "where", "minimum", "allow")
+		"evidence", "confirmed", "same_machine", "where", "minimum", "allow")
 	if class := m.get("class"); class != nil {
 		c, ok := p.w.text(class, "class")
 		if ok && !slices.Contains(classes, c) {

@@ -99,5 +99,5 @@ func (l *liveVM) tell(f *document.Facts) {
 	for _, tag := range l.tags {
 		f.Add("azure.imds.tag", tag)
 	}
-	f.Pass("azure.imds.live", "Azure names the machine as "+l.resource+", running")
+	f.Confirm("azure.imds.live", "Azure names the machine as "+l.resource+", running")
 }

@@ -35,6 +35,9 @@ type Facts struct {
 	Class      string
 	NonceBound bool // the document was made for this challenge
 	KeyBound   bool // and for the key that asks for the SVID
+	// Confirmed says that the platform was asked in this attestation and spoke for the
+	// document; only Confirm sets it.
+	Confirmed bool
 
 	// IssuedAt and ExpiresAt are the document's own window of freshness; zero where
 	// it has none and only the nonce says that it is fresh.
@@ -125,6 +128,13 @@ func (f *Facts) Own(kind, value string) {
 // Pass notes a check that held.
 func (f *Facts) Pass(check, detail string) {
 	f.Findings = append(f.Findings, reason.Finding{Check: check, Detail: detail})
+}
+
+// Confirm notes that the platform, asked in this attestation, spoke for the
+// document. The finding is what stands of that in the canonical form.
+func (f *Facts) Confirm(check, detail string) {
+	f.Confirmed = true
+	f.Pass(check, detail)
 }
 
 // Fear adds a hazard.

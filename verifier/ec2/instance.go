@@ -91,5 +91,5 @@ func (i *instance) tell(f *document.Facts) {
 	for _, tag := range i.tags {
 		f.Add("ec2.tag", tag)
 	}
-	f.Pass("ec2.iid.live", "the cloud says that the instance is running and was not launched anew")
+	f.Confirm("ec2.iid.live", "the cloud says that the instance is running and was not launched anew")
 }

@@ -58,7 +58,7 @@ func (i Identity) Live(raw []byte, f *document.Facts) error {
 	for _, tag := range tags {
 		f.Add("gce.tag", tag)
 	}
-	f.Pass("gce.identity.live", "Google says that the instance is running")
+	f.Confirm("gce.identity.live", "Google says that the instance is running")
 	f.Sort()
 	return nil
 }

@@ -136,7 +136,7 @@ func (t Token) Facts() document.Facts {
 	f.Pass("k8s.psat.pod", "bound to one pod")
 	if t.reviewed {
 		f.Add("k8s.review", "live")
-		f.Pass("k8s.psat.review", "the cluster says that token, pod and account are alive")
+		f.Confirm("k8s.psat.review", "the cluster says that token, pod and account are alive")
 	}
 	f.Sort()
 	return f
