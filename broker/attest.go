@@ -346,7 +346,7 @@ func (b *Broker) refuse(ctx context.Context, a *attempt) error {
 		return b.turnAway(&api.Refusal{Reasons: a.verdict.reasons, Stranger: true})
 	}
 	key := refusalKey{hour: a.now.UTC().Truncate(time.Hour), code: first, node: a.challenge.Node}
-	if a.foreign() {
+	if a.foreign() && !a.firstDenial() {
 		b.refusals.add(key)
 		return refusal
 	}

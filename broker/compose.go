@@ -52,6 +52,9 @@ func (b *Broker) compose(a *attempt, prepared *issuer.Prepared) (ledger.Commit, 
 		}
 		a.parts = evidenceParts(a)
 	}
+	if a.verdict.newNode && !a.verdict.allow && a.byDocuments() {
+		a.verdict.node.Release(a.id) // a denial gives nobody the machine
+	}
 	body, err := b.body(a, prepared)
 	if err != nil {
 		return ledger.Commit{}, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -176,6 +177,18 @@ func (a *attempt) byDocuments() bool {
 // it, or fill its history.
 func (a *attempt) foreign() bool {
 	return a.byDocuments() && (!a.snap.Found || !bytes.Equal(a.snap.Node.AKName, a.challenge.AKName))
+}
+
+// firstDenial reports whether a refusal is worth a record although the node has no
+// key: of a machine of ours that proved itself and never earned a zone. Its documents
+// were all made for this challenge, so nobody who only read one of them once fills
+// its history; and each is of a machine that something admits.
+func (a *attempt) firstDenial() bool {
+	earned := a.snap.Found && !a.snap.State.LastOKAt.IsZero()
+	if earned || a.appraisal.Machine() == (document.Machine{}) || len(a.appraisal.Refusals()) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(a.appraisal.Documents(), func(d verifier.Document) bool { return !d.NonceBound })
 }
 
 // settleDocument works out the node of an attempt that documents name, as an

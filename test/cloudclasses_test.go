@@ -79,6 +79,36 @@ func claimsOf(t testing.TB, res api.AttestResponse) claim.Claims {
 	return c
 }
 
+// TestFirstDenialOfACloudHost: an instance of ours that proves itself and earns no
+// zone stands in the history from then on, and its next key may earn one.
+func TestFirstDenialOfACloudHost(t *testing.T) {
+	pl := newPlatforms(t)
+	c := newCluster(t, documentZone("google", verifier.FormatGCEIdentity, "B", 1, ", where: {gce.zone: [nowhere-a]}"))
+	pl.trust(t, c)
+	p := c.start(t)
+	p.ctl(t, nil, "node", "admit", "--owner", "gcp.project=proj-a")
+	items := map[string]item{verifier.FormatGCEIdentity: pl.gceItem}
+	_, err := newCloudHost(t, verifier.FormatGCEIdentity, items).attest(p)
+	wantCode(t, err, reason.PolicyMeasurementMismatch)
+	var denied []api.Entry
+	p.ctl(t, &denied, "history", "list", "--verdict", "deny")
+	if len(denied) != 1 || denied[0].Reason != string(reason.PolicyMeasurementMismatch) {
+		t.Fatalf("the history of denials: %+v", denied)
+	}
+	p.judgedAgain(t, denied[0].ID)
+	p.editZone(t, "google", func(text string) string { return strings.Replace(text, "nowhere-a", "us-central1-c", 1) })
+	earned, err := newCloudHost(t, verifier.FormatGCEIdentity, items).attest(p)
+	must(t, err)
+	if earned.Node != denied[0].Node {
+		t.Errorf("earned as %s, denied as %s", earned.Node, denied[0].Node)
+	}
+	var v api.Verification
+	p.ctl(t, &v, "history", "verify")
+	if !v.OK {
+		t.Errorf("history verify = %+v", v)
+	}
+}
+
 // TestAnotherReplicaCarriesOn: the broker that a cloud host enrolled with is killed
 // between challenge and answer; another one takes the token, and later renewals.
 func TestAnotherReplicaCarriesOnForACloudHost(t *testing.T) {

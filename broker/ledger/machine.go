@@ -84,8 +84,8 @@ func (n *Node) Release(id uuid.UUID) {
 	n.AKName, n.AKPublic = append([]byte(released), id[:]...), []byte{}
 }
 
-// Released reports whether an operator took the key from the node and nobody has it
-// since.
+// Released reports whether nobody has the key of the node: an operator took it, or
+// its first contact was denied.
 func Released(n Node) bool { return bytes.HasPrefix(n.AKName, []byte(released)) }
 
 // Proved returns the machine that documents proved, as kind and name; "" where the
