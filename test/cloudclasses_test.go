@@ -95,7 +95,7 @@ func TestFirstDenialOfACloudHost(t *testing.T) {
 	if len(denied) != 1 || denied[0].Reason != string(reason.PolicyMeasurementMismatch) {
 		t.Fatalf("the history of denials: %+v", denied)
 	}
-	p.judgedAgain(t, denied[0].ID)
+	p.judgedAgain(t, denied[0].ID, "", reason.PolicyMeasurementMismatch)
 	p.editZone(t, "google", func(text string) string { return strings.Replace(text, "nowhere-a", "us-central1-c", 1) })
 	earned, err := newCloudHost(t, verifier.FormatGCEIdentity, items).attest(p)
 	must(t, err)
