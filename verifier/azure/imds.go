@@ -114,11 +114,12 @@ func parseIMDS(raw []byte) (pkcs7.Claimed, error) {
 
 // checkIMDSSigner: names first, so that a certificate of anybody's web server,
 // whose CA is the same, is told as that. A certificate without names is no
-// better for chaining: its common name is not looked at.
+// better for chaining: its common name decides only whether it is a stranger or,
+// as those of 2018 that Azure's documentation shows, one without a root.
 func checkIMDSSigner(signer *x509.Certificate, others []*x509.Certificate, roots x509chain.Roots, now time.Time) (string, error) {
 	cloud := cloudOf(signer.DNSNames)
 	stranger := reason.New(reason.AzureSAN, "the signer is not named under metadata.azure.com or that of another cloud")
-	if cloud == "" && len(signer.DNSNames) > 0 {
+	if cloud == "" && (len(signer.DNSNames) > 0 || cloudOf([]string{signer.Subject.CommonName}) == "") {
 		return "", stranger
 	}
 	if len(signer.UnhandledCriticalExtensions) > 0 || signer.IsCA {

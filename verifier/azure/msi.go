@@ -141,8 +141,9 @@ func parseVM(id string) (msiMachine, bool) {
 }
 
 // msiName: naming rules of Azure resources, machines and resource groups
-// (letters of other scripts are left out).
-var msiName = regexp.MustCompile(`^[a-z0-9_().-]{1,90}$`)
+// (letters of other scripts are left out). None ends with a full stop, and so none is
+// ".." either.
+var msiName = regexp.MustCompile(`^[a-z0-9_().-]{0,89}[a-z0-9_()-]$`)
 
 // Facts returns what the token proved: class C, a bearer document, unless its
 // audience was this challenge's, which Entra gives no machine today.

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -44,8 +43,13 @@ const (
 	statusWarning   = 32
 )
 
+// statusUnknown is what is no tier: another name, null, a fraction.
+const statusUnknown = -1
+
 // statuses are the tiers by name.
-var statuses = map[string]int{"none": 0, "affirming": statusAffirming, "warning": statusWarning, "contraindicated": 96}
+var statuses = map[string]int{
+	"none": 0, "affirming": statusAffirming, "warning": statusWarning, "contraindicated": 96, "unknown": statusUnknown,
+}
 
 // Result is a verified result. The zero value says nothing.
 type Result struct {
@@ -77,24 +81,23 @@ type submodule struct {
 	} `json:"ear.veraison.annotated-evidence"`
 }
 
-// status is a tier by number or name; a submodule without one reads as none.
+// status is a tier by number or name; a submodule without one reads as none, and
+// what is no tier at all as none that counts.
 type status int
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *status) UnmarshalJSON(b []byte) error {
+	*s = statusUnknown
 	if tier, err := strconv.Atoi(string(b)); err == nil {
 		*s = status(tier)
 		return nil
 	}
 	var name string
-	if err := json.Unmarshal(b, &name); err != nil {
-		return err
+	if json.Unmarshal(b, &name) == nil {
+		if tier, ok := statuses[name]; ok {
+			*s = status(tier)
+		}
 	}
-	tier, ok := statuses[name]
-	if !ok {
-		return errors.New("no tier of that name")
-	}
-	*s = status(tier)
 	return nil
 }
 

@@ -150,6 +150,9 @@ func (c Confidential) Facts() document.Facts {
 // that is not the wanted one: a debug image is another image than the production
 // one, and measures so.
 func (c Confidential) fear(f *document.Facts) {
+	if !strings.HasPrefix(c.claims.Hardware, "GCP_AMD_SEV") && !strings.HasPrefix(c.claims.Hardware, "GCP_INTEL_TDX") {
+		f.Fear(reason.PolicyMeasurementMismatch, "the machine is not confidential: hwmodel is neither SEV nor TDX")
+	}
 	if c.claims.Debug != "disabled-since-boot" {
 		f.Fear(reason.PolicyMeasurementMismatch, "the operator of the machine can look into the workload: dbgstat is not disabled-since-boot")
 	}

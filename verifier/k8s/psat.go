@@ -75,6 +75,12 @@ var (
 
 func (o object) valid() bool { return objectName.MatchString(o.Name) && objectUID.MatchString(o.UID) }
 
+// validNode: tokens from before Kubernetes 1.29 name no node, and where the API server
+// does not find the pod's its name stands there without a UID.
+func (o object) validNode() bool {
+	return o == object{} || objectName.MatchString(o.Name) && (o.UID == "" || objectUID.MatchString(o.UID))
+}
+
 // Verify judges a projected token. Errors: those of package jwt; k8s.subject where
 // sub is not the service account that the claims name; k8s.no_pod where the token
 // is bound to no pod, as secret tokens and those of kubectl create token are.
@@ -97,8 +103,8 @@ func Verify(raw []byte, want jwt.Expect, clusters jwt.Issuers, now time.Time) (T
 		return Token{}, reason.New(reason.K8sSubject, "sub is not the service account that the claims of the cluster name")
 	case !k.Pod.valid():
 		return Token{}, reason.New(reason.K8sNoPod, "the token is not bound to a pod")
-	case k.Node != (object{}) && !k.Node.valid():
-		return Token{}, reason.New(reason.K8sSubject, "the node in the token has no name and uid")
+	case !k.Node.validNode():
+		return Token{}, reason.New(reason.K8sSubject, "the node in the token has no name")
 	}
 	return out, nil
 }
