@@ -48,12 +48,13 @@ func refuseHazards(f document.Facts) error {
 // admittedBy are the keys of a context that say what an operator admitted, each
 // with the kinds of owners that it may stand for.
 var admittedBy = map[string][]string{
-	"account": {document.OwnerAWSAccount, document.OwnerAzureSubscription},
+	"account": {document.OwnerAWSAccount, document.OwnerAzureSubscription, document.OwnerAzureTenant},
 	"project": {document.OwnerGCPProject},
 }
 
 // admits refuses a document of another account or project than the row says is
-// admitted, or of none.
+// admitted, or of none. Owners are written in lower case, of what has two spellings,
+// so that a row may have either of an account.
 func (c *testcase) admits(f document.Facts) error {
 	for key, kinds := range admittedBy {
 		want := c.get(key)
@@ -61,7 +62,7 @@ func (c *testcase) admits(f document.Facts) error {
 			continue
 		}
 		if !slices.ContainsFunc(f.Owners, func(o document.Owner) bool {
-			return slices.Contains(kinds, o.Kind) && strings.EqualFold(o.Value, want)
+			return slices.Contains(kinds, o.Kind) && (o.Value == want || key == "account" && strings.EqualFold(o.Value, want))
 		}) {
 			return reason.Newf(reason.NodeNotAdmitted, "another %s than the admitted one", key)
 		}

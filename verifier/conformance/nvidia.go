@@ -37,7 +37,7 @@ func (c *testcase) nvidiaTrust() (nvidia.Trust, error) {
 	if err != nil {
 		return nvidia.Trust{}, err
 	}
-	set, err := c.companion("jwks")
+	sets, _, err := c.keySets() // reports need none
 	if err != nil {
 		return nvidia.Trust{}, err
 	}
@@ -45,15 +45,13 @@ func (c *testcase) nvidiaTrust() (nvidia.Trust, error) {
 	if issuer == "" {
 		issuer = nvidiaIssuer
 	}
-	var issuers jwt.Issuers
-	if set != nil {
-		keys, err := jwt.ParseKeys(set)
-		if err == nil {
-			issuers, err = jwt.NewIssuers(nvidia.Profile(), []jwt.Settings{{Name: "row", Issuer: issuer, Keys: keys}})
-		}
-		if err != nil {
-			return nvidia.Trust{}, bad("jwks: %v", err)
-		}
+	settings := make([]jwt.Settings, 0, len(sets))
+	for _, keys := range sets {
+		settings = append(settings, jwt.Settings{Name: "row", Issuer: issuer, Keys: keys})
+	}
+	issuers, err := jwt.NewIssuers(nvidia.Profile(), settings)
+	if err != nil {
+		return nvidia.Trust{}, bad("jwks: %v", err)
 	}
 	if _, err := x509chain.NewRoots(roots...); errors.Is(err, x509chain.ErrNoAnchor) {
 		roots = nil // the keys of tokens count all the same

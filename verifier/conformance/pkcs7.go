@@ -7,6 +7,7 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/azure"
 	"github.com/zonebroker/zonebroker/verifier/ec2"
 	"github.com/zonebroker/zonebroker/verifier/reason"
+	"github.com/zonebroker/zonebroker/verifier/strictjson"
 	"github.com/zonebroker/zonebroker/verifier/x509pop"
 )
 
@@ -57,15 +58,30 @@ func (c *testcase) regions() (ec2.Trust, error) {
 	if err != nil {
 		return ec2.Trust{}, err
 	}
-	var all []byte
+	pinned := map[string][]byte{}
 	for _, b := range bundles {
-		all = append(append(all, b...), '\n')
+		for region, certificates := range regionTable(b, c.get("region")) {
+			pinned[region] = append(append(pinned[region], certificates...), '\n')
+		}
 	}
-	trust, err := ec2.NewTrust(map[string][]byte{c.get("region"): all})
+	trust, err := ec2.NewTrust(pinned)
 	if err != nil {
 		return ec2.Trust{}, nil //nolint:nilerr // see above
 	}
 	return trust, nil
+}
+
+// regionTable reads a file of certificates: PEM, which is that of the region, or a
+// JSON object of PEM by region, of which that of the region counts.
+func regionTable(raw []byte, region string) map[string][]byte {
+	var table map[string]string
+	if strictjson.Unmarshal(raw, &table) != nil {
+		return map[string][]byte{region: raw}
+	}
+	if text, ok := table[region]; ok {
+		return map[string][]byte{region: []byte(text)}
+	}
+	return nil
 }
 
 // judgeEC2STS judges the pieces of a signed request and, where the row names one,

@@ -50,23 +50,12 @@ func (c *testcase) tokenCase(profile jwt.Profile) (tokenCase, error) {
 const nobody = "\xff"
 
 func (c *testcase) tokenSettings(profile jwt.Profile) ([]jwt.Settings, error) {
-	name := "jwks"
-	if !c.has(name) {
-		name = "keys"
-	}
-	raw, err := c.companion(name)
-	if err != nil {
+	sets, ok, err := c.keySets()
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if raw == nil {
-		if c.none("jwks") || c.none("keys") {
-			return nil, nil
-		}
+	case !ok:
 		return nil, bad("neither jwks nor keys names a file")
-	}
-	keys, err := jwt.ParseKeys(raw)
-	if err != nil {
-		return nil, bad("%s: %v", c.get(name), err)
 	}
 	var lifetime time.Duration
 	if c.has("max_lifetime") {
@@ -83,7 +72,9 @@ func (c *testcase) tokenSettings(profile jwt.Profile) ([]jwt.Settings, error) {
 		if issuer == "" && !profile.Anonymous {
 			issuer = nobody
 		}
-		out = append(out, jwt.Settings{Name: "verifier", Issuer: issuer, Keys: keys, MaxLifetime: lifetime, Audience: own})
+		for _, keys := range sets {
+			out = append(out, jwt.Settings{Name: "verifier", Issuer: issuer, Keys: keys, MaxLifetime: lifetime, Audience: own})
+		}
 	}
 	return out, nil
 }
