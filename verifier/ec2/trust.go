@@ -50,7 +50,6 @@ func NewTrust(regions map[string][]byte) (Trust, error) {
 			}
 			t.regions[string(c.Raw)] = region
 			t.certificates = append(t.certificates, c)
-			rest = bytes.TrimSpace(rest)
 		}
 		if n == 0 {
 			return Trust{}, fmt.Errorf("region %s: no certificate", region)

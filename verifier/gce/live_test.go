@@ -1,10 +1,12 @@
 package gce_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/documenttest"
 	"github.com/zonebroker/zonebroker/verifier/gce"
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -45,5 +47,51 @@ func TestIdentityLive(t *testing.T) {
 	}
 	if err := (gce.Identity{}).Live([]byte(said), &facts); reason.Of(err) != reason.GCENoInstance {
 		t.Errorf("a token of nobody: %v", err)
+	}
+}
+
+// TestIdentityLiveLimits: labels and tags at their bounds, in the order of their
+// names, and the check that was made.
+func TestIdentityLiveLimits(t *testing.T) {
+	token, err := gce.VerifyIdentity(signer.Token(documenttest.GCEClaims(audience, noon)), want, google(t, signer), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := documenttest.GCEInstance()["instance_id"].(string)
+	said := func(labels, tags int) string {
+		var l, g []string
+		for i := range labels {
+			l = append(l, fmt.Sprintf(`"l%02d":"x"`, i))
+		}
+		for i := range tags {
+			g = append(g, fmt.Sprintf(`"t%02d"`, i))
+		}
+		return `{"id":"` + id + `","labels":{` + strings.Join(l, ",") + `},"status":"RUNNING","tags":[` + strings.Join(g, ",") + `]}`
+	}
+	full := said(64, 64)
+	for name, tc := range map[string]struct {
+		said string
+		code reason.Code
+	}{
+		"64 of both":        {full, ""},
+		"65 labels":         {said(65, 0), reason.GCENoInstance},
+		"as long as may be": {full + strings.Repeat(" ", gce.MaxInstance-len(full)), ""},
+	} {
+		facts := token.Facts()
+		if err := token.Live([]byte(tc.said), &facts); reason.Of(err) != tc.code || tc.code != "" && facts.Confirmed {
+			t.Errorf("%s: want %q, got %v", name, tc.code, err)
+		}
+		if tc.code != "" {
+			continue
+		}
+		if labels := facts.Values("gce.label"); len(labels) != 64 || !slices.IsSorted(labels) {
+			t.Errorf("%s: labels %v", name, labels)
+		}
+		if !slices.IsSortedFunc(facts.Selectors, func(a, b document.Selector) int { return strings.Compare(a.Name, b.Name) }) {
+			t.Errorf("%s: selectors %v", name, facts.Selectors)
+		}
+		if last := facts.Findings[len(facts.Findings)-1]; last.Check != "gce.identity.live" || last.Outcome != reason.Passed || !facts.Confirmed {
+			t.Errorf("%s: %+v", name, last)
+		}
 	}
 }

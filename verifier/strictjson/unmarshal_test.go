@@ -66,6 +66,8 @@ func TestUnmarshal(t *testing.T) {
 		"deep in what is passed": {`{"z":[{"y":{"q":1,"q":2}}]}`, false, false},
 		"duplicate, the same":    {`{"a":"x","a":"x"}`, false, false},
 		"another type":           {`{"a":1}`, false, false},
+		"two values":             {`{} {}`, false, false},
+		"duplicate of nothing":   {`{"a":"","a":""}`, false, false},
 	} {
 		var loose, strict sample
 		if err := strictjson.Unmarshal([]byte(c.raw), &loose); (err == nil) != c.ok {
