@@ -84,3 +84,20 @@ func TestEveryRefusalHasARemedy(t *testing.T) {
 		}
 	}
 }
+
+// TestDocumentsHaveRemedies: what is wrong with a document is known by its code, and
+// at first contact there is no record to look up.
+func TestDocumentsHaveRemedies(t *testing.T) {
+	areas := map[string]bool{}
+	for _, area := range []string{
+		"azure", "cbor", "cca", "cose", "ear", "ec2", "gce", "jwt", "k8s", "nitro", "nvidia", "pkcs7", "snp", "sts", "tdx", "x509pop",
+	} {
+		areas[area] = true
+	}
+	for _, info := range reason.All() {
+		area, _, _ := strings.Cut(string(info.Code), ".")
+		if text := api.Remedy(info.Code); areas[area] && strings.Contains(text, "history list") {
+			t.Errorf("%s: %q", info.Code, text)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/zonebroker/zonebroker/verifier/reason"
@@ -14,11 +15,8 @@ func Remedy(c reason.Code) string {
 	if info.Class == reason.Event {
 		return ""
 	}
-	if text, ok := remedies[info.Code]; ok {
-		return text
-	}
 	area, _, _ := strings.Cut(string(info.Code), ".")
-	if text, ok := areaRemedies[area]; ok {
+	if text := cmp.Or(remedies[info.Code], documentRemedies[info.Code], areaRemedies[area], documentAreas[area]); text != "" {
 		return text
 	}
 	return "Look the record up with `zonebroker history list`; the request id stands in the broker's log."
@@ -61,26 +59,27 @@ var remedies = map[reason.Code]string{
 	reason.NodeAdmissionPending:  "An operator looks at `zonebroker node pending` and runs `zonebroker node approve EK-HASH`.",
 	reason.NodeDisabled:          "An operator runs `zonebroker node approve NODE` if the node may come back.",
 	reason.NodeForkSuspected:     "Two machines used one identity. Find the copy, then run `zonebroker node approve NODE`.",
-	reason.NodeIdentityConflict:  "An operator looks at both machines: `zonebroker node list`. The EK or AK belongs to another node.",
-	reason.NodeNotAdmitted:       "An operator runs `zonebroker node admit EK-HASH`, or hands out a token of `zonebroker token create`.",
+	reason.NodeIdentityConflict:  "An operator looks at both machines (`zonebroker node list`): the key belongs to another node, or the document to another key, which `zonebroker node approve NODE --release-key` ends.",
+	reason.NodeNotAdmitted:       "An operator admits the machine (`zonebroker node admit EK-HASH`), or the account, project or key that its document names (`zonebroker node admit --owner KIND=VALUE`), or hands out a token of `zonebroker token create`. The zone says which it takes (admit).",
 	reason.NodeQuarantined:       "Attest again for a quarantine identity, and ask an operator.",
 	reason.NodeRebootUnannounced: "Find out why the machine rebooted; then `zonebroker node approve NODE`. Announce the next one: `zonebroker node announce NODE`.",
 
-	reason.PolicyBindingClass:     "Use an SVID key that the TPM certifies: start zoneagent with a TPM-resident key.",
-	reason.PolicyError:            "Run `zonebroker policy lint DIR` on the broker and look at its log.",
-	reason.PolicyEvidenceAge:      againNow,
-	reason.PolicyEvidenceMissing:  "Send the kinds of evidence that the zone asks for. Where a platform did not confirm a document, look at the broker's `enrich` and its log.",
-	reason.PolicyHibernation:      "Boot with `nohibernate` or with kernel lockdown, or take `resume=` off the command line.",
-	reason.PolicyIdentityInvalid:  "Give the zone or workload a name of lower-case letters, digits and dashes.",
-	reason.PolicyInvalid:          "Run `zonebroker policy lint DIR`; it names file, line and column.",
-	reason.PolicyKexec:            "Boot with `lockdown=integrity`, or with an IMA policy that appraises KEXEC_KERNEL_CHECK.",
-	reason.PolicyMissing:          "Put zone documents into the policy folder, run `zonebroker policy lint DIR`, and reload with SIGHUP.",
-	reason.PolicyNoZone:           "Add a zone whose selectors take this node, or admit the node with the right groups.",
-	reason.PolicyPCRMismatch:      "If the change was wanted, learn it: `zonebroker reference learn --node NODE -o FILE`, review, reload. If not, look at the machine.",
-	reason.PolicyReferenceMissing: "Add the reference set to the policy folder or extend its validity, then reload.",
-	reason.PolicySecureBoot:       "Turn secure boot on in the firmware and reboot.",
-	reason.PolicyTPMKind:          "Use a machine whose TPM is of a kind that the zone accepts; a kind is proved by the EK certificate.",
-	reason.PolicyZoneAmbiguous:    "Give one of the zones a higher priority, or narrow its selectors.",
+	reason.PolicyBindingClass:        "Show evidence that is bound to challenge and key as firmly as the zone asks: a quote or report (A), a document made for the challenge (B). `zoneagent doctor` lists what the host has.",
+	reason.PolicyError:               "Run `zonebroker policy lint DIR` on the broker and look at its log.",
+	reason.PolicyEvidenceAge:         "Ask for a new challenge. Where a cloud hands the same document out for hours, let the zone take that age (`evidence: {max_age: …}`, `max_document_age`), or ask for a format that carries the challenge.",
+	reason.PolicyEvidenceMissing:     "Send the kinds of evidence that the zone asks for, all of one machine; `zoneagent doctor` lists what the host has. Where a platform did not confirm a document, look at the broker's `enrich` and its log.",
+	reason.PolicyHibernation:         "Boot with `nohibernate` or with kernel lockdown, or take `resume=` off the command line.",
+	reason.PolicyIdentityInvalid:     "Give the zone or workload a name of lower-case letters, digits and dashes.",
+	reason.PolicyInvalid:             "Run `zonebroker policy lint DIR`; it names file, line and column.",
+	reason.PolicyKexec:               "Boot with `lockdown=integrity`, or with an IMA policy that appraises KEXEC_KERNEL_CHECK.",
+	reason.PolicyMeasurementMismatch: "See which value differs with `zonebroker history explain RECORD`. If the change was wanted, put the new value into the zone's where; if not, look at the machine.",
+	reason.PolicyMissing:             "Put zone documents into the policy folder, run `zonebroker policy lint DIR`, and reload with SIGHUP.",
+	reason.PolicyNoZone:              "Add a zone whose selectors take this node, or admit the node with the right groups.",
+	reason.PolicyPCRMismatch:         "If the change was wanted, learn it: `zonebroker reference learn --node NODE -o FILE`, review, reload. If not, look at the machine.",
+	reason.PolicyReferenceMissing:    "Add the reference set to the policy folder or extend its validity, then reload.",
+	reason.PolicySecureBoot:          "Turn secure boot on in the firmware and reboot.",
+	reason.PolicyTPMKind:             "Use a machine whose TPM is of a kind that the zone accepts; a kind is proved by the EK certificate.",
+	reason.PolicyZoneAmbiguous:       "Give one of the zones a higher priority, or narrow its selectors.",
 
 	reason.RequestOverloaded:  "Wait as long as Retry-After says.",
 	reason.RequestRateLimited: "Wait as long as Retry-After says.",
