@@ -85,13 +85,18 @@ func describe(err error) terminal.Report {
 const fixTrust = "compare anchor, pin or bundle with the operator's, and the clock of this host; look at what is there with: zoneagent verify-broker"
 
 // refused describes a problem document. A broker that is older may know no
-// remedy where this agent does.
+// remedy where this agent does, and to a host that it does not know yet every
+// broker says the code alone: what that means is then told here.
 func refused(e *client.RefusedError) terminal.Report {
 	remedy := e.Remedy
 	if remedy == "" {
 		remedy = api.Remedy(e.Code)
 	}
-	return terminal.Refusal("the broker refused", api.Problem{
+	r := terminal.Refusal("the broker refused", api.Problem{
 		Code: string(e.Code), Status: e.Status, Detail: e.Detail, Reasons: e.Reasons, Remedy: remedy, RequestID: e.RequestID,
 	}, e.RetryAfter)
+	if r.Why == "" && reason.Known(e.Code) {
+		r.Why = reason.Lookup(e.Code).Meaning
+	}
+	return r
 }

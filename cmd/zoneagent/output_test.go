@@ -124,3 +124,22 @@ func TestErrorsFromTheNetworkStayOnTheirLine(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestRefusalsSayWhy: to a host that a broker does not know it says the code alone;
+// the agent says what that means. A code of later is left as it came.
+func TestRefusalsSayWhy(t *testing.T) {
+	for _, c := range []struct {
+		code         reason.Code
+		detail, want string
+	}{
+		{reason.NodeNotAdmitted, "", "  why: " + reason.Lookup(reason.NodeNotAdmitted).Meaning + "\n"},
+		{reason.NodeNotAdmitted, "revoked", "  why: revoked\n"},
+		{"later.code", "", ""},
+	} {
+		var out bytes.Buffer
+		fail(&out, &client.RefusedError{Status: 403, Code: c.code, Detail: c.detail, Reasons: []api.Reason{{Code: string(c.code), Detail: c.detail}}})
+		if got := out.String(); !strings.Contains(got, c.want) || strings.Contains(got, "why:") != (c.want != "") || strings.Contains(got, "also:") {
+			t.Errorf("%s %q:\n%s", c.code, c.detail, got)
+		}
+	}
+}
