@@ -56,6 +56,7 @@ type GPUFields struct {
 	EditLeaf     func(*x509.Certificate)
 	EditMessages func([]byte) []byte
 	Direct       bool // the provisioner issues the leaf, no device between
+	Blackwell    bool // the leaf names its firmware as those of Blackwell do
 }
 
 // GPU is a device with its report.
@@ -75,6 +76,9 @@ func (p *NVIDIAPKI) Device(f GPUFields) GPU {
 	}
 	leaf := p.issue("GH100 A01 GSP FMC LF", &device, func(t *x509.Certificate) {
 		t.ExtraExtensions = []pkix.Extension{{Id: encoding_asn1.ObjectIdentifier{2, 23, 133, 5, 4, 1}, Value: compositeDevice(firmware[:])}}
+		if f.Blackwell {
+			t.ExtraExtensions = []pkix.Extension{{Id: encoding_asn1.ObjectIdentifier{2, 23, 133, 5, 4, 1, 1}, Value: GPUTCBInfo(firmware[:], make([]byte, len(firmware)))}}
+		}
 		if f.EditLeaf != nil {
 			f.EditLeaf(t)
 		}
@@ -108,6 +112,29 @@ func compositeDevice(digest []byte) []byte {
 	c := composite{Version: 1, FWID: fwid{encoding_asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 2}, digest}}
 	c.Key.Algorithm = encoding_asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
 	return sure(encoding_asn1.Marshal(c))
+}
+
+// GPUTCBInfo writes a DiceTcbInfo that names firmware by its SHA-384 digests.
+func GPUTCBInfo(digests ...[]byte) []byte {
+	type fwid struct {
+		Algorithm encoding_asn1.ObjectIdentifier
+		Digest    []byte
+	}
+	type info struct {
+		Vendor  string `asn1:"utf8,tag:0"`
+		Model   string `asn1:"utf8,tag:1"`
+		Version string `asn1:"utf8,tag:2"`
+		SVN     int    `asn1:"tag:3"`
+		Layer   int    `asn1:"tag:4"`
+		Index   int    `asn1:"tag:5"`
+		FWIDs   []fwid `asn1:"tag:6"`
+		Type    []byte `asn1:"tag:9"`
+	}
+	out := info{Vendor: "NVIDIA", Model: "GB20X A01 GSP", Version: "02", SVN: 2, Type: []byte{0}}
+	for _, d := range digests {
+		out.FWIDs = append(out.FWIDs, fwid{encoding_asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 2}, d})
+	}
+	return sure(encoding_asn1.Marshal(out))
 }
 
 // GPUMeasurement is measurement i of a device of the zero GPUFields.

@@ -19,9 +19,14 @@ import (
 // maxCerts of a device: root, identity, provisioner, device, firmware.
 const maxCerts = 6
 
-// oidCompositeDevice is the DICE extension of a leaf: which firmware the device
-// certified the key for (TCG, Implicit Identity Based Device Attestation 7.2).
-var oidCompositeDevice = encoding_asn1.ObjectIdentifier{2, 23, 133, 5, 4, 1}
+// The DICE extension of a leaf says which firmware the device certified the key
+// for: of Hopper and its switches a composite device id (TCG, Implicit Identity
+// Based Device Attestation 7.2), of Blackwell a DiceTcbInfo (TCG, DICE Attestation
+// Architecture 1.1, 6.1.1) under an arc of NVIDIA's own choice.
+var (
+	oidCompositeDevice = encoding_asn1.ObjectIdentifier{2, 23, 133, 5, 4, 1}
+	oidTCBInfo         = encoding_asn1.ObjectIdentifier{2, 23, 133, 5, 4, 1, 1}
+)
 
 // checkChain judges the chain of a device: every error is nvidia.untrusted, which
 // covers certificates outside their validity too.
@@ -60,16 +65,45 @@ func (r *report) chip() string {
 // certified returns the digest of the firmware in a leaf, nil for none.
 func certified(leaf *x509.Certificate) []byte {
 	for _, ext := range leaf.Extensions {
-		if !ext.Id.Equal(oidCompositeDevice) {
-			continue
-		}
 		in := cryptobyte.String(ext.Value)
-		var list, fwid, digest cryptobyte.String
-		var algorithm encoding_asn1.ObjectIdentifier
-		if in.ReadASN1(&list, asn1.SEQUENCE) && list.SkipASN1(asn1.INTEGER) && list.SkipASN1(asn1.SEQUENCE) &&
-			list.ReadASN1(&fwid, asn1.SEQUENCE) && fwid.ReadASN1ObjectIdentifier(&algorithm) && fwid.ReadASN1(&digest, asn1.OCTET_STRING) {
-			return digest
+		var body, fwid cryptobyte.String
+		switch {
+		case ext.Id.Equal(oidCompositeDevice):
+			if in.ReadASN1(&body, asn1.SEQUENCE) && body.SkipASN1(asn1.INTEGER) && body.SkipASN1(asn1.SEQUENCE) && body.ReadASN1(&fwid, asn1.SEQUENCE) {
+				return digestOf(fwid)
+			}
+		case ext.Id.Equal(oidTCBInfo):
+			if in.ReadASN1(&body, asn1.SEQUENCE) {
+				return firstFWID(body)
+			}
 		}
 	}
 	return nil
+}
+
+// firstFWID reads the members of a DiceTcbInfo up to fwids [6] and returns its
+// first digest: of the firmware that holds the key. Behind it stand those of later
+// stages, zero where there is none.
+func firstFWID(body cryptobyte.String) []byte {
+	for !body.Empty() {
+		var member, fwid cryptobyte.String
+		var tag asn1.Tag
+		if !body.ReadAnyASN1(&member, &tag) {
+			return nil
+		}
+		if tag == asn1.Tag(6).ContextSpecific().Constructed() && member.ReadASN1(&fwid, asn1.SEQUENCE) {
+			return digestOf(fwid)
+		}
+	}
+	return nil
+}
+
+// digestOf reads algorithm and digest of a FWID.
+func digestOf(fwid cryptobyte.String) []byte {
+	var algorithm encoding_asn1.ObjectIdentifier
+	var digest cryptobyte.String
+	if !fwid.ReadASN1ObjectIdentifier(&algorithm) || !fwid.ReadASN1(&digest, asn1.OCTET_STRING) {
+		return nil
+	}
+	return digest
 }
