@@ -323,6 +323,7 @@ func TestNewTrust(t *testing.T) {
 		"a JWK in other base64": jwk(`{"kty":"EC","crv":"P-256","x":"+%s","y":%q}`, x[1:], y),
 		"a JWK and more":        jwk(`{"kty":"EC","crv":"P-256","x":%q,"y":%q} {}`, x, y),
 		"a JWK with a url":      jwk(`{"kty":"EC","crv":"P-256","x":%q,"y":%q,"jku":"x"}`, x, y),
+		"a JWK for wrapping":    jwk(`{"kty":"EC","crv":"P-256","x":%q,"y":%q,"key_ops":["wrapKey"]}`, x, y),
 		"a cut JWK":             jwk(`{"kty":"EC"`),
 	} {
 		if trust, err := cca.NewTrust(cca.Object{Name: "x", Data: data}); err == nil || trust.Len() != 0 {
@@ -331,6 +332,7 @@ func TestNewTrust(t *testing.T) {
 	}
 	for name, data := range map[string][]byte{
 		"a JWK":             jwk(`{"kty":"EC","crv":"P-256","x":%q,"y":%q}`, x, y),
+		"an exported JWK":   jwk(`{"crv":"P-256","ext":true,"key_ops":["verify"],"kty":"EC","x":%q,"y":%q}`, x, y),
 		"a JWK after space": jwk(`  {"kty":"EC","crv":"P-256","x":%q,"y":%q}`, x, y),
 	} {
 		if trust, err := cca.NewTrust(cca.Object{Name: "x", Data: data}); err != nil || trust.Len() != 1 {

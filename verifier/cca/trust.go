@@ -100,10 +100,16 @@ func parseKey(b []byte) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// parseJWK reads a public EC key (RFC 7517; RFC 7518, 6.2). A private part is
-// refused: a key that lies in a trust store is no platform's any more.
+// parseJWK reads a public EC key (RFC 7517; RFC 7518, 6.2), with the members that
+// key tools export beside it. A private part is refused: a key that lies in a trust
+// store is no platform's any more.
 func parseJWK(b []byte) (*ecdsa.PublicKey, error) {
-	var k struct{ Kty, Crv, X, Y, D, Kid, Alg, Use string }
+	var k struct {
+		Kty, Crv, X, Y, D, Kid, Alg, Use string
+
+		Ops         []string `json:"key_ops"`
+		Extractable bool     `json:"ext"`
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&k); err != nil {
@@ -112,7 +118,7 @@ func parseJWK(b []byte) (*ecdsa.PublicKey, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something stands behind the JWK")
 	}
-	if k.Kty != "EC" || k.D != "" || k.Use != "" && k.Use != "sig" {
+	if k.Kty != "EC" || k.D != "" || k.Use != "" && k.Use != "sig" || len(k.Ops) > 0 && !slices.Contains(k.Ops, "verify") {
 		return nil, errors.New("not the public JWK of an EC key for signatures")
 	}
 	curve := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384()}[k.Crv]

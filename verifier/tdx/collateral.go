@@ -34,6 +34,10 @@ type bundle struct {
 	QEIdentityChain     string `json:"qe_identity_issuer_chain"`
 	QEIdentity          string `json:"qe_identity"`
 	QEIdentitySignature string `json:"qe_identity_signature"`
+
+	// What some tools put beside: the chain of one machine, which each quote has of
+	// its own. It is not read.
+	PCKChain string `json:"pck_certificate_chain"`
 }
 
 // collateral is a bundle after all that can be judged without a clock and without
