@@ -69,7 +69,7 @@ func firstDER(b []byte) ([]byte, error) {
 		}
 		b = block.Bytes
 	}
-	if len(b) > maxDER || x509chain.Oversized(b) {
+	if len(b) > maxDER {
 		return nil, errEndorsement
 	}
 	return b, nil

@@ -146,7 +146,7 @@ func (t Trust) chain(e *endorsement, now time.Time) error {
 	}
 	chain := []*x509.Certificate{e.cert, found.cert, found.ark}
 	for _, c := range chain {
-		if now.IsZero() || now.Before(c.NotBefore) || now.After(c.NotAfter) {
+		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
 			return reason.Newf(reason.SNPValidity, "%s is valid from %s to %s, which %s is not within", c.Subject.CommonName,
 				c.NotBefore.Format(time.DateOnly), c.NotAfter.Format(time.DateOnly), now.UTC().Format(time.DateOnly))
 		}

@@ -2,15 +2,11 @@ package snp_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
-	"math/big"
 	"slices"
 	"testing"
 	"time"
@@ -269,24 +265,6 @@ func crl(t *testing.T, a *documenttest.AMD, revoked bool, next time.Time) []byte
 		t.Fatal(err)
 	}
 	return der
-}
-
-// TestKeyOfAnotherCurve: a certificate of AMD's would have P-384; one with another
-// key is none, however it was signed.
-func TestKeyOfAnotherCurve(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "SEV-VCEK"}, NotBefore: noon, NotAfter: noon.AddDate(1, 0, 0)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newScene("Milan")
-	s.send = func([]byte) []byte { return der }
-	_, err = s.verify(t)
-	wantCode(t, err, reason.SNPUntrusted)
 }
 
 // TestListThatNamesNobody: a list of now that revokes nothing changes nothing.
