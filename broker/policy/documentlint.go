@@ -31,6 +31,11 @@ var measurements = map[string][][]string{
 	verifier.FormatTDX:             {{"tdx.mrtd"}},
 }
 
+// sworn are formats with measurements for which a service vouches, where those above
+// have hardware do so. No report is bound to the SVID's key, and Decide takes no
+// software key from tier 2 on: such a zone would turn everybody away.
+var sworn = []string{verifier.FormatAzureMAA, verifier.FormatGCPConfidential}
+
 // exposing are hazards with which somebody outside of the machine may look into it
 // or steer it: what tier 4 says cannot be. The two codes that stand for several
 // hazards (Microsoft's claims, Confidential Space) have debugging among them. A
@@ -91,6 +96,9 @@ func (p *placedZone) lintMeasured(m fields) {
 			}
 		case known == nil:
 			p.w.invalid(m.node, "tier %d means measured: a zone that takes %s must compare a measurement, and it has none; it earns tier 1 at most", p.Tier, f)
+			return
+		case slices.Contains(sworn, f):
+			p.w.invalid(m.node, "tier %d means an SVID key in the TPM, or one that a hardware report is bound to: a zone that takes %s has neither; it earns tier 1 at most", p.Tier, f)
 			return
 		case !slices.ContainsFunc(known, p.Requires.compares):
 			p.w.invalid(m.node, "tier %d means measured: a zone that takes %s must compare a measurement of it in requires.where: %s", p.Tier, f, sayMeasurements(known))
