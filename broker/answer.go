@@ -59,11 +59,11 @@ func (b *Broker) answer(a *attempt, c ledger.Commit, pos ledger.Position, chain 
 	if err != nil {
 		return api.AttestResponse{}, err
 	}
-	attested := a.attestedAt()
+	fresh := a.freshUntil()
 	out := api.AttestResponse{
 		AttestationID: a.id.String(), Node: string(v.node.ID), SPIFFEID: c.SVIDs[0].SPIFFEID,
 		Zone: v.policy.Zone, Tier: v.policy.Tier,
-		AttestedAt: attested.UTC(), FreshUntil: a.freshUntil().UTC(), RenewAt: attested.Add(v.policy.MaxAge / 2).UTC(),
+		AttestedAt: a.attestedAt().UTC(), FreshUntil: fresh.UTC(), RenewAt: halfway(a.challenge.issued(), fresh).UTC(),
 		Bundle: bundle, Workloads: workloads(v), Events: nonNil(v.events),
 		Log: api.LogPosition{Origin: b.origin(), Index: pos.Index, Size: pos.Size},
 	}
@@ -75,6 +75,11 @@ func (b *Broker) answer(a *attempt, c ledger.Commit, pos ledger.Position, chain 
 	}
 	return out, nil
 }
+
+// halfway is when a host renews: in the middle of what is left. Counted from
+// attested_at a document that was old already would have its host come back after
+// fresh_until, or at once.
+func halfway(from, until time.Time) time.Time { return from.Add(until.Sub(from) / 2) }
 
 func workloads(v *verdict) []api.Workload {
 	out := make([]api.Workload, 0, len(v.policy.Workloads))

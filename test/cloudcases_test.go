@@ -217,6 +217,7 @@ func (m *makers) pods() []formatCase {
 	live.needs = where("k8s.review", "live")
 	live.bad, live.refused = only(verifier.FormatK8sPSAT, m.podDoc(reviewedIssuer, "", true)), reason.K8sRevoked
 	fixed := pod("k8s-mounted", mountedIssuer, "C", mounted)
+	fixed.age = "10m"
 	fixed.bad = only(verifier.FormatK8sPSAT, m.podDoc(mountedIssuer, "api", false))
 	return []formatCase{pod("k8s-offline", documenttest.ClusterIssuer, "B", offline), live, fixed}
 }

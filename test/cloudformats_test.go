@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
 	"github.com/zonebroker/zonebroker/broker/api"
@@ -112,6 +113,9 @@ func (k *formatCase) walk(t *testing.T, p *replica) {
 	must(t, err)
 	if first.Zone != k.name || first.Tier != k.tier || again.Node != first.Node {
 		t.Errorf("zone %s of tier %d as %s, then %s", first.Zone, first.Tier, first.Node, again.Node)
+	}
+	if now := time.Now(); again.RenewAt.Before(now) || again.FreshUntil.Before(again.RenewAt.Add(again.RenewAt.Sub(now))) {
+		t.Errorf("at %s: renew at %s, fresh until %s", now, again.RenewAt, again.FreshUntil)
 	}
 	k.claims(t, again)
 	p.judgedAgain(t, again.AttestationID, "", "")

@@ -171,10 +171,15 @@ func (s *cluster8s) review(w http.ResponseWriter, r *http.Request) {
 		`"authentication.kubernetes.io/node-name":["worker-1"]}}}}`, asked.Spec.Audiences[0])
 }
 
-// podDoc is a token of a pod of a cluster; a gone one is of a pod that was deleted.
+// podDoc is a token of a pod of a cluster; a gone one is of a pod that was deleted,
+// and what has an audience of its own was made when the pod was.
 func (m *makers) podDoc(issuer, audience string, gone bool) item {
+	made := time.Duration(0)
+	if audience != "" {
+		made = -6 * time.Minute
+	}
 	return func(_ testing.TB, b collect.Bound) api.Item {
-		token := m.issuer.Token(documenttest.PSATClaims(cmp.Or(audience, document.Audience(b.Value)), time.Now()).With(documenttest.Claims{"iss": issuer}))
+		token := m.issuer.Token(documenttest.PSATClaims(cmp.Or(audience, document.Audience(b.Value)), time.Now().Add(made)).With(documenttest.Claims{"iss": issuer}))
 		if gone {
 			m.cluster.revoke(token)
 		}

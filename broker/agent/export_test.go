@@ -41,6 +41,9 @@ func NewOutcome(v verdict, began time.Time, renewIn, maxAge, retryAfter time.Dur
 	return outcome{verdict: v, began: began, renewIn: renewIn, maxAge: maxAge, retryAfter: retryAfter}
 }
 
+// RenewIn is how long an agent with this state waits after an attestation began.
+func (s *State) RenewIn() time.Duration { return s.renewIn() }
+
 func (o outcome) Verdict() verdict          { return o.verdict }
 func (o outcome) RetryAfter() time.Duration { return o.retryAfter }
 func NewPace(failures int) Pace             { return pace{failures: failures} }

@@ -170,7 +170,7 @@ func (a *Agent) start(ctx context.Context) {
 	}
 	z := a.session.zone()
 	s := a.session.state
-	a.next = first(outcome{began: s.Began, renewIn: s.RenewAt.Sub(s.AttestedAt), maxAge: s.FreshUntil.Sub(s.AttestedAt)},
+	a.next = first(outcome{began: s.Began, renewIn: s.renewIn(), maxAge: s.FreshUntil.Sub(s.AttestedAt)},
 		z != nil, a.cfg.Spread, a.cfg.Now(), a.random())
 	if z != nil {
 		a.publish(z, "")
@@ -247,7 +247,7 @@ func (a *Agent) attempt(ctx context.Context) {
 func (a *Agent) settle(began time.Time, r Result, err error) {
 	o := judge(err)
 	s := a.session.state
-	o.began, o.renewIn, o.maxAge = began, s.RenewAt.Sub(s.AttestedAt), s.FreshUntil.Sub(s.AttestedAt)
+	o.began, o.renewIn, o.maxAge = began, s.renewIn(), s.FreshUntil.Sub(s.AttestedAt)
 	a.next, a.pace = a.pace.next(o, a.cfg.Now(), a.random())
 	a.last = attempted(began, a.cfg.Now(), err)
 	switch o.verdict {

@@ -29,7 +29,7 @@ const (
 type outcome struct {
 	verdict    verdict
 	began      time.Time     // accepted: by this host's clock
-	renewIn    time.Duration // accepted: attested_at to renew_at
+	renewIn    time.Duration // accepted: State.renewIn
 	maxAge     time.Duration // of the last zone; 0 where there was none
 	retryAfter time.Duration // failed: what the broker asked for
 }
@@ -39,7 +39,7 @@ type pace struct{ failures int }
 
 // next says when the next attestation begins. random is in [0, 1).
 //
-// After a success that is half of max_age ± 10 %, counted from the begin of the
+// After a success that is half of what was left of max_age ± 10 %, counted from the begin of the
 // last one by the clock of this host: the broker's clock may be another, and
 // times of it would make a host whose clock is ahead renew without a pause.
 //

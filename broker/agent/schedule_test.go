@@ -69,6 +69,20 @@ func TestNextAttestation(t *testing.T) {
 	}
 }
 
+// TestRenewalOfOldEvidence: what counts is what was left of it.
+func TestRenewalOfOldEvidence(t *testing.T) {
+	for name, tt := range map[string]struct{ attested, renew, fresh, want time.Duration }{
+		"of the challenge":            {0, half, maxAge, half},
+		"four minutes old":            {-4 * time.Minute, 30 * time.Second, time.Minute, 30 * time.Second},
+		"a renewal nearer to its end": {0, 4 * time.Minute, maxAge, time.Minute},
+	} {
+		s := agent.State{AttestedAt: noon.Add(tt.attested), RenewAt: noon.Add(tt.renew), FreshUntil: noon.Add(tt.fresh)}
+		if got := s.RenewIn(); got != tt.want {
+			t.Errorf("%s: after %s, want %s", name, got, tt.want)
+		}
+	}
+}
+
 func TestFirstAttestation(t *testing.T) {
 	last := func(began time.Time) agent.Outcome {
 		return agent.NewOutcome(agent.Accepted, began, half, maxAge, 0)

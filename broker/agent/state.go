@@ -71,6 +71,13 @@ type State struct {
 	PCRs         api.Bytes `json:"pcrs"` // SHA-256 over the quoted values
 }
 
+// renewIn is how long after the last attestation began the next one is due, in the
+// broker's words: renewals stand in the middle of what was left of fresh_until, which
+// for an old document is less than attested_at says.
+func (s *State) renewIn() time.Duration {
+	return min(s.RenewAt.Sub(s.AttestedAt), s.FreshUntil.Sub(s.RenewAt))
+}
+
 // format names what the state is about.
 func (s *State) format() string {
 	if s.Format == "" {
