@@ -194,7 +194,7 @@ func (m *makers) amazon() []formatCase {
 		},
 		{
 			name: "ec2-sts", format: verifier.FormatEC2STS, class: "B", tier: 1, label: claim.SubmodCloud,
-			items: only(verifier.FormatEC2STS, stsDoc(m.aws.role)), owner: "aws.account=" + roleAccount,
+			items: only(verifier.FormatEC2STS, stsDoc(m.aws.role)), needs: ", confirmed: [ec2.sts]", owner: "aws.account=" + roleAccount,
 			bad: only(verifier.FormatEC2STS, stsDoc(m.aws.thief)), refused: reason.STSAnswer,
 			strict: "class: A", unmet: reason.PolicyBindingClass,
 		},
@@ -214,7 +214,7 @@ func (m *makers) pods() []formatCase {
 		}
 	}
 	live := pod("k8s-reviewed", reviewedIssuer, "B", reviewed)
-	live.needs = where("k8s.review", "live")
+	live.needs = ", confirmed: [k8s.psat]" + where("k8s.review", "live")
 	live.bad, live.refused = only(verifier.FormatK8sPSAT, m.podDoc(reviewedIssuer, "", true)), reason.K8sRevoked
 	fixed := pod("k8s-mounted", mountedIssuer, "C", mounted)
 	fixed.age = "10m"
