@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -30,7 +31,7 @@ func judgeAzureCVM(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	intel, err := c.tdxTrust()
+	intel, err := c.tdxTrust(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -72,16 +73,16 @@ func (c *testcase) confidential() (confidential, error) {
 	}
 	var got confidential
 	var err error
-	if got.hcl, err = c.open(c.row.Path); err != nil {
-		return got, err
-	}
 	if got.with.Certificate, err = c.endorsement(); err != nil {
 		return got, err
 	}
 	if got.with.TDQuote, err = c.companion("td_quote"); err != nil {
 		return got, err
 	}
-	if got.quote, err = c.companion("quote"); err != nil || got.quote == nil {
+	if got.quote, err = c.companion("quote"); err != nil {
+		return got, err
+	}
+	if err = c.hcl(&got); err != nil || got.quote == nil {
 		return got, err
 	}
 	if got.signature, err = c.companion("sig"); err != nil {
@@ -104,6 +105,26 @@ func (c *testcase) confidential() (confidential, error) {
 		got.pcrs = values
 	}
 	return got, err
+}
+
+// hcl reads the HCL report, which is the row's file unless the row names one: its
+// file is then what lies beside, a quote of either kind or the certificate.
+func (c *testcase) hcl(got *confidential) error {
+	raw, err := c.open(c.row.Path)
+	if err != nil || !c.has("report") {
+		got.hcl = raw
+		return err
+	}
+	switch {
+	case bytes.HasPrefix(raw, []byte("\xffTCG")):
+		got.quote = raw
+	case bytes.HasPrefix(raw, []byte{4, 0}), bytes.HasPrefix(raw, []byte{5, 0}): // version of a TD quote
+		got.with.TDQuote = raw
+	default:
+		got.with.Certificate = raw
+	}
+	got.hcl, err = c.companion("report")
+	return err
 }
 
 // azureSignature puts the header before what the vTPMs of Azure hand out: the

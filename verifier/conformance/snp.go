@@ -14,8 +14,8 @@ func judgeSNP(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	ev := snp.Evidence{Report: raw}
-	if ev.Certificate, err = c.endorsement(); err != nil {
+	ev, err := c.snpEvidence(raw)
+	if err != nil {
 		return nil, err
 	}
 	want := c.asked("report_data", "qualifying", "nonce")
@@ -32,6 +32,20 @@ func judgeSNP(c *testcase) (facts, error) {
 		_, err = snp.Verify(ev, append(want, make([]byte, max(0, 64-len(want)))...), trust, at)
 	}
 	return nil, err
+}
+
+// snpEvidence puts the report and its certificate together. The file of the row is
+// the report, unless the row names one: it is then the certificate that is judged.
+func (c *testcase) snpEvidence(file []byte) (snp.Evidence, error) {
+	certificate, err := c.endorsement()
+	if err != nil || !c.has("report") {
+		return snp.Evidence{Report: file, Certificate: certificate}, err
+	}
+	if certificate == nil && !c.none("vcek") && !c.none("vlek") {
+		certificate = file
+	}
+	report, err := c.companion("report")
+	return snp.Evidence{Report: report, Certificate: certificate}, err
 }
 
 // amd reads AMD's certificates.

@@ -11,12 +11,14 @@ func judgeTDX(c *testcase) (facts, error) {
 	if err != nil {
 		return nil, err
 	}
+	var bundle []byte
 	if c.has("quote") {
+		bundle = raw
 		if raw, err = c.companion("quote"); err != nil {
 			return nil, err
 		}
 	}
-	trust, err := c.tdxTrust()
+	trust, err := c.tdxTrust(bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -36,18 +38,21 @@ func judgeTDX(c *testcase) (facts, error) {
 	return nil, err
 }
 
-func (c *testcase) tdxTrust() (tdx.Trust, error) {
+// tdxTrust reads roots and collateral; bundle is the collateral of a row that names
+// none, nil for none.
+func (c *testcase) tdxTrust(bundle []byte) (tdx.Trust, error) {
 	roots, err := c.companions("roots")
 	if err != nil {
 		return tdx.Trust{}, err
 	}
-	bundles := map[string][]byte{}
-	raw, err := c.companion("collateral")
-	if err != nil {
+	if named, err := c.companion("collateral"); err != nil {
 		return tdx.Trust{}, err
+	} else if named != nil || c.none("collateral") {
+		bundle = named
 	}
-	if raw != nil {
-		bundles[tdx.AnyPlatform] = raw
+	bundles := map[string][]byte{}
+	if bundle != nil {
+		bundles[tdx.AnyPlatform] = bundle
 	}
 	return anchored(tdx.NewTrust(roots, bundles))
 }
