@@ -95,8 +95,8 @@ func TestFormsOfKeySets(t *testing.T) {
 	}
 }
 
-// TestStagingServiceOfNVIDIA: its issuer is another than the service's, and no keys
-// are needed to see that (row 87; test keys).
+// TestStagingServiceOfNVIDIA: its issuer is another than the service's, once its key
+// is known (row 87; test keys).
 func TestStagingServiceOfNVIDIA(t *testing.T) {
 	service, staging := documenttest.NewNRAS("prod-1"), documenttest.NewNRAS("stg-1")
 	nonce := strings.Repeat("ab", 32)
@@ -113,9 +113,9 @@ func TestStagingServiceOfNVIDIA(t *testing.T) {
 		{"good", ";jwks=jwks", "accept"},
 		{"good", ";jwks=none", "jwt.kid"},
 		{"good", "", "jwt.kid"},
-		{"staging", "", "jwt.issuer"},
-		{"staging", ";jwks=none", "jwt.issuer"},
-		{"staging", ";jwks=jwks", "jwt.issuer"},
+		{"staging", "", "jwt.kid"},
+		{"staging", ";jwks=none", "jwt.kid"},
+		{"staging", ";jwks=jwks", "jwt.kid"},
 		{"staging", ";jwks=staging.jwks", "jwt.issuer"},
 		{"staging", ";jwks=staging.jwks;issuer=https://nras.attestation-stg.nvidia.com", "accept"},
 	} {

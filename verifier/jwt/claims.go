@@ -78,17 +78,20 @@ func (t *Token) checkAudience(got audience, want Expect) error {
 
 // checkTimes wants both times: a check of a time that is not there would pass.
 // Expiry comes first, and what has expired is refused as that however long it was
-// meant to live.
+// meant to live, and whether or not it says since when.
 func (t *Token) checkTimes(c *registered, profile Profile, challenge, now time.Time) error {
+	if c.Expires.set && !now.Before(c.Expires.Time) {
+		return reason.Newf(reason.JWTExpired, "the token expired at %s", c.Expires.Format(time.RFC3339))
+	}
 	if !c.IssuedAt.set || !c.Expires.set && profile.MaxAge == 0 {
 		return reason.New(reason.JWTLifetime, "the token does not say when it was issued and when it expires")
 	}
 	t.issuedAt, t.expiresAt = c.IssuedAt.Time, c.Expires.Time
 	if !c.Expires.set {
 		t.expiresAt = t.issuedAt.Add(min(profile.MaxAge, t.issuer.MaxLifetime))
-	}
-	if !now.Before(t.expiresAt) {
-		return reason.Newf(reason.JWTExpired, "the token expired at %s", t.expiresAt.Format(time.RFC3339))
+		if !now.Before(t.expiresAt) {
+			return reason.Newf(reason.JWTExpired, "the token has no expiry, and is too old since %s", t.expiresAt.Format(time.RFC3339))
+		}
 	}
 	life := t.expiresAt.Sub(t.issuedAt)
 	if life > t.issuer.MaxLifetime {

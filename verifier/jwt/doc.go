@@ -10,11 +10,10 @@
 // four of them.
 //
 // The checks and their codes, in order: request.too_large, jwt.malformed for the
-// parts and the header, jwt.alg, jwt.crit, jwt.kid (no issuer at all too)
-// or jwt.issuer (no such key, and the token names an issuer that is not configured),
+// parts and the header, jwt.alg, jwt.crit, jwt.kid (no issuer at all too),
 // jwt.key_use, jwt.alg again for an algorithm that is not the key's, jwt.signature,
-// jwt.malformed for the claims, jwt.issuer, jwt.audience, jwt.lifetime (a time is
-// missing), jwt.expired, jwt.lifetime (too long), jwt.issued_at (in the future),
+// jwt.malformed for the claims, jwt.issuer, jwt.audience, jwt.expired, jwt.lifetime (a time
+// is missing), jwt.lifetime (too long), jwt.issued_at (in the future),
 // jwt.lifetime (it ends before it begins), jwt.issued_at (before the challenge).
 // Claims are parsed only after the signature verified.
 package jwt

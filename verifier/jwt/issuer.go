@@ -188,7 +188,7 @@ func (s *Settings) complete(profile Profile) error {
 	if s.Issuer == "" && !profile.Anonymous {
 		return errors.New("issuer is missing")
 	}
-	if s.Keys.Len() == 0 && !s.Keys.none {
+	if s.Keys.Len() == 0 {
 		return errors.New("no key")
 	}
 	if len(s.Algorithms) == 0 {

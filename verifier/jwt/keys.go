@@ -31,14 +31,7 @@ const (
 )
 
 // Keys are the public keys of one issuer. The zero value holds none.
-type Keys struct {
-	list []key
-	none bool
-}
-
-// NoKeys are those of an issuer that is known by name alone: none of its tokens
-// verifies.
-var NoKeys = Keys{none: true}
+type Keys struct{ list []key }
 
 // key is one public key. id is "" for a key that stands alone and was configured
 // without one: it is then tried for every token.
@@ -187,7 +180,7 @@ func pinned(block *pem.Block) (Keys, error) {
 		return Keys{}, err
 	}
 	k, err := newKey(public)
-	return Keys{list: []key{k}}, err
+	return Keys{[]key{k}}, err
 }
 
 func certified(der []byte) (crypto.PublicKey, error) {

@@ -74,7 +74,7 @@ func (s Issuers) Verify(raw []byte, want Expect, now time.Time) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	found, err := s.candidates(&p)
+	found, err := s.candidates(p.header)
 	if err != nil {
 		return Token{}, err
 	}
@@ -144,8 +144,7 @@ func parse(raw []byte) (parts, error) {
 
 // candidates returns the keys that may have signed: those of that id, and those
 // that were configured without one.
-func (s Issuers) candidates(p *parts) ([]candidate, error) {
-	h := p.header
+func (s Issuers) candidates(h header) ([]candidate, error) {
 	if !slices.Contains(s.allowed(), h.Alg) {
 		return nil, reason.New(reason.JWTAlg, "the algorithm is not one that the issuer uses")
 	}
@@ -157,7 +156,7 @@ func (s Issuers) candidates(p *parts) ([]candidate, error) {
 		found = append(found, s.byID[h.Kid]...)
 	}
 	if len(found) == 0 {
-		return nil, s.noKey(p.claims)
+		return nil, reason.New(reason.JWTKID, "the key id is missing or none of the configured keys has it")
 	}
 	found = slices.DeleteFunc(found, func(c candidate) bool { return !c.key.sign })
 	if len(found) == 0 {
@@ -168,20 +167,6 @@ func (s Issuers) candidates(p *parts) ([]candidate, error) {
 		return nil, reason.New(reason.JWTAlg, "the algorithm is not that of the key")
 	}
 	return found, nil
-}
-
-// noKey says why a token has no key here: its issuer is a stranger, as NVIDIA's
-// staging service is, or the key is. The claims are nobody's word yet and decide
-// which refusal it is, no more.
-func (s Issuers) noKey(claims []byte) error {
-	var c struct {
-		Issuer *string `json:"iss"`
-	}
-	known := func(o Settings) bool { return o.Issuer == "" || o.Issuer == *c.Issuer }
-	if len(s.list) > 0 && strictjson.Unmarshal(claims, &c) == nil && c.Issuer != nil && !slices.ContainsFunc(s.list, known) {
-		return reason.New(reason.JWTIssuer, "the issuer is not exactly a configured one, and no key has the key id")
-	}
-	return reason.New(reason.JWTKID, "the key id is missing or none of the configured keys has it")
 }
 
 // allowed returns the algorithms that any issuer may use. Where none is configured
