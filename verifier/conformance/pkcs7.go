@@ -41,14 +41,14 @@ func judgeEC2IID(c *testcase) (facts, error) {
 		return nil, err
 	}
 	f := d.Facts()
-	if err := c.admits(f); err != nil {
-		return nil, err
-	}
 	if at.Sub(f.Launched) > ec2.FirstUse {
 		return nil, reason.New(reason.EC2PendingTime, "launched too long ago for a first registration")
 	}
+	if err := refuseHazards(f); err != nil {
+		return nil, err
+	}
 	out := facts{"instance_id": strings.Join(f.Values("ec2.instance_id"), ""), "zone": strings.Join(f.Values("ec2.availability_zone"), "")}
-	return out, refuseHazards(f)
+	return out, c.admits(f)
 }
 
 // regions reads the certificates of the row's region. Such that sign for no

@@ -60,8 +60,8 @@ type Claimed struct {
 
 // Parse reads a message in DER or, where the profile says so, BER; Decode yields
 // it. Errors, in the order of the checks: request.too_large, pkcs7.encoding,
-// pkcs7.content, pkcs7.signer_count, pkcs7.signer_unknown (named by a key
-// identifier), pkcs7.algorithm, pkcs7.attributes.
+// pkcs7.signer_count, pkcs7.algorithm, pkcs7.content, pkcs7.attributes,
+// pkcs7.signer_unknown (named by a key identifier).
 func Parse(raw []byte, p Profile) (Claimed, error) {
 	if len(raw) > MaxText {
 		return Claimed{}, reason.New(reason.RequestTooLarge, "the signed message is longer than 32 KiB")
@@ -90,14 +90,14 @@ func Parse(raw []byte, p Profile) (Claimed, error) {
 		return Claimed{}, malformed("SignedData is not version, digests, content, certificates and signers")
 	}
 	var c Claimed
-	var err error
-	if c.content, err = readContent(inner); err != nil {
+	content, err := readContentInfo(inner)
+	if err != nil {
 		return Claimed{}, err
 	}
 	if c.bag, err = readBag(bag); err != nil {
 		return Claimed{}, err
 	}
-	if err := c.readSigners(signers, digests, p); err != nil {
+	if err := c.readSigners(signers, digests, content, p); err != nil {
 		return Claimed{}, err
 	}
 	return c, nil
@@ -107,20 +107,30 @@ func context(n uint8) asn1.Tag { return asn1.Tag(n).ContextSpecific().Constructe
 
 func malformed(what string) error { return reason.New(reason.PKCS7Encoding, what) }
 
-// readContent reads ContentInfo {contentType, [0] EXPLICIT OCTET STRING}.
-func readContent(in cryptobyte.String) ([]byte, error) {
-	var kind encoding_asn1.ObjectIdentifier
-	var wrapped, content cryptobyte.String
-	var present bool
-	if !in.ReadASN1ObjectIdentifier(&kind) || !in.ReadOptionalASN1(&wrapped, &present, context(0)) || !in.Empty() {
-		return nil, malformed("the content is not a type and a value")
+// contentInfo is ContentInfo {contentType, [0] EXPLICIT OCTET STRING}.
+type contentInfo struct {
+	kind    encoding_asn1.ObjectIdentifier
+	wrapped cryptobyte.String
+	present bool
+}
+
+func readContentInfo(in cryptobyte.String) (contentInfo, error) {
+	var c contentInfo
+	if !in.ReadASN1ObjectIdentifier(&c.kind) || !in.ReadOptionalASN1(&c.wrapped, &c.present, context(0)) || !in.Empty() {
+		return contentInfo{}, malformed("the content is not a type and a value")
 	}
+	return c, nil
+}
+
+// octets returns what was signed.
+func (c contentInfo) octets() ([]byte, error) {
+	var content cryptobyte.String
 	switch {
-	case !kind.Equal(oidData):
-		return nil, reason.Newf(reason.PKCS7Content, "the content is of type %s, not data", kind)
-	case !present:
+	case !c.kind.Equal(oidData):
+		return nil, reason.Newf(reason.PKCS7Content, "the content is of type %s, not data", c.kind)
+	case !c.present:
 		return nil, reason.New(reason.PKCS7Content, "the content is detached")
-	case !wrapped.ReadASN1(&content, asn1.OCTET_STRING) || !wrapped.Empty() || len(content) == 0:
+	case !c.wrapped.ReadASN1(&content, asn1.OCTET_STRING) || !c.wrapped.Empty() || len(content) == 0:
 		return nil, reason.New(reason.PKCS7Content, "the content is not one octet string")
 	}
 	return content, nil
@@ -146,10 +156,8 @@ func readBag(in cryptobyte.String) ([]*x509.Certificate, error) {
 	return out, nil
 }
 
-// readSigners reads the one SignerInfo {version, issuer and serial number, digest
-// algorithm, [0] attributes, signature algorithm, signature}. Attributes that
-// nobody signed are refused: nothing would hold them.
-func (c *Claimed) readSigners(in, digests cryptobyte.String, p Profile) error {
+// readSigners reads the one signer, and then judges in the order of Parse.
+func (c *Claimed) readSigners(in, digests cryptobyte.String, content contentInfo, p Profile) error {
 	var body, more cryptobyte.String
 	if in.Empty() {
 		return reason.New(reason.PKCS7SignerCount, "nobody signed the message")
@@ -163,32 +171,59 @@ func (c *Claimed) readSigners(in, digests cryptobyte.String, p Profile) error {
 		}
 		return reason.New(reason.PKCS7SignerCount, "more than one signer")
 	}
-	var version int
-	var name, digest, attributes, algorithm, signature cryptobyte.String
-	var signed bool
-	if !body.ReadASN1Integer(&version) {
-		return malformed("the signer has no version")
-	}
-	if version == 3 && body.PeekASN1Tag(asn1.Tag(0).ContextSpecific()) {
-		return reason.New(reason.PKCS7SignerUnknown, "the signer is named by a key identifier, not by issuer and serial number")
-	}
-	if version != 1 || !body.ReadASN1(&name, asn1.SEQUENCE) || !body.ReadASN1Element(&digest, asn1.SEQUENCE) ||
-		!body.ReadOptionalASN1(&attributes, &signed, context(0)) ||
-		!body.ReadASN1Element(&algorithm, asn1.SEQUENCE) || !body.ReadASN1(&signature, asn1.OCTET_STRING) || !body.Empty() {
-		return malformed("the signer does not parse, or has attributes that are not signed")
-	}
-	var issuer, serial cryptobyte.String
-	if !name.ReadASN1Element(&issuer, asn1.SEQUENCE) || !name.ReadASN1Element(&serial, asn1.INTEGER) || !name.Empty() {
-		return malformed("the signer is not named by issuer and serial number")
-	}
-	c.issuer, c.serial, c.signature = issuer, serial, signature
-	if err := checkAlgorithms(digests, digest, algorithm, p); err != nil {
+	s, err := readSigner(body)
+	if err != nil {
 		return err
 	}
-	if !signed {
-		return c.withoutAttributes(p)
+	if err := checkAlgorithms(digests, s.digest, s.algorithm, p); err != nil {
+		return err
 	}
-	return c.readAttributes(attributes)
+	if c.content, err = content.octets(); err != nil {
+		return err
+	}
+	if s.hasAttributes {
+		err = c.readAttributes(s.attributes)
+	} else {
+		err = c.withoutAttributes(p)
+	}
+	if err != nil {
+		return err
+	}
+	if s.serial == nil {
+		return reason.New(reason.PKCS7SignerUnknown, "the signer is named by a key identifier, not by issuer and serial number")
+	}
+	c.issuer, c.serial, c.signature = s.issuer, s.serial, s.signature
+	return nil
+}
+
+// signerInfo is SignerInfo {version, issuer and serial number, digest algorithm,
+// [0] attributes, signature algorithm, signature}. Of a signer that is named by a key
+// identifier issuer and serial are nil.
+type signerInfo struct {
+	issuer, serial                           cryptobyte.String
+	digest, attributes, algorithm, signature cryptobyte.String
+	hasAttributes                            bool
+}
+
+// readSigner refuses attributes that nobody signed: nothing would hold them.
+func readSigner(body cryptobyte.String) (signerInfo, error) {
+	var s signerInfo
+	var version int
+	var name cryptobyte.String
+	if !body.ReadASN1Integer(&version) {
+		return s, malformed("the signer has no version")
+	}
+	keyID := asn1.Tag(0).ContextSpecific()
+	byKey := version == 3 && body.PeekASN1Tag(keyID)
+	named := byKey && body.SkipASN1(keyID) || version == 1 && body.ReadASN1(&name, asn1.SEQUENCE)
+	if !named || !body.ReadASN1Element(&s.digest, asn1.SEQUENCE) || !body.ReadOptionalASN1(&s.attributes, &s.hasAttributes, context(0)) ||
+		!body.ReadASN1Element(&s.algorithm, asn1.SEQUENCE) || !body.ReadASN1(&s.signature, asn1.OCTET_STRING) || !body.Empty() {
+		return s, malformed("the signer does not parse, or has attributes that are not signed")
+	}
+	if !byKey && (!name.ReadASN1Element(&s.issuer, asn1.SEQUENCE) || !name.ReadASN1Element(&s.serial, asn1.INTEGER) || !name.Empty()) {
+		return s, malformed("the signer is not named by issuer and serial number")
+	}
+	return s, nil
 }
 
 // checkAlgorithms: the list before the content names the signer's digest and no
