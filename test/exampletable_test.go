@@ -51,7 +51,7 @@ var exampleSteps = []step{
 	{line: "zonebroker policy lint ./zones"},
 	{line: "zonebroker policy lint ./zones -o json"},
 	{line: "zonebroker policy lint ./broken -o json", extra: true, exit: 1},
-	{line: "zonebroker trust import ./tpm-ca-certificates.pem", run: "zonebroker trust import svid.pem"},
+	{line: "zonebroker trust import ./tpm-ca-certificates.pem", run: "zonebroker trust import svid.pem", exit: 1},
 	{line: "zonebroker trust import ./lab-ca --also-unlisted -o json", run: "zonebroker trust import anchor.pem --also-unlisted -o json"},
 	{
 		line: "zonebroker trust import ./cluster.json --kind jwks --name blue --address https://k8s.example.org/openid/v1/jwks",

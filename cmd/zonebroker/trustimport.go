@@ -40,7 +40,7 @@ the file's is not the right one. Certificates of kinds with fingerprints that no
 row lists are kept only with --also-unlisted: then your word alone makes what is
 below them genuine. Lists, VCEKs and collateral need AMD's and Intel's
 certificates in the folder, which have to have signed them. With --address keys
-are fetched again from there.`,
+are fetched again from there. It exits 1 where nothing was kept.`,
 		Example: `  zonebroker trust import ./tpm-ca-certificates.pem
   zonebroker trust import ./lab-ca --also-unlisted -o json
   zonebroker trust import ./cluster.json --kind jwks --name blue --address https://k8s.example.org/openid/v1/jwks`,
@@ -69,17 +69,35 @@ are fetched again from there.`,
 		if err := printImported(cmd.OutOrStdout(), *output, got); err != nil {
 			return err
 		}
-		count := map[string]int{}
-		for _, i := range got {
-			count[i.Outcome]++
-		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "%d added, %d there already, %d twice, %d not in the table, %d no CA, %d refused, %d unreadable\n",
-			count[trust.ImportAdded], count[trust.ImportPresent], count[trust.ImportDuplicate], count[trust.ImportUnlisted],
-			count[trust.ImportNoCA], count[platform.ImportRefused], count[trust.ImportUnreadable])
 		t.note(cmd.ErrOrStderr())
-		return nil
+		return importVerdict(cmd.ErrOrStderr(), how, got)
 	}
 	return cmd
+}
+
+// importVerdict counts what became of everything, says what would keep the rest,
+// and fails where nothing of it is held now.
+func importVerdict(notes io.Writer, how platform.Importing, got []importedItem) error {
+	count := map[string]int{}
+	for _, i := range got {
+		count[i.Outcome]++
+	}
+	fmt.Fprintf(notes, "%d added, %d there already, %d twice, %d not in the table, %d no CA, %d refused, %d unreadable\n",
+		count[trust.ImportAdded], count[trust.ImportPresent], count[trust.ImportDuplicate], count[trust.ImportUnlisted],
+		count[trust.ImportNoCA], count[platform.ImportRefused], count[trust.ImportUnreadable])
+	switch {
+	case count[trust.ImportUnlisted] > 0 && how.Kind == "":
+		fmt.Fprintln(notes, "what is not in the table is kept with --also-unlisted, where your word is to make it genuine; of a platform say which with --kind, too")
+	case count[trust.ImportUnlisted] > 0:
+		fmt.Fprintln(notes, "what is not in the table is kept with --also-unlisted, where your word is to make it genuine")
+	}
+	if count[trust.ImportNoCA] > 0 {
+		fmt.Fprintln(notes, "what is no CA vouches for no TPM; if it is a certificate of a platform, say which with --kind, for example aws.ec2")
+	}
+	if count[trust.ImportAdded]+count[trust.ImportPresent] == 0 {
+		return found{why: "nothing was kept"}
+	}
+	return nil
 }
 
 // take imports into both folders. What is an object of a platform makes no TPM
