@@ -192,7 +192,7 @@ func (k *formatCase) denied(t *testing.T, p *replica, h *cloudHost, node string,
 // judgedAgain has a recorded attestation judged once more, from what is kept and
 // without the broker. It is recorded as a denial by code where that is not empty, and
 // the verifier refuses it by another that is not.
-func (p *replica) judgedAgain(t testing.TB, id string, refused, code reason.Code) {
+func (p *replica) judgedAgain(t *testing.T, id string, refused, code reason.Code) {
 	t.Helper()
 	r := p.cluster.rig
 	file := filepath.Join(p.dir, id+".json")
@@ -210,6 +210,7 @@ func (p *replica) judgedAgain(t testing.TB, id string, refused, code reason.Code
 	if err := json.Unmarshal([]byte(out), &v); err != nil {
 		t.Fatalf("exit %d: %v\n%s%s", exit, err, out, errOut)
 	}
+	validate(t, "zonebroker verify", []byte(out))
 	if !v.Same || v.Accepted != (refused == "") || v.Code != string(refused) || exit == 0 != v.Accepted {
 		t.Errorf("judged again, exit %d: %+v", exit, v)
 	}

@@ -20,6 +20,9 @@ type Verdict struct {
 	Findings []reason.Finding // every check that was made, in order
 	Boot     eventlog.Boot    // what the log says about the boot; zero without a log that explains the quote
 	PCRs     map[int][]byte   // as quoted; empty where the quote does not verify
+	// Documents are what those documents proved that verify, the one that names the
+	// node first; they count for nothing where Refusal is set.
+	Documents []verifier.Document
 
 	// Appraisal is the hash of the canonical appraisal, "sha256:" and hex; "" for
 	// a capture. Same says whether it is the recorded one; true where none is.
@@ -88,7 +91,7 @@ func judgeAttestation(f api.EvidenceFile, t verifier.Trust) (Verdict, error) {
 	}
 	sum := sha256.Sum256(canonical)
 	v := Verdict{
-		Refusal: refusal, Findings: findings, Boot: appraisal.Boot(), PCRs: appraisal.PCRs(),
+		Refusal: refusal, Findings: findings, Boot: appraisal.Boot(), PCRs: appraisal.PCRs(), Documents: appraisal.Documents(),
 		Appraisal: "sha256:" + hex.EncodeToString(sum[:]), Same: true,
 	}
 	if f.Recorded != nil {

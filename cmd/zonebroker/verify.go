@@ -25,8 +25,10 @@ exports it from a recorded attestation, or as anybody writes it for a capture of
 some machine. It asks no broker and reads no clock: the time stands in the file.
 
 It prints a tree of the checks: what passed, what was refused, and what was left
-unchecked, each with the bytes that decided. Then follows what the event log says
-about the boot, and whether that is proved or only claimed. It exits 0 when the
+unchecked, each with the bytes that decided. Then follows what each document of a
+cloud or processor proved: owners as "node admit --owner" takes them, selectors as
+zones compare them; and what the event log says about the boot, and whether that
+is proved or only claimed. It exits 0 when the
 evidence is accepted, 3 when it is refused, and 5 when the appraisal is not the
 one that the broker recorded. Zones are not judged: a recorded denial by policy
 is shown as such.
@@ -95,6 +97,9 @@ func printVerdict(w io.Writer, output format, m marks, f api.EvidenceFile, v evi
 		return terminal.JSON(w, shownVerdictOf(f, v))
 	}
 	printTree(w, m, v.Findings)
+	if err := printDocuments(w, v.Documents); err != nil {
+		return err
+	}
 	if facts := v.Boot.Facts(); len(facts) > 0 {
 		fmt.Fprintln(w, "boot")
 		printFacts(w, m, facts)
@@ -128,6 +133,7 @@ type shownVerdict struct {
 	Same      bool              `json:"same"`
 	Recorded  *shownRecorded    `json:"recorded"`
 	Findings  []shownFinding    `json:"findings"`
+	Documents []shownDocument   `json:"documents"`
 	PCRs      map[string]string `json:"pcrs"`
 	Boot      []shownBootFact   `json:"boot"`
 }
@@ -167,7 +173,8 @@ type shownBootFact struct {
 func shownVerdictOf(f api.EvidenceFile, v evidencefile.Verdict) shownVerdict {
 	out := shownVerdict{
 		Accepted: v.Refusal == nil, Code: string(reason.Of(v.Refusal)), Detail: reason.Detail(v.Refusal),
-		Appraisal: v.Appraisal, Same: v.Same, Findings: shownFindings(v.Findings), PCRs: map[string]string{}, Boot: shownFacts(v.Boot.Facts()),
+		Appraisal: v.Appraisal, Same: v.Same, Findings: shownFindings(v.Findings),
+		Documents: shownDocuments(v.Documents), PCRs: map[string]string{}, Boot: shownFacts(v.Boot.Facts()),
 	}
 	if v.Refusal != nil {
 		out.Remedy = api.Remedy(reason.Of(v.Refusal))
