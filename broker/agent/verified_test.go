@@ -12,6 +12,7 @@ import (
 
 	gotpm "github.com/google/go-tpm/tpm2"
 
+	"github.com/zonebroker/zonebroker/broker/agent/collect/clustertest"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/metadatatest"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/roster"
 	tpm2collect "github.com/zonebroker/zonebroker/broker/agent/collect/tpm2"
@@ -121,6 +122,23 @@ func TestCollectedDocumentsVerifyUnderTestPKI(t *testing.T) {
 			}
 			h.attest(t) // and again for the next challenge
 		})
+	}
+}
+
+// TestPodAsksForItsToken: with TokenRequest the token of a pod is of class B, made
+// anew for each challenge. (test PKI)
+func TestPodAsksForItsToken(t *testing.T) {
+	key := documenttest.NewJWTKey("k", "RS256")
+	server := clustertest.New(t, key, time.Now, nil)
+	b := newBroker(t)
+	b.documents = trustIn(t, verifier.TrustObject{Kind: verifier.TrustJWKS, Name: "cluster", Raw: documenttest.JWTObject(verifier.FormatK8sPSAT, documenttest.ClusterIssuer, nil, key.JWK())})
+	h := cloudHost(t, b, "")
+	h.cfg.Format, h.cfg.Documents = verifier.FormatK8sPSAT, roster.Config{TokenRequest: server.Address, Account: server.Account}
+	for n := 1; n <= 2; n++ {
+		h.attest(t)
+		if len(b.proved) != 1 || b.proved[0].Class != document.ClassB || len(server.Asked()) != n {
+			t.Errorf("%+v, asked %v", b.proved, server.Asked())
+		}
 	}
 }
 

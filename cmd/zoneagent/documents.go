@@ -8,6 +8,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/agent"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/azure"
+	"github.com/zonebroker/zonebroker/broker/agent/collect/cluster"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/given"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/roster"
 	"github.com/zonebroker/zonebroker/broker/api"
@@ -18,6 +19,8 @@ import (
 type documentFlags struct {
 	metadata         string
 	tokenFile        string
+	tokenRequest     string
+	account          string
 	certificate, key string
 	ear, maa, gpu    string
 	msiResource      string
@@ -27,6 +30,8 @@ func (f *documentFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.metadata, "metadata", "", "address of the metadata service, for a test server (default: the platform's own)")
 	flags.StringVar(&f.tokenFile, "token-file", given.DefaultTokenFile, "projected service-account token of Kubernetes")
+	flags.StringVar(&f.tokenRequest, "token-request", "", "API server of the pod's cluster, HOST:PORT, to ask for a token for each challenge (default: read --token-file)")
+	flags.StringVar(&f.account, "service-account", cluster.DefaultAccount, "folder of the pod's own service account, for --token-request")
 	flags.StringVar(&f.certificate, "certificate", "", "certificate of an existing PKI, PEM, with its issuers")
 	flags.StringVar(&f.key, "key", "", "key of --certificate, PEM")
 	flags.StringVar(&f.ear, "ear", "", `program that prints the result of another verifier for a nonce: "exec:PROGRAM … {nonce}"`)
@@ -37,7 +42,8 @@ func (f *documentFlags) register(cmd *cobra.Command) {
 
 func (f *documentFlags) config() (roster.Config, error) {
 	cfg := roster.Config{
-		Metadata: f.metadata, TokenFile: f.tokenFile, Certificate: f.certificate, Key: f.key, MSIResource: f.msiResource,
+		Metadata: f.metadata, TokenFile: f.tokenFile, TokenRequest: f.tokenRequest, Account: f.account,
+		Certificate: f.certificate, Key: f.key, MSIResource: f.msiResource,
 	}
 	for _, s := range []struct {
 		flag, text string

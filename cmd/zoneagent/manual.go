@@ -22,7 +22,7 @@ func places() completion.Places {
 			"tpm":    completion.Fixed(tpm2collect.DefaultDevice),
 			"format": completion.Fixed(namingFormats()...),
 		},
-		Paths: []string{"DIR", "anchor", "bundle", "state", "event-log", "ima-log", "userspace-log", "join-token", "save", "write", "policy", "token-file", "certificate", "key", "ear", "maa", "gpu"},
+		Paths: []string{"DIR", "anchor", "bundle", "state", "event-log", "ima-log", "userspace-log", "join-token", "save", "write", "policy", "token-file", "service-account", "certificate", "key", "ear", "maa", "gpu"},
 	}
 }
 

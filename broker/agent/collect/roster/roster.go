@@ -10,6 +10,7 @@ import (
 
 	"github.com/zonebroker/zonebroker/broker/agent/collect"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/azure"
+	"github.com/zonebroker/zonebroker/broker/agent/collect/cluster"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/ec2"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/gce"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/given"
@@ -31,6 +32,10 @@ type Config struct {
 	Root string
 	// TokenFile is the projected token of Kubernetes; "" is given.DefaultTokenFile.
 	TokenFile string
+	// TokenRequest is the API server of the pod's cluster, host:port, that is asked for
+	// a token for each challenge instead; "" reads TokenFile. Account is the folder of
+	// the pod's own service account; "" is cluster.DefaultAccount.
+	TokenRequest, Account string
 	// Certificate and Key are PEM files of an existing PKI.
 	Certificate, Key string
 	// EAR, MAA and GPU say who gives results of other verifiers.
@@ -68,6 +73,10 @@ func New(cfg Config) (*Roster, error) {
 	if err != nil {
 		return nil, err
 	}
+	pod, err := podToken(cfg)
+	if err != nil {
+		return nil, err
+	}
 	tpm, tree := lent{cfg.TPM}, tsm.Kernel{Root: cfg.Root}
 	return &Roster{[]collect.Collector{
 		// Class A.
@@ -90,9 +99,18 @@ func New(cfg Config) (*Roster, error) {
 		// Class C.
 		ec2.IID{Metadata: service},
 		azure.MSI{Metadata: service, Resource: cfg.MSIResource},
-		given.PSAT{Path: cfg.TokenFile, Root: cfg.Root},
+		pod,
 		given.JoinToken{Token: cfg.JoinToken},
 	}}, nil
+}
+
+// podToken chooses who gives the token of a pod.
+func podToken(cfg Config) (collect.Collector, error) {
+	if cfg.TokenRequest == "" {
+		return given.PSAT{Path: cfg.TokenFile, Root: cfg.Root}, nil
+	}
+	asked := cluster.PSAT{Server: cfg.TokenRequest, Account: cfg.Account, Root: cfg.Root}
+	return asked, asked.Check()
 }
 
 // Formats lists every format that there is a collector for, the strongest first.
