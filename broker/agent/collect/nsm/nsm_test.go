@@ -92,12 +92,8 @@ func TestEnclaveIsKnownByItsDevice(t *testing.T) {
 	if _, err := c.Collect(t.Context(), bound); err == nil {
 		t.Error("an item without a device")
 	}
-	if err := os.MkdirAll(filepath.Join(root, "dev"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(root, nsm.Device), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	root = enclave(t)
+	c = nsm.Enclave{Module: nsm.Driver{Root: root}, Root: root}
 	if f := c.Detect(t.Context()); !f.Able || f.Class != "A" {
 		t.Errorf("%+v", f)
 	}
@@ -105,6 +101,19 @@ func TestEnclaveIsKnownByItsDevice(t *testing.T) {
 	if _, err := c.Collect(t.Context(), bound); err == nil || !strings.Contains(err.Error(), "inappropriate ioctl") {
 		t.Errorf("%v", err)
 	}
+}
+
+// enclave is a root that has the module's device, which is a file here.
+func enclave(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "dev"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, nsm.Device), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return root
 }
 
 func TestInstanceIsKnownByTheVendorOfItsTPM(t *testing.T) {
