@@ -1,6 +1,7 @@
 package documenttest
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -89,6 +90,31 @@ func certify(curve elliptic.Curve, t *x509.Certificate, by *certKey, edit func(*
 	der := sure(x509.CreateCertificate(rand.Reader, t, by.cert, out.key.Public(), by.key))
 	out.cert = sure(x509.ParseCertificate(der))
 	return out
+}
+
+// Chain returns a chain in PEM whose first certificate is of a foreign key: that
+// of a PCK, or of the TCB signing key.
+func (p *IntelPKI) Chain(pub crypto.PublicKey, pck bool) []byte {
+	own, above := p.signing, []certKey{p.root}
+	if pck {
+		own, above = p.pck, []certKey{p.ca, p.root}
+	}
+	t := *own.cert
+	t.ExtraExtensions, t.SignatureAlgorithm, t.PublicKey = t.Extensions, x509.UnknownSignatureAlgorithm, nil
+	der := sure(x509.CreateCertificate(rand.Reader, &t, above[0].cert, pub, above[0].key))
+	return append(certificatePEM(der), pemOf(above...)...)
+}
+
+// List makes a revocation list of the root, or of the CA of PCKs, in hex as a
+// bundle has it. edit may alter the list and, for its name, the issuer.
+func (p *IntelPKI) List(root bool, edit func(list *x509.RevocationList, issuer *x509.Certificate)) string {
+	by := p.ca
+	if root {
+		by = p.root
+	}
+	t, issuer := p.emptyList(), *by.cert
+	edit(t, &issuer)
+	return hex.EncodeToString(sure(x509.CreateRevocationList(rand.Reader, t, &issuer, by.key)))
 }
 
 // RootPEM returns the root of the PKI.
@@ -271,11 +297,15 @@ func edited(text string, edit func(string) string) string {
 }
 
 func (p *IntelPKI) list(by *certKey, revoked []*big.Int) []byte {
-	t := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: p.At.AddDate(0, 0, -1), NextUpdate: p.At.AddDate(0, 0, 40)}
+	t := p.emptyList()
 	for _, serial := range revoked {
 		t.RevokedCertificateEntries = append(t.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: p.At.AddDate(0, 0, -2)})
 	}
 	return sure(x509.CreateRevocationList(rand.Reader, t, by.cert, by.key))
+}
+
+func (p *IntelPKI) emptyList() *x509.RevocationList {
+	return &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: p.At.AddDate(0, 0, -1), NextUpdate: p.At.AddDate(0, 0, 40)}
 }
 
 func (p *IntelPKI) dates() string {

@@ -270,3 +270,27 @@ func TestEndorses(t *testing.T) {
 		t.Error("not of the chip that is configured, or of a report that is none")
 	}
 }
+
+// TestFindingsNamed: each check that held is told, and none that was not made.
+func TestFindingsNamed(t *testing.T) {
+	for bound, want := range map[bool][]string{
+		true:  {"snp.form", "snp.chain", "snp.signature", "snp.certificate", "snp.report_data"},
+		false: {"snp.form", "snp.chain", "snp.signature", "snp.certificate"},
+	} {
+		s := newScene("Milan")
+		if !bound {
+			s.want = nil
+		}
+		a, err := s.verify(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range a.Facts().Findings {
+			got = append(got, f.Check)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("bound %t: %v, want %v", bound, got, want)
+		}
+	}
+}

@@ -210,7 +210,7 @@ func (c *collateral) check(chain []*x509.Certificate, now time.Time) error {
 // current asks whether the collateral is of now: Intel's lists of what is broken
 // grow, and an old list knows less.
 func (c *collateral) current(now time.Time) error {
-	if now.IsZero() || now.Before(c.begin) || now.After(c.end) {
+	if now.Before(c.begin) || now.After(c.end) {
 		return reason.Newf(reason.TDXCollateralExpired, "the collateral is good from %s to %s, which %s is not within",
 			c.begin.UTC().Format(time.RFC3339), c.end.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}

@@ -114,8 +114,8 @@ func (p *platform) read(der []byte) bool {
 	return seen[oidTCB.String()] && seen[oidPCEID.String()] && seen[oidFMSPC.String()]
 }
 
-// member reads SEQUENCE { OBJECT IDENTIFIER, value } and returns the value as an
-// element.
+// member reads SEQUENCE { OBJECT IDENTIFIER, value } and returns the value as one
+// whole element.
 func member(list *cryptobyte.String) (id encoding_asn1.ObjectIdentifier, value cryptobyte.String, ok bool) {
 	var pair cryptobyte.String
 	var tag asn1.Tag
@@ -126,13 +126,17 @@ func member(list *cryptobyte.String) (id encoding_asn1.ObjectIdentifier, value c
 
 func octets(element cryptobyte.String, out []byte) bool {
 	var b cryptobyte.String
-	return element.ReadASN1(&b, asn1.OCTET_STRING) && element.Empty() && copy(out, b) == len(b) && len(b) == len(out)
+	if !element.ReadASN1(&b, asn1.OCTET_STRING) || len(b) != len(out) {
+		return false
+	}
+	copy(out, b)
+	return true
 }
 
 // readTCB reads the 16 components, the PCE's SVN and the CPU SVN, each once.
 func (p *platform) readTCB(element cryptobyte.String) bool {
 	var list cryptobyte.String
-	if !element.ReadASN1(&list, asn1.SEQUENCE) || !element.Empty() {
+	if !element.ReadASN1(&list, asn1.SEQUENCE) {
 		return false
 	}
 	var seen uint32
@@ -148,9 +152,9 @@ func (p *platform) readTCB(element cryptobyte.String) bool {
 		seen |= 1 << arc
 		switch {
 		case arc <= components:
-			ok = value.ReadASN1Integer(&p.svn[arc-1]) && value.Empty()
+			ok = value.ReadASN1Integer(&p.svn[arc-1])
 		case arc == arcPCESVN:
-			ok = value.ReadASN1Integer(&p.pceSVN) && value.Empty()
+			ok = value.ReadASN1Integer(&p.pceSVN)
 		default:
 			var cpuSVN [16]byte
 			ok = octets(value, cpuSVN[:])
