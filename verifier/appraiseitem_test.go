@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,9 @@ type composite struct {
 	region *documenttest.EC2PKI
 }
 
+// milan is made once: its three keys take longer than all else that is tested here.
+var milan = sync.OnceValues(func() (*documenttest.AMD, error) { return documenttest.NewAMD("Milan", itemNow) })
+
 func newComposite(t *testing.T, format string) *composite {
 	t.Helper()
 	c := &composite{t: t, google: documenttest.NewJWTKey("google-1", "RS256"), region: documenttest.NewEC2("eu-west-1", itemNow)}
@@ -40,7 +44,7 @@ func newComposite(t *testing.T, format string) *composite {
 	c.must(err)
 	public, err := x509.MarshalPKIXPublicKey(c.agent.Public())
 	c.must(err)
-	c.amd, err = documenttest.NewAMD("Milan", itemNow)
+	c.amd, err = milan()
 	c.must(err)
 	c.ev = verifier.Evidence{Format: format, SPKI: key.SPKI(t), CSR: key.CSR(t), Agent: &verifier.AgentProof{Public: public}}
 	c.want = verifier.Expectation{

@@ -75,11 +75,12 @@ func (p *placedZone) documents(m fields) {
 	})
 }
 
-// item reads the format of a document that can stand beside other evidence.
+// item reads the format of a document that names a node or stands beside what does.
+// A TPM's quote is none: a zone that wanted one here would deny for ever.
 func (w *walker) item(n *yaml.Node, what string) (string, bool) {
 	s, ok := w.text(n, what)
-	if ok && !verifier.VerifiesItem(s) && !verifier.Verifies(s) {
-		w.invalid(n, "format %q is not verified by this broker", clip(s))
+	if ok && !verifier.VerifiesItem(s) && s != verifier.FormatJoinToken {
+		w.invalid(n, "no document of format %q is verified by this broker", clip(s))
 		return "", false
 	}
 	return s, ok
@@ -132,10 +133,10 @@ func (p *placedZone) where(n *yaml.Node) map[string][]string {
 }
 
 // value reads what a selector is compared with. A measurement of digits alone
-// looks like a number to YAML; the text counts.
+// looks like a number to YAML; the text counts. Only plain scalars have these tags,
+// as explicit ones are refused before.
 func (w *walker) value(n *yaml.Node, what string) (string, bool) {
-	plain := n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
-	if n.Kind == yaml.ScalarNode && plain && slices.Contains([]string{"!!int", "!!float", "!!bool"}, n.Tag) && n.Value != "" && len(n.Value) <= 255 {
+	if slices.Contains([]string{"!!int", "!!float", "!!bool"}, n.Tag) && len(n.Value) <= 255 {
 		return n.Value, true
 	}
 	return w.text(n, what)
