@@ -114,5 +114,5 @@ func isZoneOf(zone, region string) bool {
 }
 
 // localZone is what stands behind the region in the names of local zones and
-// wavelength zones (us-east-1-wl1-bos-wlz-1).
-var localZone = regexp.MustCompile(`^(-[a-z]{2,8}-[0-9]{1,2}[a-z]|-wl[0-9]{1,2}-[a-z]{2,8}-wlz-[0-9]{1,2})$`)
+// wavelength zones (us-east-1-wl1-bos-wlz-1; since 2024 eu-west-3-cmn-wlz-1a).
+var localZone = regexp.MustCompile(`^(-[a-z]{2,8}(-wlz)?-[0-9]{1,2}[a-z]|-wl[0-9]{1,2}-[a-z]{2,8}-wlz-[0-9]{1,2})$`)
