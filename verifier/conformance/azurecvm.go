@@ -68,17 +68,14 @@ func onOff(values []string) string {
 
 // confidential reads the file of the row, and what the context puts beside it.
 func (c *testcase) confidential() (confidential, error) {
+	with, err := c.vouchers()
+	if err != nil {
+		return confidential{}, err
+	}
 	if c.has("container") {
-		return c.trustee()
+		return c.trustee(with)
 	}
-	var got confidential
-	var err error
-	if got.with.Certificate, err = c.endorsement(); err != nil {
-		return got, err
-	}
-	if got.with.TDQuote, err = c.companion("td_quote"); err != nil {
-		return got, err
-	}
+	got := confidential{with: with}
 	if got.quote, err = c.companion("quote"); err != nil {
 		return got, err
 	}
@@ -105,6 +102,16 @@ func (c *testcase) confidential() (confidential, error) {
 		got.pcrs = values
 	}
 	return got, err
+}
+
+// vouchers reads what the context names to sign the hardware report.
+func (c *testcase) vouchers() (azure.Hardware, error) {
+	certificate, err := c.endorsement()
+	if err != nil {
+		return azure.Hardware{}, err
+	}
+	quote, err := c.companion("td_quote")
+	return azure.Hardware{Certificate: certificate, TDQuote: quote}, err
 }
 
 // hcl reads the HCL report, which is the row's file unless the row names one: its
@@ -212,8 +219,8 @@ type vTPMQuote struct {
 
 // trustee reads the JSON of Trustee's verifiers for Azure: the first layout
 // (report, quote, vcek in PEM), and the ones after it (hcl_report, tpm_quote, vcek
-// in DER or td_quote).
-func (c *testcase) trustee() (confidential, error) {
+// in DER or td_quote). What the context names goes before what is in the file.
+func (c *testcase) trustee(with azure.Hardware) (confidential, error) {
 	var got confidential
 	if _, err := c.choice("container", "trustee"); err != nil {
 		return got, err
@@ -238,8 +245,14 @@ func (c *testcase) trustee() (confidential, error) {
 	if v.TPMQuote == nil || v.HCLReport == nil || len(v.TPMQuote.PCRs) > tpm2.PCRs {
 		return got, bad("%s holds no HCL report with the quote of its TPM", c.row.Path)
 	}
+	if with.Certificate == nil && !c.none("vcek") {
+		with.Certificate = v.VCEK
+	}
+	if with.TDQuote == nil && !c.none("td_quote") {
+		with.TDQuote = v.TDQuote
+	}
 	got = confidential{
-		hcl: v.HCLReport, with: azure.Hardware{Certificate: v.VCEK, TDQuote: v.TDQuote},
+		hcl: v.HCLReport, with: with,
 		quote: v.TPMQuote.Message, signature: azureSignature(v.TPMQuote.Signature), pcrs: map[int][]byte{},
 	}
 	for i, p := range v.TPMQuote.PCRs {
