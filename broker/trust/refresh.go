@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -179,6 +180,14 @@ func (s Source) address(of string) string {
 	return strings.TrimSuffix(s.Mirror, "/") + "/" + rest
 }
 
+// UnknownHost reports whether err says that no server has that name: nobody was
+// asked, and to try again would ask the same resolver. Without a network it is the
+// answer to every address.
+func UnknownHost(err error) bool {
+	e, ok := errors.AsType[*net.DNSError](err)
+	return ok && e.IsNotFound
+}
+
 // get reports whether another try may help: after failures of the network and
 // of a server that is overloaded or broken.
 func (s Source) get(ctx context.Context, address string) (raw []byte, again bool, err error) {
@@ -190,7 +199,7 @@ func (s Source) get(ctx context.Context, address string) (raw []byte, again bool
 	}
 	resp, err := s.Client.Do(req)
 	if err != nil {
-		return nil, true, err
+		return nil, !UnknownHost(err), err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -454,3 +455,21 @@ func TestVectors(t *testing.T) {
 	}
 	t.Logf("%d files, %d certificates", files, added)
 }
+
+// TestRefreshWithoutNetwork: where no name is known each server is asked for once.
+func TestRefreshWithoutNetwork(t *testing.T) {
+	asked := 0
+	nobody := roundTripper(func(*http.Request) (*http.Response, error) {
+		asked++
+		return nil, &net.DNSError{Err: "no such host", IsNotFound: true}
+	})
+	f := opened(t, row(newCA(t, "a", true), "https://pki.example.org/a.cer"))
+	got, err := f.Refresh(t.Context(), Source{Client: &http.Client{Transport: nobody}}, nil)
+	if err != nil || len(got) != 1 || got[0].Outcome != RefreshFailed || asked != 1 {
+		t.Errorf("%d requests: %+v, %v", asked, got, err)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

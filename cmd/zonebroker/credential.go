@@ -155,7 +155,7 @@ func newRoleClient(server, path string) (*adminClient, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if end := cred.cert.Leaf.NotAfter; now().After(end) {
-		return nil, found{reason.AuthInvalid, fmt.Sprintf("%s ended %s; ask for a new one: zonebroker operator add", path, end.UTC().Format(time.RFC3339))}
+		return nil, found{code: reason.AuthInvalid, why: fmt.Sprintf("%s ended %s; ask for a new one: zonebroker operator add", path, end.UTC().Format(time.RFC3339))}
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP2(true)

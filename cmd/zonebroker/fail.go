@@ -27,6 +27,7 @@ func (e unproved) Error() string { return e.why }
 type found struct {
 	code reason.Code
 	why  string
+	fix  string
 }
 
 func (e found) Error() string { return e.why }
@@ -72,7 +73,7 @@ func describe(err error) terminal.Report {
 		return r
 	}
 	if e, ok := errors.AsType[found](err); ok {
-		return terminal.Report{Code: string(e.code), What: e.why, Exit: terminal.ExitError}
+		return terminal.Report{Code: string(e.code), What: e.why, Fix: e.fix, Exit: terminal.ExitError}
 	}
 	if e, ok := errors.AsType[turnedDown](err); ok {
 		return terminal.Report{Code: string(e.code), What: e.what, Fix: e.fix, Exit: terminal.ExitDenied}

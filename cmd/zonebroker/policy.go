@@ -41,7 +41,7 @@ document each) and prints every problem as file:line:column: text [code]. It exi
 			return err
 		}
 		if len(problems) > 0 {
-			return found{reason.PolicyInvalid, fmt.Sprintf("%d problems in %s", len(problems), args[0])}
+			return found{code: reason.PolicyInvalid, why: fmt.Sprintf("%d problems in %s", len(problems), args[0])}
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d zones in %d files, %s\n", len(set.Zones()), len(files), set.Hash())
 		return nil

@@ -46,7 +46,7 @@ no broker. docs/retention.md describes the document.`,
 			return err
 		}
 		if len(problems) > 0 {
-			return found{reason.PolicyInvalid, fmt.Sprintf("%d problems in %s", len(problems), args[0])}
+			return found{code: reason.PolicyInvalid, why: fmt.Sprintf("%d problems in %s", len(problems), args[0])}
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d groups beside the default\n", len(doc.Groups))
 		return nil

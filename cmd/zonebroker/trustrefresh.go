@@ -135,7 +135,10 @@ func (t trusted) refresh(ctx context.Context, o refreshOptions, notes io.Writer)
 	if o.maker != "" || o.kind == kindTPM {
 		return out, nil
 	}
-	got, err := t.platforms.Refresh(ctx, &platform.Fetcher{Mirror: o.mirror}, platform.Choice{Kind: o.kind, Force: o.force}, func(r platform.Refreshed, n, of int) {
+	from := &platform.Fetcher{Mirror: o.mirror, Waiting: func(host string, d time.Duration) {
+		fmt.Fprintf(notes, "waiting %s to ask %s\n", d.Round(time.Second), terminal.Plain(host))
+	}}
+	got, err := t.platforms.Refresh(ctx, from, platform.Choice{Kind: o.kind, Force: o.force}, func(r platform.Refreshed, n, of int) {
 		say(r.Outcome, r.ID.String(), r.Subject, n, of)
 	})
 	if err != nil {
@@ -152,6 +155,9 @@ func printRefreshed(w io.Writer, output format, got []refreshedItem) error {
 		return []string{c.Outcome, c.Kind, c.Name, cmp.Or(c.SHA256[:min(16, len(c.SHA256))], "-"), dateOf(c.NotAfter), shortSubject(c.Subject), cmp.Or(c.Address, "-"), c.Detail}
 	})
 }
+
+// refreshFix is for networks that reach no publisher.
+const refreshFix = "see DETAIL of each; where this machine reaches no publisher, set HTTPS_PROXY, name a copy with --mirror, or take files by zonebroker trust import"
 
 func refreshVerdict(notes io.Writer, got []refreshedItem) error {
 	count, makers := map[string]int{}, 0
@@ -170,9 +176,9 @@ func refreshVerdict(notes io.Writer, got []refreshedItem) error {
 	n := count[trust.RefreshFailed] + count[trust.RefreshMismatch] + count[platform.RefreshWaiting]
 	switch {
 	case makers > 0:
-		return found{reason.EKCertUntrusted, fmt.Sprintf("%d objects could not be had, %d of them makers' CAs; EK certificates below those are refused", n, makers)}
+		return found{reason.EKCertUntrusted, fmt.Sprintf("%d objects could not be had, %d of them makers' CAs; EK certificates below those are refused", n, makers), refreshFix}
 	case n > 0:
-		return found{reason.PolicyReferenceMissing, fmt.Sprintf("%d objects could not be had; documents that need them are refused", n)}
+		return found{reason.PolicyReferenceMissing, fmt.Sprintf("%d objects could not be had; documents that need one of which nothing is held are refused", n), refreshFix}
 	}
 	return nil
 }

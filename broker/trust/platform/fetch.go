@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/zonebroker/zonebroker/broker/trust"
 )
 
 // Limits of fetching.
@@ -51,6 +53,9 @@ type Fetcher struct {
 	// Now and Pause are the clock; nil takes the system's.
 	Now   func() time.Time
 	Pause func(ctx context.Context, d time.Duration) error
+	// Waiting hears of each wait of a second or more before a server is asked; nil
+	// for nobody.
+	Waiting func(host string, d time.Duration)
 
 	mu    sync.Mutex
 	calls map[string]*call     // by address
@@ -86,7 +91,10 @@ func (f *Fetcher) now() time.Time {
 	return f.Now()
 }
 
-func (f *Fetcher) pause(ctx context.Context, d time.Duration) error {
+func (f *Fetcher) pause(ctx context.Context, host string, d time.Duration) error {
+	if f.Waiting != nil && d >= time.Second {
+		f.Waiting(host, d)
+	}
 	if f.Pause != nil {
 		return f.Pause(ctx, d)
 	}
@@ -187,6 +195,9 @@ func (f *Fetcher) tries(ctx context.Context, place string, limit int, known stat
 		}
 		var again bool
 		if got, again, err = f.ask(ctx, place, limit, known); err == nil || !again {
+			if trust.UnknownHost(err) {
+				f.unturned(u.Host)
+			}
 			return got, err
 		}
 		wait := jitter(fetchPause << try)
@@ -198,7 +209,7 @@ func (f *Fetcher) tries(ctx context.Context, place string, limit int, known stat
 		if try == fetchTries-1 {
 			break
 		}
-		if pauseErr := f.pause(ctx, wait); pauseErr != nil {
+		if pauseErr := f.pause(ctx, u.Host, wait); pauseErr != nil {
 			return answer{}, errors.Join(err, pauseErr)
 		}
 	}
@@ -227,9 +238,16 @@ func (f *Fetcher) turn(ctx context.Context, host string) error {
 	f.free[host] = at.Add(pace)
 	f.mu.Unlock()
 	if wait := at.Sub(now); wait > 0 {
-		return f.pause(ctx, wait)
+		return f.pause(ctx, host, wait)
 	}
 	return nil
+}
+
+// unturned gives the last turn back: nobody heard of it.
+func (f *Fetcher) unturned(host string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.free, host)
 }
 
 // ask makes one request. It reports whether another may help.
@@ -248,7 +266,7 @@ func (f *Fetcher) ask(ctx context.Context, place string, limit int, known state)
 	}
 	resp, err := f.client().Do(req)
 	if err != nil {
-		return answer{}, !strings.Contains(err.Error(), "not followed"), err
+		return answer{}, !trust.UnknownHost(err) && !strings.Contains(err.Error(), "not followed"), err
 	}
 	defer resp.Body.Close()
 	switch code := resp.StatusCode; {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zonebroker/zonebroker/broker/trust"
 	"github.com/zonebroker/zonebroker/verifier"
 )
 
@@ -550,3 +551,40 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestUnknownHost: where no server has the name nobody was asked, so that it is not
+// tried again and no pace is kept. Each wait that is one is told.
+func TestUnknownHost(t *testing.T) {
+	var asked int
+	var waited []time.Duration
+	var told []string
+	lost := true
+	f := &Fetcher{
+		Client: &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			asked++
+			return nil, &net.DNSError{Err: "no such host", IsNotFound: lost}
+		})},
+		Now:     func() time.Time { return noon },
+		Pause:   func(_ context.Context, d time.Duration) error { waited = append(waited, d); return nil },
+		Waiting: func(host string, d time.Duration) { told = append(told, fmt.Sprint(host, " ", d)) },
+	}
+	for _, path := range []string{"a", "b", "c"} {
+		if _, err := f.get(t.Context(), "https://kdsintf.amd.com/"+path, 10, state{}); !trust.UnknownHost(err) {
+			t.Fatal(err)
+		}
+	}
+	if asked != 3 || len(waited) > 0 || len(told) > 0 {
+		t.Errorf("%d requests for three addresses, waited %v, told %v", asked, waited, told)
+	}
+	lost = false // a resolver that did not answer
+	if _, err := f.get(t.Context(), "https://kdsintf.amd.com/d", 10, state{}); err == nil || trust.UnknownHost(err) {
+		t.Fatal(err)
+	}
+	if asked != 3+fetchTries || !slices.Contains(told, "kdsintf.amd.com 10s") || !slices.Contains(told, "kdsintf.amd.com 20s") {
+		t.Errorf("%d requests, told %v", asked, told)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
