@@ -49,7 +49,7 @@ func (m *makers) hardware() []formatCase {
 		return "snp.chip=" + hex.EncodeToString(id[:])
 	}
 	enclave, mrtd := m.nitroItem, strings.Repeat("88", 48)
-	tpm, guest, gpu := m.nitroDoc(instance), m.snpDoc(1, nil), m.gpuDoc("")
+	tpm, guest, gpu := m.nitroDoc(instance), m.snpDoc(m.t, 1, nil), m.gpuDoc("")
 	tdx, realm := m.tdxDoc(false), m.ccaDoc(nil)
 	return []formatCase{
 		{
@@ -70,12 +70,12 @@ func (m *makers) hardware() []formatCase {
 			name: "snp", format: verifier.FormatSNP, class: "A", tier: 4, label: claim.SubmodTEE, items: only(verifier.FormatSNP, guest),
 			needs: where("snp.measurement", hex.EncodeToString(m.report.Measurement[:])), owner: chip(1),
 			bad: only(verifier.FormatSNP, otherChallenge(guest)), refused: reason.SNPReportData,
-			feared: only(verifier.FormatSNP, m.snpDoc(1, debug)), fear: reason.SNPDebug,
+			feared: only(verifier.FormatSNP, m.snpDoc(m.t, 1, debug)), fear: reason.SNPDebug,
 			strict: "snp.measurement: " + elsewhere, unmet: reason.PolicyMeasurementMismatch,
 		},
 		{
 			name: "gpus", format: verifier.FormatSNP, class: "A", tier: 4, label: claim.SubmodTEE, selects: "owner: " + chip(2),
-			items: map[string]item{verifier.FormatSNP: m.snpDoc(2, nil), verifier.FormatNVIDIA: gpu}, owner: chip(2),
+			items: map[string]item{verifier.FormatSNP: m.snpDoc(m.t, 2, nil), verifier.FormatNVIDIA: gpu}, owner: chip(2),
 			needs: ", evidence: {all: [nvidia]}, minimum: {nvidia.devices: 1}" + where("snp.measurement", hex.EncodeToString(m.report.Measurement[:])),
 			bad:   only(verifier.FormatNVIDIA, otherChallenge(gpu)), refused: reason.NvidiaNonceMismatch,
 			feared: only(verifier.FormatNVIDIA, m.gpuDoc("999.1")), fear: reason.NvidiaRIMMissing,

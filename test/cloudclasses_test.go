@@ -2,6 +2,7 @@ package test
 
 import (
 	"crypto/x509"
+	"encoding/hex"
 	"maps"
 	"slices"
 	"strings"
@@ -216,39 +217,29 @@ requires:
 	must(t, err)
 	akKey, err := x509.ParsePKIXPublicKey(ak.SPKI())
 	must(t, err)
+	if asked := r.challenge(r.enrolRequest()).Evidence; !slices.Equal(asked, []string{verifier.FormatGCEAKCert, verifier.FormatGCEIdentity}) {
+		t.Fatalf("the challenge asks for %v", asked)
+	}
 	for name, k := range map[string]struct {
-		instance int64
-		send     []string
-		want     reason.Code
+		instance  int64
+		certified bool
+		want      reason.Code
 	}{
-		"the same instance":    {3015378661047007286, []string{verifier.FormatGCEAKCert, verifier.FormatGCEIdentity}, ""},
-		"another instance":     {1111111111111111111, []string{verifier.FormatGCEAKCert, verifier.FormatGCEIdentity}, reason.GCEAKCertInstance},
-		"nothing between them": {3015378661047007286, []string{verifier.FormatGCEIdentity}, reason.PolicyBindingClass},
+		"the same instance":    {3015378661047007286, true, ""},
+		"another instance":     {1111111111111111111, true, reason.GCEAKCertInstance},
+		"nothing between them": {3015378661047007286, false, reason.PolicyBindingClass},
 	} {
 		instance := ca.Instance()
 		instance.ID, instance.ProjectNumber, instance.Project = k.instance, 847250625900, "proj-a"
 		der, err := ca.Certificate(akKey, instance, nil)
 		must(t, err)
-		ch := r.challenge(r.enrolRequest())
-		if !slices.Equal(ch.Evidence, []string{verifier.FormatGCEAKCert, verifier.FormatGCEIdentity}) {
-			t.Fatalf("the challenge asks for %v", ch.Evidence)
+		items := map[string]item{verifier.FormatGCEIdentity: pl.gceItem, verifier.FormatGCEAKCert: func(testing.TB, collect.Bound) api.Item {
+			return api.Item{Document: der, Parts: map[string]api.Bytes{"chain": ca.Chain()}}
+		}}
+		if !k.certified {
+			delete(items, verifier.FormatGCEAKCert)
 		}
-		nonce, err := r.tpm.Activate(t.Context(), ch.Credential.Blob, ch.Credential.Secret)
-		must(t, err)
-		bound := func(format string) [32]byte {
-			return verifier.Binding(nonce, r.key.SPKI(), trustDomain, ch.Purpose, format, nil)
-		}
-		quoted := bound(verifier.FormatTPM2)
-		req := r.quoteOver(ch, quoted[:])
-		for _, format := range k.send {
-			i := api.Item{Format: format, Document: der, Parts: map[string]api.Bytes{"chain": ca.Chain()}}
-			if format == verifier.FormatGCEIdentity {
-				i = pl.gceItem(t, collect.Bound{Value: bound(format)})
-				i.Format = format
-			}
-			req.Items = append(req.Items, i)
-		}
-		res, err := r.client.Attest(t.Context(), req)
+		res, err := r.attestBeside(r.enrolRequest(), "", items)
 		if k.want != "" {
 			wantCode(t, err, k.want)
 			continue
@@ -256,6 +247,62 @@ requires:
 		if err != nil || res.Zone != "shielded" {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestReportBesideAQuote: the report of a confidential machine that carries the key of
+// its TPM stands beside that TPM's quote, whatever the inventory calls the machine; one
+// that carries none, or another's, does not.
+func TestReportBesideAQuote(t *testing.T) {
+	pl := newPlatforms(t)
+	c := newCluster(t, `apiVersion: zonebroker/v1
+kind: Zone
+name: sealed
+tier: 2
+selectors: {any: [{group: rack-7}]}
+admit: [inventory]
+requires:
+  class: A
+  format: [tpm2]
+  secure_boot: true
+  evidence: {all: [snp]}
+  where: {snp.measurement: [`+hex.EncodeToString(pl.report.Measurement[:])+`]}
+`)
+	pl.trust(t, c)
+	p := c.start(t)
+	h := newHost(t, c.rig)
+	h.admit(p)
+	r := h.raw(p)
+	report := pl.snpDoc(t, 1, nil)
+	with := func(key []byte) map[string]item {
+		return only(verifier.FormatSNP, func(t testing.TB, b collect.Bound) api.Item {
+			b.AK = key
+			return report(t, b)
+		})
+	}
+	earned, err := r.attestBeside(r.enrolRequest(), "", only(verifier.FormatSNP, report))
+	must(t, err)
+	claims := claimsOf(t, earned)
+	if earned.Zone != "sealed" || claims.Zone.Key != claim.KeyTPM || claims.Submods[claim.SubmodTEE].Vector.Hardware != claim.HardwareGenuine {
+		t.Errorf("earned %s: %+v", earned.Zone, claims)
+	}
+	p.judgedAgain(t, earned.AttestationID, "", "")
+	for _, k := range []struct {
+		items             map[string]item
+		code, byVerifiers reason.Code
+	}{
+		{with(nil), reason.SNPReportData, reason.SNPReportData},
+		{with(pl.ec2.Signer.Certificate.RawSubjectPublicKeyInfo), reason.SNPReportData, reason.SNPReportData},
+		{nil, reason.PolicyEvidenceMissing, ""},
+	} {
+		_, err = r.attestBeside(r.renewRequest(), earned.AttestationID, k.items)
+		wantCode(t, err, k.code)
+		var denied []api.Entry
+		p.ctl(t, &denied, "history", "list", "--node", earned.Node, "--reason", string(k.code), "--verdict", "deny")
+		if len(denied) == 0 {
+			t.Fatalf("%s: no record", k.code)
+		}
+		p.judgedAgain(t, denied[0].ID, k.byVerifiers, k.code)
 	}
 }
 

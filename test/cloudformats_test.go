@@ -131,6 +131,30 @@ func (k *formatCase) walk(t *testing.T, p *replica) {
 	must(t, err)
 	p.stricter(t, k.name, k.strict)
 	k.denied(t, p, h, first.Node, k.unmet, "")
+	if k.format == verifier.FormatJoinToken {
+		k.repeated(t, p, h, first.Node)
+	}
+}
+
+// repeated: what is refused again and again is three records an hour, and a count of
+// the rest.
+func (k *formatCase) repeated(t *testing.T, p *replica, h *cloudHost, node string) {
+	t.Helper()
+	began, more := time.Now().UTC(), 4
+	for range more {
+		_, err := h.attest(p)
+		wantCode(t, err, k.unmet)
+	}
+	var entries []api.Entry
+	p.ctl(t, &entries, "history", "list", "--node", node, "--reason", string(k.unmet), "--since", "1h")
+	if began.Hour() == time.Now().UTC().Hour() && len(entries) != 3 {
+		t.Errorf("%d records", len(entries))
+	}
+	eventually(t, 10*time.Second, "the others are counted", func() bool {
+		var n int
+		must(t, p.cluster.super.QueryRow(t.Context(), "SELECT coalesce(sum(n), 0) FROM refusal_hourly WHERE node_id = $1 AND code = $2", node, string(k.unmet)).Scan(&n))
+		return len(entries)+n == 1+more
+	})
 }
 
 // replaced returns items, some of them replaced.

@@ -97,6 +97,26 @@ func (p *platforms) nitroItem(t testing.TB, b collect.Bound) api.Item {
 	return api.Item{Document: raw}
 }
 
+// snpDoc is a report of the guest on the chip whose id ends in chip.
+func (p *platforms) snpDoc(t testing.TB, chip byte, change func(*documenttest.SNPReport)) item {
+	t.Helper()
+	id := p.report.ChipID
+	id[63] = chip
+	vcek, err := p.amd.VCEK(id, p.report.Reported, nil)
+	must(t, err)
+	return func(t testing.TB, b collect.Bound) api.Item {
+		r := p.report
+		r.ChipID, r.ReportData = id, document.ReportData(b.Value, b.AK)
+		r.ReportID[0] ^= chip
+		if change != nil {
+			change(&r)
+		}
+		raw, err := vcek.Sign(r.Bytes())
+		must(t, err)
+		return api.Item{Document: raw, Parts: map[string]api.Bytes{"vcek": vcek.Certificate}}
+	}
+}
+
 func (p *platforms) gceItem(_ testing.TB, b collect.Bound) api.Item {
 	return api.Item{Document: p.google.Token(documenttest.GCEClaims(document.Audience(b.Value), time.Now()))}
 }
@@ -212,6 +232,33 @@ func (h *cloudHost) quote(ch api.Challenge) (req api.AttestRequest, ak []byte) {
 	public, err := tpm2.ParseAK(h.tpm.ak.Public)
 	must(h.t, err)
 	return req, public.SPKI()
+}
+
+// attestBeside answers a challenge by a quote with documents beside it.
+func (r *raw) attestBeside(ask api.ChallengeRequest, prev string, items map[string]item) (api.AttestResponse, error) {
+	t := r.h.t
+	t.Helper()
+	ch := r.challenge(ask)
+	nonce := []byte(ch.Nonce)
+	if ch.Credential != nil {
+		var err error
+		nonce, err = r.tpm.Activate(t.Context(), ch.Credential.Blob, ch.Credential.Secret)
+		must(t, err)
+	}
+	ak, err := tpm2.ParseAK(r.ak.Public)
+	must(t, err)
+	bound := func(format string) [32]byte {
+		return verifier.Binding(nonce, r.key.SPKI(), trustDomain, ch.Purpose, format, nil)
+	}
+	quoted := bound(verifier.FormatTPM2)
+	req := r.quoteOver(ch, quoted[:])
+	req.Prev = prev
+	for _, format := range slices.Sorted(maps.Keys(items)) {
+		i := items[format](t, collect.Bound{Value: bound(format), Primary: quoted, AK: ak.SPKI()})
+		i.Format = format
+		req.Items = append(req.Items, i)
+	}
+	return r.client.Attest(t.Context(), req)
 }
 
 // documentZone is a zone of one format.

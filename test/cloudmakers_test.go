@@ -85,7 +85,7 @@ func (m *makers) configure(c *cluster) {
 	c.write(t, "k8s.pem", string(m.cluster.certificate()))
 	c.write(t, "k8s.token", reviewerToken)
 	// All hosts have one address here.
-	c.append(t, "zonebroker.yaml", "limits:\n  per_address: {per_second: 100, burst: 1000}\n  arrivals: {per_second: 100, burst: 1000}\n"+
+	c.append(t, "zonebroker.yaml", "limits:\n  per_address: {per_second: 100, burst: 1000}\n  arrivals: {per_second: 100, burst: 1000}\n  node_attestations: 100\n"+
 		"enrich:\n  sts: {address: \""+m.aws.address()+"\", ca: sts.pem}\n"+
 		"  clusters:\n    \""+reviewedIssuer+"\": {address: \""+m.cluster.address()+"\", ca: k8s.pem, token: k8s.token}\n")
 }
@@ -109,25 +109,6 @@ func (m *makers) nitroDoc(change func(*documenttest.NitroFields)) item {
 		raw, err := m.nitro.Document(f)
 		must(t, err)
 		return api.Item{Document: raw}
-	}
-}
-
-// snpDoc is a report of the guest on the chip whose id ends in chip.
-func (m *makers) snpDoc(chip byte, change func(*documenttest.SNPReport)) item {
-	id := m.report.ChipID
-	id[63] = chip
-	vcek, err := m.amd.VCEK(id, m.report.Reported, nil)
-	must(m.t, err)
-	return func(t testing.TB, b collect.Bound) api.Item {
-		r := m.report
-		r.ChipID, r.ReportData = id, document.ReportData(b.Value, b.AK)
-		r.ReportID[0] ^= chip
-		if change != nil {
-			change(&r)
-		}
-		raw, err := vcek.Sign(r.Bytes())
-		must(t, err)
-		return api.Item{Document: raw, Parts: map[string]api.Bytes{"vcek": vcek.Certificate}}
 	}
 }
 
