@@ -3,10 +3,13 @@ package test
 import (
 	"encoding/json"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/zonebroker/zonebroker/broker/agent/collect/clustertest"
 	"github.com/zonebroker/zonebroker/broker/agent/collect/metadatatest"
 	"github.com/zonebroker/zonebroker/broker/api"
 	"github.com/zonebroker/zonebroker/verifier"
@@ -64,5 +67,37 @@ func TestAgentWithoutATPM(t *testing.T) {
 	p.ctl(t, &v, "history", "verify")
 	if !v.OK {
 		t.Errorf("history verify = %+v", v)
+	}
+}
+
+// TestAgentAsksItsCluster: the binaries in a pod whose API server is a local one of
+// the documented form. The broker takes tokens of this cluster for its challenges
+// alone, which a projected one is not; what the agent asks for each time is of class B
+// and names the same pod.
+func TestAgentAsksItsCluster(t *testing.T) {
+	key := documenttest.NewJWTKey("cluster-1", "RS256")
+	server := clustertest.New(t, key, time.Now, nil)
+	c := newCluster(t, documentZone("pods", verifier.FormatK8sPSAT, "B", 1, ""))
+	c.writeTrust(t, verifier.TrustJWKS, "cluster.json",
+		documenttest.JWTObject(verifier.FormatK8sPSAT, documenttest.ClusterIssuer, nil, key.JWK()))
+	p := c.start(t)
+	p.ctl(t, nil, "node", "admit", "--owner", "k8s.cluster="+documenttest.ClusterIssuer)
+	dir := t.TempDir()
+	projected := filepath.Join(dir, "projected")
+	must(t, os.WriteFile(projected, key.Token(documenttest.PSATClaims("zonebroker", time.Now())), 0o600))
+	attest := []string{"attest", "--once", "--server", p.url, "--pin", p.pin, "--format", verifier.FormatK8sPSAT, "--state", filepath.Join(dir, "state"), "-o", "json"}
+	if _, why, code := c.rig.try(t, nil, "zoneagent", append(attest, "--token-file", projected)...); code != 3 || !strings.Contains(why, "jwt.audience") {
+		t.Errorf("with the projected token: %d, %s", code, why)
+	}
+	var first, again struct {
+		Node string `json:"node"`
+		Zone string `json:"zone"`
+	}
+	for _, into := range []any{&first, &again} {
+		out := c.rig.run(t, nil, "zoneagent", append(attest, "--token-request", server.Address, "--service-account", server.Account)...)
+		must(t, json.Unmarshal([]byte(out), into))
+	}
+	if asked := server.Asked(); first.Zone != "pods" || first != again || len(asked) != 2 || asked[0] == asked[1] {
+		t.Errorf("earned %+v, then %+v, with tokens for %v", first, again, asked)
 	}
 }
