@@ -232,7 +232,7 @@ func (j *itemJudge) primaryFacts(item *Item) error {
 // appraiseQuoted judges a TPM whose attestation key a cloud vouches for: the quote
 // as that of any TPM, and the document for the key.
 func appraiseQuoted(a *Appraisal, ev *Evidence, want *Expectation, trust *Trust, now time.Time) error {
-	a.class = ClassA
+	a.class = ClassA // the quote carries nonce and key, whether or not the document holds
 	by, err := quoteOf(ev, want)
 	if err != nil {
 		return err
@@ -243,7 +243,6 @@ func appraiseQuoted(a *Appraisal, ev *Evidence, want *Expectation, trust *Trust,
 	if err := j.primaryFacts(by.item); err != nil {
 		return err
 	}
-	a.class = ClassA // the quote carries nonce and key, whatever the document is alone
 	if len(a.documents) > 0 && !bytes.Equal(a.documents[0].AK, j.ak) {
 		a.refuse(ev.Format, reason.New(reason.TPM2AKCertKeyMismatch, "the document vouches for another attestation key"))
 	}
