@@ -109,7 +109,7 @@ var documentRemedies = map[reason.Code]string{
 	reason.TPM2AKCertValidity:    clocks,
 
 	reason.X509PoPSignature: "Name the key of that certificate: `--certificate` and `--key` of zoneagent belong together.",
-	reason.X509PoPUntrusted: "Import the CA (`zonebroker trust import ca.pem --kind x509pop.ca`) and, where it has one, its current list (x509pop.crl).",
+	reason.X509PoPUntrusted: "Put the issuers behind the certificate in the file of `--certificate`, import the CA (`zonebroker trust import ca.pem --kind x509pop.ca`) and, where it has one, its current list (x509pop.crl).",
 	reason.X509PoPUsage:     "Use a certificate that its CA made for clients and signatures.",
 	reason.X509PoPValidity:  "Renew the certificate, and compare the clocks of host and broker.",
 }

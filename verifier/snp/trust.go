@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/binary"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -52,7 +51,7 @@ func NewTrust(o Objects) (Trust, error) {
 	var t Trust
 	var arks, asks []*x509.Certificate
 	for i, b := range o.Roots {
-		certs, err := bundle(b)
+		certs, err := x509chain.ReadBundle(b)
 		if err != nil {
 			return Trust{}, fmt.Errorf("AMD certificates, file %d: %w", i+1, err)
 		}
@@ -85,26 +84,6 @@ func NewTrust(o Objects) (Trust, error) {
 		t.cached[cacheKey(e.kind, e.product, e.hwid, e.tcb)] = e
 	}
 	return t, nil
-}
-
-func bundle(b []byte) ([]*x509.Certificate, error) {
-	block, rest := pem.Decode(b)
-	if block == nil {
-		c, err := x509.ParseCertificate(b)
-		if err != nil {
-			return nil, fmt.Errorf("neither PEM nor one DER certificate: %w", err)
-		}
-		return []*x509.Certificate{c}, nil
-	}
-	var out []*x509.Certificate
-	for ; block != nil; block, rest = pem.Decode(rest) {
-		c, err := x509.ParseCertificate(block.Bytes)
-		if block.Type != "CERTIFICATE" || err != nil {
-			return nil, fmt.Errorf("PEM block %d is no certificate", len(out)+1)
-		}
-		out = append(out, c)
-	}
-	return out, nil
 }
 
 // issuerOf reads product and kind from the names "SEV-Milan" and

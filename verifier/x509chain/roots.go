@@ -29,7 +29,7 @@ func NewRoots(bundles ...[]byte) (Roots, error) {
 	r := Roots{anchors: x509.NewCertPool(), intermediates: x509.NewCertPool()}
 	total := 0
 	for i, b := range bundles {
-		certs, err := readBundle(b)
+		certs, err := ReadBundle(b)
 		if err != nil {
 			return Roots{}, fmt.Errorf("CA certificates, file %d: %w", i+1, err)
 		}
@@ -49,7 +49,9 @@ func NewRoots(bundles ...[]byte) (Roots, error) {
 	return r, nil
 }
 
-func readBundle(b []byte) ([]*x509.Certificate, error) {
+// ReadBundle reads the certificates of a file that an operator configured: one in
+// DER, or PEM blocks of certificates and no other. At least one.
+func ReadBundle(b []byte) ([]*x509.Certificate, error) {
 	block, rest := pem.Decode(b)
 	if block == nil {
 		c, err := x509.ParseCertificate(b)
