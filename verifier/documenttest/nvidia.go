@@ -1,7 +1,9 @@
 package documenttest
 
 import (
+	"crypto"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -55,8 +57,10 @@ type GPUFields struct {
 	// both messages without their signature.
 	EditLeaf     func(*x509.Certificate)
 	EditMessages func([]byte) []byte
-	Direct       bool // the provisioner issues the leaf, no device between
-	Blackwell    bool // the leaf names its firmware as those of Blackwell do
+	Direct       bool             // the provisioner issues the leaf, no device between
+	Short        bool             // the root issues the device, nothing between
+	Blackwell    bool             // the leaf names its firmware as those of Blackwell do
+	Key          crypto.PublicKey // certified in place of the device's own key, nil for that
 }
 
 // GPU is a device with its report.
@@ -71,6 +75,9 @@ type GPU struct {
 func (p *NVIDIAPKI) Device(f GPUFields) GPU {
 	firmware := sha512.Sum384([]byte("firmware"))
 	device := p.issue("GH100 A01 GSP BROM", &p.provisioner, asCA)
+	if f.Short {
+		device = p.issue("GH100 A01 GSP BROM", &p.root, asCA)
+	}
 	if f.Direct {
 		device = p.root
 	}
@@ -88,6 +95,11 @@ func (p *NVIDIAPKI) Device(f GPUFields) GPU {
 		messages = f.EditMessages(messages)
 	}
 	messages = append(messages, rawSignature(leaf.key, messages, sha384Of)...)
+	if f.Key != nil {
+		t := *leaf.cert
+		t.ExtraExtensions, t.SignatureAlgorithm, t.PublicKey = t.Extensions, x509.UnknownSignatureAlgorithm, nil
+		leaf.cert = sure(x509.ParseCertificate(sure(x509.CreateCertificate(rand.Reader, &t, device.cert, f.Key, device.key))))
+	}
 	chain := pemOf(leaf, device, p.provisioner, p.identity, p.root)
 	return GPU{
 		"HOPPER", base64.StdEncoding.EncodeToString(chain), base64.StdEncoding.EncodeToString(messages), hex.EncodeToString(f.Nonce[:]),

@@ -178,8 +178,8 @@ func (r *report) readOpaque(opaque []byte) error {
 			r.fwid = value
 		}
 	}
-	if !printable(r.driver) || !printable(r.vbios) {
-		return fmt.Errorf("a version is not printable")
+	if !printable(r.driver) { // that of the VBIOS was written here
+		return fmt.Errorf("the version of the driver is not printable")
 	}
 	return nil
 }
