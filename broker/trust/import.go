@@ -87,6 +87,9 @@ func (f *Folder) importFile(file string, unlisted func(sum [32]byte) bool, seen 
 			}
 		}
 	}
+	if len(ders) == 0 { // keys, lists
+		return []Imported{{Outcome: ImportUnreadable, File: file, Detail: "no certificate among its PEM blocks"}}, nil
+	}
 	var out []Imported
 	for _, der := range ders {
 		c, err := x509.ParseCertificate(der)

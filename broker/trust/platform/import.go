@@ -307,6 +307,9 @@ func (f *Folder) takeFound(x find, how Importing) (Imported, error) {
 		st = state{Address: how.Address, Fetched: how.Now.UTC().Truncate(time.Second), Expires: how.Now.UTC().Truncate(time.Second).Add(keysLife)}
 	}
 	out.Outcome = ImportAdded
+	if old != nil {
+		out.Detail = "in place of another one of that name"
+	}
 	return out, f.put(x.ID, x.content, st)
 }
 
