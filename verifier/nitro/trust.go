@@ -124,7 +124,7 @@ func (t Trust) verifyChain(bundle []*x509.Certificate, leaf *x509.Certificate, n
 	chain := append([]*x509.Certificate{root}, bundle[1:]...)
 	chain = append(chain, leaf)
 	for _, c := range chain {
-		if now.IsZero() || now.Before(c.NotBefore) || now.After(c.NotAfter) {
+		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
 			return reason.Newf(reason.NitroValidity, "%q is valid from %s to %s, which %s is not within", c.Subject.CommonName,
 				c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 		}
