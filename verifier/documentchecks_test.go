@@ -41,6 +41,7 @@ func TestTrustObjectForms(t *testing.T) {
 		"one name in two kinds":     {append(one(verifier.TrustX509PoP, "a", root), one(verifier.TrustAzureIMDS, "a", root)...), ""},
 		"an issuer that is none":    {one(verifier.TrustJWKS, "a", []byte("x")), "jwks/a"},
 		"a GPU's issuer of no keys": {one(verifier.TrustJWKS, "a", []byte(`{"format":"nvidia","issuer":"https://nras.attestation.nvidia.com","jwks":{"keys":[]}}`)), "jwks/a"},
+		"an issuer of no format":    {one(verifier.TrustJWKS, "a", documenttest.JWTObject("gce.identitiy", documenttest.GoogleIssuer, nil, documenttest.NewJWTKey("k", "RS256").JWK())), "which has no issuers"},
 		"a region that is none":     {one(verifier.TrustEC2, "nowhere", root), "not the name of a region"},
 		"no CA of Azure":            {one(verifier.TrustAzureIMDS, "a", []byte("x")), "azure.imds"},
 		"no CA of a PKI":            {one(verifier.TrustX509PoP, "a", []byte("x")), "x509pop.ca"},

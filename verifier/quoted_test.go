@@ -2,6 +2,7 @@ package verifier_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"slices"
 	"testing"
 
@@ -10,6 +11,8 @@ import (
 	"github.com/zonebroker/zonebroker/verifier/document"
 	"github.com/zonebroker/zonebroker/verifier/documenttest"
 	"github.com/zonebroker/zonebroker/verifier/evidencetest"
+	"github.com/zonebroker/zonebroker/verifier/jwt"
+	"github.com/zonebroker/zonebroker/verifier/nvidia"
 	"github.com/zonebroker/zonebroker/verifier/reason"
 )
 
@@ -114,5 +117,22 @@ func TestRuntimeDataOfAnotherKey(t *testing.T) {
 	}
 	if _, err := verifier.JudgeItem(item, [32]byte{}, evidencetest.NewAK(t).SPKI(t), &a.trust.Documents, a.now); reason.Of(err) != reason.TPM2AKCertKeyMismatch {
 		t.Errorf("another's: %v", err)
+	}
+}
+
+// TestGPUOfAConfidentialMachine: the report of Azure's machines names the key that
+// quoted, not the challenge, and the GPU is the machine's all the same.
+func TestGPUOfAConfidentialMachine(t *testing.T) {
+	a := newAzureCVM(t, nil)
+	pki := documenttest.NewNVIDIAPKI(a.now)
+	a.trust.Documents.NVIDIA = must(nvidia.NewTrust([][]byte{pki.RootPEM()}, nil, jwt.Issuers{}))
+	device := pki.Device(documenttest.GPUFields{Nonce: sha256.Sum256(a.binding())})
+	a.ev.Items = append(a.ev.Items, verifier.Item{Format: verifier.FormatNVIDIA, Document: documenttest.GPUEvidence(device)})
+	got, err := a.appraise()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if docs := got.Documents(); len(docs) != 2 || !docs[1].Anchored || got.BindingClass() != "A" {
+		t.Errorf("class %s, %+v", got.BindingClass(), docs)
 	}
 }
