@@ -352,12 +352,20 @@ func (b *Broker) wireNode(s ledger.Snapshot) api.Node {
 		ID: string(n.ID), Status: string(n.Status), Standing: standing(st, b.cfg.Now()),
 		Zone: st.Zone, Tier: st.Tier, Verdict: st.Verdict, Reason: st.Reason,
 		RootKind: n.RootKind, RootName: n.DocumentMachine().Name,
-		RootHash: hex.EncodeToString(n.RootHash[:]), AKName: hex.EncodeToString(n.AKName), Manufacturer: n.Manufacturer,
+		RootHash: hex.EncodeToString(n.RootHash[:]), AKName: keyOf(n), Manufacturer: n.Manufacturer,
 		TPMKind: ekcert.Kind(n.Manufacturer, n.TPM.Model), TPMModel: n.TPM.Model,
 		AdmittedBy: n.AdmittedBy, Machine: n.Machine, Groups: nonNil(n.Groups), Version: st.Version,
 		Last: idOrEmpty(st.Last), PolicyVersion: st.PolicyVersion, CreatedAt: n.CreatedAt,
 		AttestedAt: st.AttestedAt, FreshUntil: st.FreshUntil, ExpiresAt: st.ExpiresAt, LastAttemptAt: st.LastAttemptAt, RebootUntil: st.RebootUntil,
 	}
+}
+
+// keyOf is the Name of the node's key in hex, "" where nobody has it.
+func keyOf(n ledger.Node) string {
+	if ledger.Released(n) {
+		return ""
+	}
+	return hex.EncodeToString(n.AKName)
 }
 
 // standing computes what a node holds from expiry alone: no flag that somebody

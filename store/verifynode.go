@@ -104,7 +104,7 @@ func (f *nodeFacts) differs(n ledger.Node, admitted map[uuid.UUID]origin) []stri
 		same bool
 	}{
 		{"root of trust", hex.EncodeToString(n.RootHash[:]) == a.RootHash && n.RootKind == a.RootKind},
-		{"AK", hex.EncodeToString(n.AKName) == a.AKName},
+		{"AK", hex.EncodeToString(n.AKName) == a.AKName || f.keyless() && ledger.Released(n)},
 		{"AK approval", n.AKApproved == f.akApproved},
 		{"status", string(n.Status) == a.NodeStatus},
 		{"admission", admission == a.Admission && n.AdmittedBy == a.AdmittedBy},
@@ -118,4 +118,10 @@ func (f *nodeFacts) differs(n ledger.Node, admitted map[uuid.UUID]origin) []stri
 		}
 	}
 	return out
+}
+
+// keyless reports whether nobody may have the key of the node: documents named it,
+// and it was only ever denied.
+func (f *nodeFacts) keyless() bool {
+	return f.accepted == uuid.Nil && f.last.RootKind != ledger.RootEK
 }

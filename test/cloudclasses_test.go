@@ -97,12 +97,23 @@ func TestFirstDenialOfACloudHost(t *testing.T) {
 		t.Fatalf("the history of denials: %+v", denied)
 	}
 	p.judgedAgain(t, denied[0].ID, "", reason.PolicyMeasurementMismatch)
+	p.wholeHistory(t)
+	var n api.Node
+	p.ctl(t, &n, "node", "show", denied[0].Node)
+	if n.Standing != "denied" || n.AKName != "" {
+		t.Errorf("a denied machine is %s, with key %q", n.Standing, n.AKName)
+	}
 	p.editZone(t, "google", func(text string) string { return strings.Replace(text, "nowhere-a", "us-central1-c", 1) })
 	earned, err := newCloudHost(t, verifier.FormatGCEIdentity, items).attest(p)
 	must(t, err)
 	if earned.Node != denied[0].Node {
 		t.Errorf("earned as %s, denied as %s", earned.Node, denied[0].Node)
 	}
+	p.wholeHistory(t)
+}
+
+func (p *replica) wholeHistory(t testing.TB) {
+	t.Helper()
 	var v api.Verification
 	p.ctl(t, &v, "history", "verify")
 	if !v.OK {

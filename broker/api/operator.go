@@ -92,7 +92,7 @@ type Node struct {
 	RootKind      string    `json:"root_kind"` // "ek", or the kind of machine that documents name
 	RootName      string    `json:"root_name"` // of that machine, "" of an EK
 	RootHash      string    `json:"root_hash"`
-	AKName        string    `json:"ak_name"`
+	AKName        string    `json:"ak_name"` // "" while nobody has the key of a node that documents name
 	Manufacturer  string    `json:"manufacturer"`
 	TPMKind       string    `json:"tpm_kind"`
 	TPMModel      string    `json:"tpm_model"`

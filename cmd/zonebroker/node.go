@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net/url"
 	"strconv"
 	"strings"
@@ -111,7 +112,7 @@ func printNode(cmd *cobra.Command, output format, n api.Node) error {
 		{"TPM kind", n.TPMKind},
 		{"root of trust", strings.TrimSpace(n.RootKind + " " + n.RootName)},
 		{"root hash", n.RootHash},
-		{"AK name", n.AKName},
+		{"AK name", cmp.Or(n.AKName, "none: the next key of the machine that earns a zone")},
 		{"known since", both(n.CreatedAt, now)},
 	})
 }
