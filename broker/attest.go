@@ -159,7 +159,7 @@ func (b *Broker) redeem(ctx context.Context, a *attempt) error {
 		}
 	}
 	if a.snap.State.Version != c.Version {
-		return b.spent(a.snap, c.Format)
+		return b.spent(a.snap, c)
 	}
 	if isErased(a.snap.Node) {
 		// A denial would record again what the erasure took away.
@@ -180,7 +180,7 @@ func (b *Broker) stands(ctx context.Context, a *attempt) error {
 	}
 	snap, err := b.cfg.Store.NodeByID(ctx, a.challenge.Node)
 	if err == nil && snap.State.Version != a.challenge.Version {
-		err = b.spent(snap, a.challenge.Format)
+		err = b.spent(snap, a.challenge)
 	}
 	return err
 }
@@ -206,13 +206,14 @@ func (b *Broker) redeemEnrolment(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-// spent is the answer to a token whose node has moved on. A known node gets a
-// fresh challenge with it; a machine that lost a race for its enrolment starts
-// over, because a new credential is work that a replayed token must not buy.
-func (b *Broker) spent(snap ledger.Snapshot, format string) error {
+// spent is the answer to a token whose node has moved on. Whose key the node has gets
+// a fresh challenge with it. A machine that lost a race for its enrolment starts over,
+// because a new credential is work that a replayed token must not buy; so does who
+// holds another key, for whom that challenge would be none.
+func (b *Broker) spent(snap ledger.Snapshot, c *challenge) error {
 	r := &api.Refusal{Reasons: []*reason.Error{reason.New(reason.ChallengeSpent, "the token was used already, or the node changed since it was issued")}}
-	if p := b.policy.Load(); snap.Found && p != nil {
-		if fresh, err := b.renewChallenge(snap, format, p); err == nil {
+	if p := b.policy.Load(); snap.Found && p != nil && bytes.Equal(snap.Node.AKName, c.AKName) {
+		if fresh, err := b.renewChallenge(snap, c.Format, p); err == nil {
 			r.Challenge = &fresh
 		}
 	}
@@ -381,7 +382,7 @@ func (b *Broker) record(ctx context.Context, a *attempt, c ledger.Commit) (ledge
 		if readErr != nil {
 			snap = ledger.Snapshot{}
 		}
-		return ledger.Position{}, b.spent(snap, a.challenge.Format)
+		return ledger.Position{}, b.spent(snap, a.challenge)
 	}
 	if reason.Of(err) == reason.Internal && errors.Is(err, context.DeadlineExceeded) {
 		return ledger.Position{}, reason.Wrap(reason.StoreUnavailable, "recording took too long; nothing was issued", err)

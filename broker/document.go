@@ -142,7 +142,7 @@ func (b *Broker) resolve(ctx context.Context, a *attempt) error {
 		}
 		st := &snap.State
 		if bytes.Equal(snap.Node.AKName, c.AKName) || !c.issued().After(st.LastAttemptAt) || !c.issued().After(st.AttestedAt) {
-			return b.spent(snap, c.Format)
+			return b.spent(snap, c)
 		}
 	}
 	a.snap, c.Node, c.Version = snap, id, snap.State.Version

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,12 @@ func TestFirstDenialIsARecord(t *testing.T) {
 	c.activate(zoneElsewhere)
 	c.admitOwner("gcp.project=proj-a")
 	h := c.vm("proj-a")
-	for range 5 {
+	refusal := again(t, c.rig, h)
+	if refusal.Challenge != nil {
+		t.Errorf("a key that no node has is handed a challenge of %s", refusal.Challenge.Purpose)
+	}
+	c.wait(time.Second)
+	for range 4 {
 		if _, err := h.tryEnrol(); reason.Of(err) != reason.PolicyMeasurementMismatch {
 			t.Fatalf("a zone elsewhere: %v", err)
 		}
@@ -72,6 +78,22 @@ func TestFirstDenialIsARecord(t *testing.T) {
 	if c.records() != records {
 		t.Error("a key that is not the node's made a record")
 	}
+}
+
+// again hands one answer over twice, and returns what the second try hears.
+func again(t *testing.T, r *rig, h *docHost) *api.Refusal {
+	t.Helper()
+	r.wait(time.Second)
+	ch, err := h.askEnrol()
+	r.must(err)
+	req := h.answer(ch)
+	_, _ = r.b.Attest(t.Context(), broker.Caller{}, req)
+	_, err = r.b.Attest(t.Context(), broker.Caller{}, req)
+	refusal, ok := errors.AsType[*api.Refusal](err)
+	if !ok || reason.Of(err) != reason.ChallengeSpent {
+		t.Fatalf("the same answer again: %v", err)
+	}
+	return refusal
 }
 
 // TestFirstDenialByAQuote: the certificate of an AK was made for no challenge, but its
