@@ -135,8 +135,8 @@ func (s *Set) Decide(in Input) (d Decision) {
 	d.Zone, d.Tier = z.Name, z.Tier
 	d.Reasons = append(d.Reasons, z.checkNode(in)...)
 	d.Reasons = append(d.Reasons, z.checkEvidence(in)...)
-	d.Reasons = append(d.Reasons, z.checkDocuments(in)...)
 	d.Unconfirmed = z.unconfirmed(in.Appraisal.Documents())
+	d.Reasons = append(d.Reasons, z.checkDocuments(in, d.Unconfirmed)...)
 	d.Reasons = append(d.Reasons, z.checkTPM(in)...)
 	d.Reasons = append(d.Reasons, z.checkBoot(in)...)
 	measured, mismatches := s.checkReferences(z, in)

@@ -195,9 +195,13 @@ func (s *Set) Takes(format string) bool {
 
 // checkDocuments asks whether the documents that a zone wants are there, speak of
 // this machine, say what they should, and have no hazard that it does not take.
-func (z *zone) checkDocuments(in Input) []*reason.Error {
+func (z *zone) checkDocuments(in Input, unconfirmed []string) []*reason.Error {
 	docs := in.Appraisal.Documents()
-	out := append(z.checkNeeds(docs), z.checkConfirmed(docs)...)
+	out := z.checkNeeds(docs)
+	for _, f := range unconfirmed {
+		out = append(out, reason.Newf(reason.PolicyEvidenceMissing,
+			"zone %s wants the document of format %s confirmed by its platform (requires.confirmed), and the platform did not answer or was not asked", z.Name, f))
+	}
 	for i := range docs {
 		for _, h := range docs[i].Hazards {
 			if !slices.Contains(z.Requires.Allow, string(h.Code)) {
@@ -242,15 +246,6 @@ func (z *zone) unconfirmed(docs []verifier.Document) []string {
 		if f := docs[i].Format; !docs[i].Confirmed && slices.Contains(z.Requires.Confirmed, f) {
 			out = append(out, f)
 		}
-	}
-	return out
-}
-
-func (z *zone) checkConfirmed(docs []verifier.Document) []*reason.Error {
-	var out []*reason.Error
-	for _, f := range z.unconfirmed(docs) {
-		out = append(out, reason.Newf(reason.PolicyEvidenceMissing,
-			"zone %s wants the document of format %s confirmed by its platform (requires.confirmed), and the platform did not answer or was not asked", z.Name, f))
 	}
 	return out
 }
