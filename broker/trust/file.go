@@ -1,8 +1,6 @@
 package trust
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -47,35 +45,6 @@ func ReadTable[R any](what, head, text string, row func(fields []string) (R, err
 			return nil, fmt.Errorf("%s: line %d: %w", what, n, err)
 		}
 		out = append(out, r)
-	}
-	return out, nil
-}
-
-// Certificates reads a PEM bundle of at most limit certificates, or one certificate
-// in DER. Another block among them is an error: whoever put a key there by mistake
-// hears of it.
-func Certificates(raw []byte, limit int) ([]*x509.Certificate, error) {
-	block, rest := pem.Decode(raw)
-	if block == nil {
-		c, err := x509.ParseCertificate(raw)
-		if err != nil {
-			return nil, errors.New("neither PEM nor one certificate in DER")
-		}
-		return []*x509.Certificate{c}, nil
-	}
-	var out []*x509.Certificate
-	for ; block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("a PEM block of type %q", block.Type)
-		}
-		if len(out) == limit {
-			return nil, fmt.Errorf("more than %d certificates", limit)
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", len(out)+1, err)
-		}
-		out = append(out, c)
 	}
 	return out, nil
 }

@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
 // maxFile bounds a file that is imported or stands in the folder, in bytes: the
@@ -62,7 +64,7 @@ func open(dir string, rows []Row) (*Folder, error) {
 		if err != nil {
 			return nil, err
 		}
-		certs, err := Certificates(raw, maxFile) // as many as fit
+		certs, err := x509chain.ReadBundle(raw)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, e.Name()), err)
 		}

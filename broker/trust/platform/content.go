@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/zonebroker/zonebroker/broker/trust"
+	"github.com/zonebroker/zonebroker/verifier/x509chain"
 )
 
 const (
@@ -64,7 +64,11 @@ func readCertificates(raw []byte) (content, error) {
 }
 
 func certificates(raw []byte) ([]*x509.Certificate, error) {
-	return trust.Certificates(raw, maxCertificates)
+	out, err := x509chain.ReadBundle(raw)
+	if len(out) > maxCertificates { // what was parsed until here its kind bounds in bytes
+		return nil, fmt.Errorf("more than %d certificates", maxCertificates)
+	}
+	return out, err
 }
 
 // ofCertificates describes certs, in their order; the object ends with the first.
