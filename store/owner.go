@@ -27,7 +27,8 @@ const (
 	// longer.
 	dropPatience = 200 * time.Millisecond
 	dropAttempts = 10
-	// lockWatch is how often the connection of Alone is asked.
+	// lockWatch is how often the connection of Alone is asked, and how long giving its
+	// lock back may take.
 	lockWatch = 2 * time.Second
 	// sweepTime bounds one statement over a week of rows.
 	sweepTime = 10 * time.Minute
@@ -58,6 +59,8 @@ func (o *Owner) do(ctx context.Context, op string, fn func(c *pgx.Conn) error) (
 // Alone runs fn while no other replica plans, publishes or takes away rows: they
 // may be of any log. Others are told so with reason.RequestOverloaded, at once. The
 // lock goes with its connection; where that was lost meanwhile, fn's context ends.
+// It is given back before Alone returns: Postgres hears of a closed connection when it
+// looks, and whoever came next would be turned away until then.
 func (o *Owner) Alone(ctx context.Context, fn func(ctx context.Context) error) error {
 	var result error
 	err := o.do(ctx, "wait for other replicas", func(c *pgx.Conn) error {
@@ -79,6 +82,9 @@ func (o *Owner) Alone(ctx context.Context, fn func(ctx context.Context) error) e
 		close(done)
 		<-watched
 		lost(nil)
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWatch)
+		defer cancel()
+		_, _ = c.Exec(ending, `SELECT pg_advisory_unlock(hashtext('zonebroker retention'))`) // else it goes with the connection
 		return nil
 	})
 	if result != nil {
